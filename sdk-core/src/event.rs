@@ -1,0 +1,54 @@
+//! What the agent tells the firmware.
+
+use crate::wire::signal::{ErrorCode, Path, SessionId};
+use std::fmt;
+
+/// Something the firmware may want to know. Delivered in order, from the agent's thread.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// The link to the broker is up: viewers can find the camera.
+    SignalingUp,
+    /// The link to the broker is down; it is tried again for ever, with growing, random pauses.
+    SignalingDown { reason: String },
+    /// A viewer was admitted and is being connected.
+    ViewerNew { session: SessionId, app: String, stream: StreamId },
+    /// The viewer's media flows.
+    ViewerConnected { session: SessionId, path: Path, setup_ms: u32 },
+    /// The viewer is gone, or was not admitted.
+    ViewerClosed { session: SessionId, reason: CloseReason },
+    /// The next frame of this stream should be a keyframe (RFC 4585 PLI, RFC 5104 FIR, or a viewer
+    /// that starts).
+    KeyframeRequest { stream: StreamId },
+}
+
+/// One channel of the camera, as numbered by `start_stream`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct StreamId(pub u32);
+
+/// Why a session ended. The text of `Display` goes into the viewer's `bye` or `error` and the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CloseReason {
+    /// The viewer said goodbye, with its own words.
+    ViewerLeft(String),
+    /// The firmware closed it (`p2p_viewer_close`, `p2p_stop_stream`, `p2p_deinit`).
+    ClosedByDevice(&'static str),
+    /// The session service closed it.
+    ClosedByService(String),
+    /// It was refused, or failed, with this error on the wire.
+    Failed { code: ErrorCode, message: String },
+    /// Nothing was heard from the viewer any more.
+    Lost,
+}
+
+impl fmt::Display for CloseReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            CloseReason::ViewerLeft(words) if words.is_empty() => f.write_str("the viewer left"),
+            CloseReason::ViewerLeft(words) => write!(f, "the viewer left: {words}"),
+            CloseReason::ClosedByDevice(why) => write!(f, "closed by the device: {why}"),
+            CloseReason::ClosedByService(why) => write!(f, "closed by the service: {why}"),
+            CloseReason::Failed { code, message } => write!(f, "{message} ({code})"),
+            CloseReason::Lost => f.write_str("nothing was heard from the viewer any more"),
+        }
+    }
+}

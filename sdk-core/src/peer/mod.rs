@@ -1,0 +1,3 @@
+//! One viewer's transport: ICE, DTLS and relays.
+
+pub mod turn;

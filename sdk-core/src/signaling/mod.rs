@@ -1,0 +1,4 @@
+//! How signals travel: order, duplicates, retries.
+
+pub mod mailbox;
+pub mod outbox;
