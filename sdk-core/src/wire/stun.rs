@@ -65,7 +65,7 @@ impl<'a> Message<'a> {
         let body_len = usize::from(u16::from_be_bytes([header[2], header[3]]));
         let is_stun = header[0] & 0xC0 == 0
             && header[4..8] == MAGIC_COOKIE.to_be_bytes()
-            && body_len % 4 == 0
+            && body_len.is_multiple_of(4)
             && bytes.len() == HEADER_LEN + body_len;
         if !is_stun {
             return None;
@@ -140,6 +140,11 @@ impl<'a> Message<'a> {
     /// Undoes the XOR with the cookie and the transaction id (RFC 8489 §14.2).
     pub fn decode_xor_address(&self, value: &[u8]) -> Option<SocketAddr> {
         attribute::decode_address(value, &attribute::xor_mask(self.transaction_id()))
+    }
+
+    /// An address as it is, such as ALTERNATE-SERVER.
+    pub fn get_address(&self, kind: u16) -> Option<SocketAddr> {
+        attribute::decode_address(self.get(kind)?, &[0; 16])
     }
 
     pub fn error_code(&self) -> Option<ErrorCode<'a>> {

@@ -34,7 +34,7 @@ pub(super) fn verify_sha1(message: &[u8], at: usize, tag: &[u8], key: &[u8]) -> 
 
 /// The tag may be cut to 16 bytes and more (RFC 8489 §14.6).
 pub(super) fn verify_sha256(message: &[u8], at: usize, tag: &[u8], key: &[u8]) -> bool {
-    if !(16..=32).contains(&tag.len()) || tag.len() % 4 != 0 {
+    if !(16..=32).contains(&tag.len()) || !tag.len().is_multiple_of(4) {
         return false;
     }
     let expected = sha256(&message[..at], at + 4 + tag.len(), key);
