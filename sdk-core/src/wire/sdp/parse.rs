@@ -49,16 +49,16 @@ impl<'a> Description<'a> {
             if line.bytes().any(|c| c < b' ' && c != b'\t') {
                 return Err(at(SdpError::malformed("control characters")));
             }
-            let Some((kind, value)) = line.split_once('=') else {
-                return Err(at(SdpError::malformed("expected `letter=value`")));
-            };
             if !saw_version {
-                if (kind, value.trim()) != ("v", "0") {
+                if line.trim_end() != "v=0" {
                     return Err(at(SdpError::malformed("an SDP begins with `v=0`")));
                 }
                 saw_version = true;
                 continue;
             }
+            let Some((kind, value)) = line.split_once('=') else {
+                return Err(at(SdpError::malformed("expected `letter=value`")));
+            };
             match kind {
                 "m" if parsed.media.len() == MAX_SECTIONS => {
                     return Err(at(SdpError::malformed(format!(
@@ -306,7 +306,8 @@ fn extmap(value: &str) -> Result<Extmap<'_>, SdpError> {
 }
 
 fn ice_options(value: &str) -> IceOptions {
-    let has = |name| value.split_ascii_whitespace().any(|w| w == name);
+    // Separated by spaces (RFC 8839 §5.6), or by commas as libdatachannel has it.
+    let has = |name| value.split([' ', ',']).any(|w| w == name);
     IceOptions { trickle: has("trickle"), ice2: has("ice2"), renomination: has("renomination") }
 }
 
