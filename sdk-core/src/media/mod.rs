@@ -1,1 +1,3 @@
-//! (module under construction)
+//! The hot path: from an encoder's access unit to sealed packets for each viewer.
+
+pub mod srtp;
