@@ -14,7 +14,7 @@ use ring::hmac;
 pub(super) struct Forged;
 
 pub(super) enum Cipher {
-    Gcm { key: LessSafeKey, salt: [u8; GCM_SALT_LEN] },
+    Gcm { key: Box<LessSafeKey>, salt: [u8; GCM_SALT_LEN] },
     Cm { cipher: Box<Aes128>, auth: hmac::Key, salt: [u8; SALT_LEN] },
 }
 
@@ -35,7 +35,7 @@ impl Cipher {
                     .expect("AES-128-GCM takes any 16 bytes as its key");
                 let mut salt = [0; GCM_SALT_LEN];
                 salt.copy_from_slice(&keys.salt[..GCM_SALT_LEN]);
-                Cipher::Gcm { key: LessSafeKey::new(key), salt }
+                Cipher::Gcm { key: Box::new(LessSafeKey::new(key)), salt }
             }
             SrtpProfile::AesCm128HmacSha1_80 => {
                 let key: &[u8; AUTH_KEY_LEN] = &keys.auth_key;
