@@ -1,6 +1,7 @@
 //! Offers of real browsers and libraries (`testdata/sdp`) through the parser, the H.264 choice and
 //! the answer.
 
+#![allow(clippy::unwrap_used, reason = "a test")]
 use sdk_core::wire::sdp::{
     Answer, Description, Fingerprint, MediaKind, Payload, ProfileLevelId, Setup, VideoChoice,
     ice_ufrag,
