@@ -2,9 +2,10 @@
 //! the answer.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
+
 use sdk_core::wire::sdp::{
-    Answer, Description, Fingerprint, MediaKind, Payload, ProfileLevelId, Setup, VideoChoice,
-    ice_ufrag,
+    Answer, Description, Direction, Fingerprint, MediaKind, Payload, ProfileLevelId, Setup,
+    VideoChoice, ice_ufrag,
 };
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -103,9 +104,18 @@ fn every_offer_gets_an_answer_that_keeps_to_the_offers_order_and_words() {
         let answered = Description::parse(&written).unwrap();
         assert!(!written.replace("\r\n", "").contains('\n'), "{name}: CRLF line ends");
         assert_eq!(offered.media.len(), answered.media.len(), "{name}");
-        assert_eq!(answered.bundle, [choice.mid.as_str()], "{name}");
+        // The bundle's first section stays in it, as inactive if it is not the chosen one.
+        let tag = offered.bundle[0];
+        let mut bundle = vec![tag, choice.mid.as_str()];
+        bundle.dedup();
+        assert_eq!(answered.bundle, bundle, "{name}");
         for (i, (o, a)) in offered.media.iter().zip(&answered.media).enumerate() {
             assert_eq!((o.kind, o.proto, o.mid), (a.kind, a.proto, a.mid), "{name} section {i}");
+            if i != choice.section && o.mid == tag {
+                assert_eq!((a.port, a.direction), (9, Direction::Inactive), "{name}");
+                assert_eq!((a.ice_ufrag, a.setup), ("camU", Some(Setup::Passive)), "{name}");
+                continue;
+            }
             if i != choice.section {
                 assert_eq!(a.port, 0, "{name}: section {i} is rejected");
                 continue;
@@ -216,15 +226,31 @@ fn retransmissions_are_answered_only_where_the_camera_wants_them() {
 
 #[test]
 fn sections_that_are_not_accepted_are_rejected_in_place() {
+    let rejected_audio =
+        "m=audio 0 UDP/TLS/RTP/SAVPF 111\r\nc=IN IP4 0.0.0.0\r\na=mid:0\r\na=inactive\r\n";
+    let rejected_data =
+        "m=application 0 UDP/DTLS/SCTP webrtc-datachannel\r\nc=IN IP4 0.0.0.0\r\na=mid:2\r\n";
     let text = offer("chromium_video_audio_data.sdp");
+    // Audio first in the bundle: Chromium wants it kept.
     let written = answer(&text, &choose(&text, "42e01f"));
-    for rejected in [
-        "m=audio 0 UDP/TLS/RTP/SAVPF 111\r\nc=IN IP4 0.0.0.0\r\na=mid:0\r\na=inactive\r\n",
-        "m=application 0 UDP/DTLS/SCTP webrtc-datachannel\r\nc=IN IP4 0.0.0.0\r\na=mid:2\r\n",
-        "a=group:BUNDLE 1\r\n",
+    for part in [
+        "a=group:BUNDLE 0 1\r\n",
+        "m=audio 9 UDP/TLS/RTP/SAVPF 111\r\n",
+        "a=rtpmap:111 opus/48000/2\r\n",
+        rejected_data,
     ] {
-        assert!(written.contains(rejected), "{written}");
+        assert!(written.contains(part), "{written}");
     }
+    // Not first.
+    let text = text.replace("BUNDLE 0 1 2", "BUNDLE 1 0 2");
+    let written = answer(&text, &choose(&text, "42e01f"));
+    for part in ["a=group:BUNDLE 1\r\n", rejected_audio, rejected_data] {
+        assert!(written.contains(part), "{written}");
+    }
+    // No bundle at all.
+    let text = text.replace("a=group:BUNDLE", "a=x-group:BUNDLE");
+    let written = answer(&text, &choose(&text, "42e01f"));
+    assert!(written.contains(rejected_audio) && !written.contains("BUNDLE"), "{written}");
 }
 
 #[test]

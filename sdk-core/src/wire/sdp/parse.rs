@@ -190,6 +190,7 @@ fn media_attribute<'a>(media: &mut Media<'a>, name: &str, value: &'a str) -> Res
                 .next()
                 .and_then(|rate| rate.parse().ok())
                 .ok_or_else(|| SdpError::malformed("a=rtpmap: no clock rate"))?;
+            payload.channels = parts.next().and_then(|n| n.parse().ok()).unwrap_or(1);
         }
         "fmtp" => {
             if let (Some(payload), rest) = of_payload(media, value, "fmtp")? {
@@ -244,6 +245,7 @@ fn media_line(value: &str) -> Result<Media<'_>, SdpError> {
                 payload_type,
                 encoding: "",
                 clock_rate: 0,
+                channels: 1,
                 fmtp: "",
                 feedback: Feedback::default(),
             });
