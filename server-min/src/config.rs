@@ -141,7 +141,10 @@ impl Config {
             return wrong("log", text);
         }
         if !is_valid_id(&self.region) {
-            return wrong("region", format!("{:?}: expected 1 to 64 letters, digits, - or _", self.region));
+            return wrong(
+                "region",
+                format!("{:?}: expected 1 to 64 letters, digits, - or _", self.region),
+            );
         }
         if let Some(host) = &self.public_host
             && !http::is_valid_host(host)
@@ -168,7 +171,12 @@ impl Config {
         }
         let cors = &self.http.cors_origin;
         if !cors.is_empty() && !cors.bytes().all(|c| c.is_ascii_graphic()) {
-            return wrong("http.cors_origin", format!("{cors:?}: expected *, one origin such as https://app.example.org, or nothing"));
+            return wrong(
+                "http.cors_origin",
+                format!(
+                    "{cors:?}: expected *, one origin such as https://app.example.org, or nothing"
+                ),
+            );
         }
         let (device, app) = (&self.mqtt.device_secret, &self.mqtt.app_secret);
         let secrets = [
@@ -182,7 +190,10 @@ impl Config {
             }
         }
         if device.is_some() && device == app {
-            return wrong("mqtt.app_secret", "is the same as mqtt.device_secret; they must differ".into());
+            return wrong(
+                "mqtt.app_secret",
+                "is the same as mqtt.device_secret; they must differ".into(),
+            );
         }
         let session = &self.session;
         let bounds = [

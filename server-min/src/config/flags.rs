@@ -1,7 +1,7 @@
 //! The command line.
 
-use super::load::Setting;
 use super::ConfigError;
+use super::load::Setting;
 use lexopt::prelude::*;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -118,7 +118,10 @@ mod tests {
     fn sub_commands_and_mistakes() {
         let sn = "cam_1".to_owned();
         assert_eq!(parse("device-password cam_1").unwrap().action, Action::DevicePassword { sn });
-        assert_eq!(parse("public-key --base64").unwrap().action, Action::PublicKey { base64: true });
+        assert_eq!(
+            parse("public-key --base64").unwrap().action,
+            Action::PublicKey { base64: true }
+        );
         for bad in ["device-password", "dance", "--config", "-x", "--base64"] {
             assert!(parse(bad).is_err(), "{bad}");
         }

@@ -7,7 +7,8 @@ use std::path::Path;
 use toml::{Table, Value};
 
 /// Keys whose values never appear in an error.
-const SECRET_KEYS: &[&str] = &["app_keys", "device_secret", "app_secret", "admin_password", "secrets"];
+const SECRET_KEYS: &[&str] =
+    &["app_keys", "device_secret", "app_secret", "admin_password", "secrets"];
 const SECTIONS: &[&str] = &["http", "mqtt", "turn", "session"];
 
 /// A value for one key from outside the file.
@@ -40,14 +41,12 @@ impl std::error::Error for ConfigError {}
 /// Reads `file` and applies `settings` in their order.
 pub fn load(file: Option<&Path>, settings: &[Setting]) -> Result<Config, ConfigError> {
     let text = match file {
-        Some(path) => std::fs::read_to_string(path).map_err(|e| {
-            ConfigError::new(format!("configuration file {}: {e}", path.display()))
-        })?,
+        Some(path) => std::fs::read_to_string(path)
+            .map_err(|e| ConfigError::new(format!("configuration file {}: {e}", path.display())))?,
         None => String::new(),
     };
     let name = file.map(|path| path.display().to_string()).unwrap_or_default();
-    let mut config: Config =
-        toml::from_str(&text).map_err(|e| in_file(&name, &text, &e))?;
+    let mut config: Config = toml::from_str(&text).map_err(|e| in_file(&name, &text, &e))?;
     let mut table: Table = toml::from_str(&text).map_err(|e| in_file(&name, &text, &e))?;
     let mut more_keys = Vec::new();
     for setting in settings {
@@ -102,8 +101,7 @@ fn with(table: &Table, setting: &Setting) -> Result<(Table, Config), ConfigError
         .and_then(|mut parsed| parsed.remove("v"))
         .filter(|value| !value.is_str());
     let list = setting.value.split(',').map(|s| Value::from(s.trim())).collect();
-    let candidates =
-        [Some(Value::from(setting.value.as_str())), literal, Some(Value::Array(list))];
+    let candidates = [Some(Value::from(setting.value.as_str())), literal, Some(Value::Array(list))];
     let mut first_error = None;
     for value in candidates.into_iter().flatten() {
         let mut table = table.clone();
@@ -114,7 +112,12 @@ fn with(table: &Table, setting: &Setting) -> Result<(Table, Config), ConfigError
         }
     }
     let message = first_error.map(|e| e.message().to_owned()).unwrap_or_default();
-    let text = format!("{} (the setting {}): {}", setting.source, setting.key, hide(&setting.key, &message));
+    let text = format!(
+        "{} (the setting {}): {}",
+        setting.source,
+        setting.key,
+        hide(&setting.key, &message)
+    );
     Err(ConfigError::new(text))
 }
 
@@ -142,7 +145,7 @@ fn in_file(name: &str, text: &str, error: &toml::de::Error) -> ConfigError {
         .lines()
         .take(line_number)
         .filter_map(|l| l.trim().strip_prefix('[')?.split(']').next())
-        .next_back();
+        .last();
     let key = line.split(['=', ' ']).next().unwrap_or("").trim();
     let is_key = !key.is_empty() && key.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'_');
     let key = match (section, is_key) {

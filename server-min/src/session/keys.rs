@@ -30,7 +30,10 @@ impl SigningKey {
     pub fn load_or_create(path: &Path) -> io::Result<SigningKey> {
         let wrong = |text: String| {
             let name = path.display();
-            io::Error::new(io::ErrorKind::InvalidData, format!("session.signing_key_file {name}: {text}"))
+            io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("session.signing_key_file {name}: {text}"),
+            )
         };
         let mut bytes = match fs::read(path) {
             Ok(bytes) => bytes,
@@ -49,10 +52,7 @@ impl SigningKey {
         };
         let mode = fs::metadata(path)?.permissions().mode();
         if mode & 0o077 != 0 {
-            log::warn!(
-                "{} can be read by others than its owner: chmod 600 it",
-                path.display()
-            );
+            log::warn!("{} can be read by others than its owner: chmod 600 it", path.display());
         }
         if let Some(der) = pem_body(&bytes) {
             bytes = der;

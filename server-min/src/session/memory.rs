@@ -163,8 +163,15 @@ mod tests {
         let json = serde_json::to_value(record(1, 5)).unwrap();
         let keys: Vec<&str> = json.as_object().unwrap().keys().map(String::as_str).collect();
         let mut expected = vec![
-            "sessionId", "deviceId", "appId", "status", "stunServer", "turnAllocation",
-            "createdAt", "updatedAt", "ttl",
+            "sessionId",
+            "deviceId",
+            "appId",
+            "status",
+            "stunServer",
+            "turnAllocation",
+            "createdAt",
+            "updatedAt",
+            "ttl",
         ];
         expected.sort_unstable();
         assert_eq!(keys, expected);

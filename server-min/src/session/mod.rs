@@ -19,7 +19,6 @@ pub mod record;
 pub mod service;
 pub mod store;
 
-pub use access::Access;
 pub use credentials::Credentials;
 pub use keys::SigningKey;
 pub use memory::MemoryStore;
