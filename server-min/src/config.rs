@@ -8,7 +8,9 @@ mod load;
 pub use flags::{Action, Command, HELP, parse_args};
 pub use load::{ConfigError, Setting, from_environment, load};
 
+use crate::mqtt::BrokerConfig;
 use crate::session::record::SESSION_TTL_S;
+use crate::stun_turn::TurnConfig;
 use crate::{http, logger};
 use sdk_core::wire::signal::is_valid_id;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -30,6 +32,7 @@ pub struct Config {
     pub app_keys: Vec<Secret>,
     pub http: HttpConfig,
     pub mqtt: MqttConfig,
+    pub turn: TurnConfig,
     pub session: SessionConfig,
 }
 
@@ -63,6 +66,8 @@ pub struct MqttConfig {
     pub app_secret: Option<Secret>,
     /// Password of the user `admin`, who may read and write every topic. Off unless set.
     pub admin_password: Option<Secret>,
+    /// What one client, and all of them, may take.
+    pub limits: BrokerConfig,
 }
 
 #[derive(Debug, Clone, Deserialize, Serialize)]
@@ -92,6 +97,7 @@ impl Default for Config {
             app_keys: Vec::new(),
             http: HttpConfig::default(),
             mqtt: MqttConfig::default(),
+            turn: TurnConfig::default(),
             session: SessionConfig::default(),
         }
     }
@@ -116,6 +122,7 @@ impl Default for MqttConfig {
             device_secret: None,
             app_secret: None,
             admin_password: None,
+            limits: BrokerConfig::default(),
         }
     }
 }
@@ -195,6 +202,9 @@ impl Config {
                 "is the same as mqtt.device_secret; they must differ".into(),
             );
         }
+        if let Err(text) = self.turn.check() {
+            return Err(ConfigError::new(format!("turn.{text}")));
+        }
         let session = &self.session;
         let bounds = [
             ("session.token_ttl_s", session.token_ttl_s, 10, session.ttl_s),
@@ -214,7 +224,11 @@ impl Config {
 
     /// The configuration as it would be used, as TOML, with secrets hidden.
     pub fn describe(&self) -> String {
-        toml::to_string(self).unwrap_or_else(|e| format!("# cannot be shown: {e}"))
+        let mut shown = self.clone();
+        let hidden = || HIDDEN.to_owned();
+        shown.turn.secrets.fill(hidden().into_bytes());
+        shown.turn.static_users.iter_mut().for_each(|(_, password)| *password = hidden());
+        toml::to_string(&shown).unwrap_or_else(|e| format!("# cannot be shown: {e}"))
     }
 }
 

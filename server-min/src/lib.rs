@@ -5,5 +5,6 @@ pub mod config;
 pub mod http;
 pub mod logger;
 pub mod mqtt;
+pub mod server;
 pub mod session;
 pub mod stun_turn;

@@ -8,8 +8,15 @@ use toml::{Table, Value};
 
 /// Keys whose values never appear in an error.
 const SECRET_KEYS: &[&str] =
-    &["app_keys", "device_secret", "app_secret", "admin_password", "secrets"];
-const SECTIONS: &[&str] = &["http", "mqtt", "turn", "session"];
+    &["app_keys", "device_secret", "app_secret", "admin_password", "secrets", "static_users"];
+/// Sections by their prefix in environment names, the longer before the shorter.
+const SECTIONS: &[(&str, &str)] = &[
+    ("http_", "http"),
+    ("mqtt_limits_", "mqtt.limits"),
+    ("mqtt_", "mqtt"),
+    ("turn_", "turn"),
+    ("session_", "session"),
+];
 
 /// A value for one key from outside the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -86,10 +93,9 @@ pub fn from_environment(vars: impl Iterator<Item = (String, String)>) -> Vec<Set
 
 /// `http_max_connections` is `max_connections` under `[http]`.
 fn key_of(name: &str) -> String {
-    let in_section = SECTIONS.iter().find_map(|section| {
-        let key = name.strip_prefix(section)?.strip_prefix('_')?;
-        Some(format!("{section}.{key}"))
-    });
+    let in_section = SECTIONS
+        .iter()
+        .find_map(|(prefix, section)| Some(format!("{section}.{}", name.strip_prefix(prefix)?)));
     in_section.unwrap_or_else(|| name.to_owned())
 }
 
@@ -124,9 +130,9 @@ fn with(table: &Table, setting: &Setting) -> Result<(Table, Config), ConfigError
 fn set(table: &mut Table, key: &str, value: Value) {
     match key.split_once('.') {
         Some((section, key)) => {
-            let entry = table.entry(section).or_insert_with(|| Value::Table(Table::new()));
-            if let Value::Table(inner) = entry {
-                inner.insert(key.to_owned(), value);
+            let inner = table.entry(section).or_insert_with(|| Value::Table(Table::new()));
+            if let Value::Table(inner) = inner {
+                set(inner, key, value);
             }
         }
         None => {

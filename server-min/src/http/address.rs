@@ -15,7 +15,10 @@ pub struct PublicAddress {
     pub mqtt_url: Option<String>,
     pub http_port: u16,
     pub mqtt_port: u16,
-    pub turn_port: u16,
+    /// As peers reach the relay, where a NAT stands in front of it.
+    pub turn_ip: Option<IpAddr>,
+    /// Where STUN and TURN listen; at least one.
+    pub turn: Vec<SocketAddr>,
 }
 
 impl PublicAddress {
@@ -57,10 +60,23 @@ impl PublicAddress {
             Some(url) => url.clone(),
             None => format!("mqtt://{host}:{}", self.mqtt_port),
         };
-        let stun = format!("{host}:{}", self.turn_port);
+        let stun = self.stun_at(host);
         // Only what is served is offered: a browser that is told of a TCP relay waits for it.
         let turn_urls = vec![format!("turn:{stun}?transport=udp")];
         Ok(Addresses { stun, turn_urls, mqtt_url, ws_url })
+    }
+}
+
+impl PublicAddress {
+    fn stun_at(&self, host: String) -> String {
+        let host = match (&self.public_host, self.turn_ip) {
+            (None, Some(ip)) => bracketed(&ip.to_string()),
+            _ => host,
+        };
+        let ip = host.trim_matches(['[', ']']).parse::<IpAddr>().ok();
+        let same = self.turn.iter().find(|listener| Some(listener.ip()) == ip);
+        let port = same.or(self.turn.first()).map_or(3478, SocketAddr::port);
+        format!("{host}:{port}")
     }
 }
 
@@ -117,7 +133,8 @@ mod tests {
             mqtt_url: None,
             http_port: 8080,
             mqtt_port: 1883,
-            turn_port: 3478,
+            turn_ip: None,
+            turn: vec!["127.0.0.1:3478".parse().unwrap(), "192.0.2.7:4000".parse().unwrap()],
         }
     }
 
@@ -139,6 +156,10 @@ mod tests {
         assert_eq!(of(&address(), Some("[::1]:8080")).unwrap().stun, "[::1]:3478");
         assert_eq!(of(&address(), Some("cam.local")).unwrap().ws_url, "ws://cam.local/mqtt");
         assert_eq!(of(&address(), Some("localhost:8080")).unwrap().stun, "127.0.0.1:3478");
+        // Each of several listeners has its own port.
+        assert_eq!(of(&address(), Some("192.0.2.7")).unwrap().stun, "192.0.2.7:4000");
+        let nat = PublicAddress { turn_ip: Some("198.51.100.9".parse().unwrap()), ..address() };
+        assert_eq!(of(&nat, Some("192.168.1.5")).unwrap().stun, "198.51.100.9:3478");
         assert_eq!(of(&address(), None).unwrap().ws_url, "ws://127.0.0.1:8080/mqtt");
         for bad in ["", "a b", "a/b", "a:b", "[::1", "[x]", "a:99999", "a\"b", "a@b"] {
             assert!(of(&address(), Some(bad)).is_err(), "{bad}");

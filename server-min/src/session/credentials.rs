@@ -15,9 +15,9 @@ pub struct Credentials {
 
 /// Time-limited TURN credentials: `username = "{expiry}:{session}"`, `password =
 /// base64(HMAC-SHA1(secret, username))`, the form coturn knows as `use-auth-secret`.
-pub fn turn(secret: &str, session_id: &str, expiry_s: u64) -> Credentials {
+pub fn turn(secret: &[u8], session_id: &str, expiry_s: u64) -> Credentials {
     let username = format!("{expiry_s}:{session_id}");
-    let key = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, secret.as_bytes());
+    let key = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, secret);
     let password = STANDARD.encode(hmac::sign(&key, username.as_bytes()));
     Credentials { username, password }
 }
@@ -85,7 +85,7 @@ mod tests {
     #[test]
     fn turn_credentials_follow_the_formula() {
         // Made with: printf '%s' "1750933436:$SID" | openssl dgst -sha1 -hmac north -binary | base64
-        let made = turn("north", SID, 1_750_933_436);
+        let made = turn(b"north", SID, 1_750_933_436);
         assert_eq!(made.username, format!("1750933436:{SID}"));
         assert_eq!(made.password, "jrwXWktd/uF/kuk0q+pkSgmksFA=");
     }

@@ -19,6 +19,7 @@ pub mod record;
 pub mod service;
 pub mod store;
 
+pub use access::Access;
 pub use credentials::Credentials;
 pub use keys::SigningKey;
 pub use memory::MemoryStore;

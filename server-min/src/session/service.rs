@@ -6,6 +6,7 @@ use super::metrics::Metrics;
 use super::record::SessionRecord;
 use super::store::{Change, SessionStore, StoreError};
 use crate::config::Secret;
+use crate::mqtt::{Identity, Role};
 use sdk_core::wire::signal::{
     Body, Keepalive, SessionId, SessionState, Signal, app_topic, device_topic, is_valid_id,
 };
@@ -24,7 +25,7 @@ pub trait Links {
     /// Publishes with QoS 1, not retained.
     fn publish(&self, topic: &str, payload: Vec<u8>);
 
-    /// What the device's retained status says; `None` where there is none.
+    /// Whether the device is connected to the broker; `None` where that cannot be known.
     fn device_online(&self, device_id: &str) -> Option<bool>;
 
     /// Frees what was allocated under a TURN user name.
@@ -33,9 +34,8 @@ pub trait Links {
 
 /// The service's settings.
 pub struct ServiceConfig {
-    pub region: String,
     /// Shared with the relay; the first one signs.
-    pub turn_secret: Secret,
+    pub turn_secret: Vec<u8>,
     pub mqtt_app_secret: Secret,
     pub token_ttl_s: u64,
     pub ttl_s: u64,
@@ -68,7 +68,7 @@ pub struct Created {
     pub expires_at_s: u64,
     pub ice_servers: Vec<IceServer>,
     pub mqtt: Credentials,
-    /// `None` where the device has never said.
+    /// `None` where it is not known.
     pub device_online: Option<bool>,
 }
 
@@ -123,7 +123,7 @@ impl Service {
         let now_s = now_ms / 1000;
         let end_s = now_s + self.config.ttl_s;
         let expires_at_s = now_s + self.config.token_ttl_s;
-        let turn = credentials::turn(self.config.turn_secret.expose(), &sid, end_s);
+        let turn = credentials::turn(&self.config.turn_secret, &sid, end_s);
         let ice_servers = ice_servers(addresses, &turn);
         let record = SessionRecord {
             session_id: sid.clone(),
@@ -198,14 +198,24 @@ impl Service {
         })
     }
 
-    /// Takes a message from `p2p/signal/server`. The broker has checked that `from` is its sender.
-    pub async fn on_signal(&self, payload: &[u8], now_ms: u64) {
+    /// Takes a message that `sender` published on `p2p/signal/server`.
+    pub async fn on_signal(&self, sender: &Identity, payload: &[u8], now_ms: u64) {
         let signal = match Signal::parse(payload) {
             Ok(signal) => signal,
-            Err(e) => return log::debug!("{}: {e}", sender(e.session_id, e.from.as_deref())),
+            Err(e) => return log::debug!("from {}: {e}", sender.id),
         };
-        if let Err(e) = self.take(&signal, now_ms).await {
-            log::error!("sessionId={} report of {} lost: {e}", signal.session_id, signal.from);
+        let id = signal.session_id;
+        let is_device = match sender.role {
+            Role::Device => true,
+            Role::App => false,
+            // Our own messages and an operator's are not reports.
+            Role::Service | Role::Admin => return,
+        };
+        if signal.from.as_str() != &*sender.id {
+            return log::warn!("sessionId={id} {} ignored: it wrote in another's name", sender.id);
+        }
+        if let Err(e) = self.take(&signal, is_device, now_ms).await {
+            log::error!("sessionId={id} report of {} lost: {e}", signal.from);
         }
     }
 
@@ -230,19 +240,16 @@ impl Service {
         }
     }
 
-    async fn take(&self, signal: &Signal, now_ms: u64) -> Result<(), StoreError> {
-        let id = signal.session_id;
-        let record = self.store.get(id, now_ms).await?;
-        let is_app = record.as_ref().is_some_and(|r| r.app_id == signal.from);
-        if let Body::Keepalive(_) = signal.body
-            && !is_app
-        {
-            // A device asks for the time this way, whether or not its session is still known.
-            self.to_device(id, &signal.from, Body::Keepalive(Keepalive::default()), now_ms);
+    async fn take(&self, signal: &Signal, is_device: bool, now_ms: u64) -> Result<(), StoreError> {
+        let (id, from) = (signal.session_id, &signal.from);
+        if is_device && matches!(signal.body, Body::Keepalive(_)) {
+            // So a device learns the time, whether or not its session is still known.
+            self.to_device(id, from, Body::Keepalive(Keepalive::default()), now_ms);
         }
-        let Some(record) = record else { return Ok(()) };
-        if !is_app && record.device_id != signal.from {
-            log::warn!("sessionId={id} report of {} ignored: not a side of it", signal.from);
+        let Some(record) = self.store.get(id, now_ms).await? else { return Ok(()) };
+        let side = if is_device { &record.device_id } else { &record.app_id };
+        if side != from {
+            log::warn!("sessionId={id} report of {from} ignored: not a side of it");
             return Ok(());
         }
         match &signal.body {
@@ -365,9 +372,4 @@ fn ice_servers(addresses: &Addresses, turn: &Credentials) -> Vec<IceServer> {
             credential: Some(turn.password.clone()),
         },
     ]
-}
-
-fn sender(id: Option<SessionId>, from: Option<&str>) -> String {
-    let id = id.map_or_else(|| "unknown".to_owned(), |id| id.to_string());
-    format!("sessionId={id} from {}", from.unwrap_or("unknown"))
 }
