@@ -268,3 +268,83 @@ pub(crate) fn c_text(text: &str) -> CString {
     let bytes: Vec<u8> = text.bytes().map(|b| if b == 0 { b'?' } else { b }).collect();
     CString::new(bytes).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sdk_core::wire::signal::ErrorCode;
+    use std::ffi::CStr;
+
+    const ID: &str = "550e8400-e29b-41d4-a716-446655440000";
+
+    /// Writes an event down as the firmware sees it.
+    unsafe extern "C" fn note(user: *mut c_void, event: *const p2p_event_t) {
+        // SAFETY: `user` is the test's own list, and the event lives until this returns.
+        let (list, event) = unsafe { (&mut *user.cast::<Vec<String>>(), &*event) };
+        let text = |text: *const c_char| match text.is_null() {
+            true => "-".into(),
+            // SAFETY: not NULL, so it ends with a zero byte.
+            false => unsafe { CStr::from_ptr(text) }.to_str().unwrap().to_owned(),
+        };
+        list.push(format!(
+            "{:?} {} {} {:?} {:?} {} {} {}",
+            event.kind,
+            text(event.session_id),
+            text(event.app_id),
+            event.path,
+            event.reason,
+            event.code,
+            event.setup_ms,
+            text(event.text)
+        ));
+        assert!(event.stream.is_null() && !event.agent.is_null());
+    }
+
+    #[test]
+    fn events_arrive_with_all_they_say() {
+        let mut seen: Vec<String> = Vec::new();
+        let callbacks = Callbacks {
+            user: (&raw mut seen).cast(),
+            on_event: Some(note),
+            on_keyframe_request: None,
+        };
+        let agent = handle::add_agent(callbacks).unwrap();
+        let bridge = Bridge::new(agent.clone());
+        let session = SessionId::parse(ID).unwrap();
+        let closed = |reason| Event::ViewerClosed { session, reason };
+        for event in [
+            Event::SignalingUp,
+            Event::SignalingDown { reason: "refused".into() },
+            Event::ViewerNew { session, app: "app\0x".into(), stream: StreamId(1) },
+            Event::ViewerConnected { session, path: Path::Relay, setup_ms: 120 },
+            closed(CloseReason::ViewerLeft(String::new())),
+            closed(CloseReason::Failed { code: ErrorCode::TooMany, message: "full".into() }),
+            closed(CloseReason::Lost),
+            Event::KeyframeRequest { stream: StreamId(1) },
+        ] {
+            bridge.on_event(&event);
+        }
+        handle::remove_agent(&agent);
+        let none = "P2P_PATH_NONE P2P_CLOSE_NONE 0 0";
+        assert_eq!(
+            seen,
+            [
+                format!("P2P_EVENT_SIGNALING_UP - - {none} -"),
+                format!("P2P_EVENT_SIGNALING_DOWN - - {none} refused"),
+                format!("P2P_EVENT_VIEWER_NEW {ID} app?x {none} -"),
+                format!("P2P_EVENT_VIEWER_CONNECTED {ID} - P2P_PATH_RELAY P2P_CLOSE_NONE 0 120 -"),
+                format!(
+                    "P2P_EVENT_VIEWER_CLOSED {ID} - P2P_PATH_NONE P2P_CLOSE_VIEWER_LEFT 0 0 \
+                     the viewer left"
+                ),
+                format!(
+                    "P2P_EVENT_VIEWER_CLOSED {ID} - P2P_PATH_NONE P2P_CLOSE_FAILED 429 0 full (429)"
+                ),
+                format!(
+                    "P2P_EVENT_VIEWER_CLOSED {ID} - P2P_PATH_NONE P2P_CLOSE_LOST 0 0 \
+                     nothing was heard from the viewer any more"
+                ),
+            ]
+        );
+    }
+}
