@@ -1,6 +1,8 @@
 //! Rust and C agree on every struct's size and fields, and no struct ends in padding: a field added
 //! there later would be invisible to `struct_size`. Every published number is pinned.
 
+#![allow(clippy::unwrap_used, reason = "tests")]
+
 mod common;
 
 use p2pcam::*;
