@@ -413,7 +413,7 @@ typedef struct p2p_config_t {
    */
   const char *broker_url;
   /**
-   * NULL to send none.
+   * NULL: device_id if there is a password, else none.
    */
   const char *broker_username;
   /**

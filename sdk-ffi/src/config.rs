@@ -37,7 +37,7 @@ pub struct p2p_config_t {
     pub device_id: *const c_char,
     /// Required. "mqtt://host[:port]".
     pub broker_url: *const c_char,
-    /// NULL to send none.
+    /// NULL: device_id if there is a password, else none.
     pub broker_username: *const c_char,
     /// NULL to send none.
     pub broker_password: *const c_char,
@@ -105,6 +105,9 @@ impl p2p_config_t {
                 format!("max_datagram is {max_datagram}: expected 0, or 576 to 1472 bytes"),
             ));
         }
+        // MQTT 3.1.1 §3.1.2.9 knows no password without a user name.
+        let broker_username =
+            broker_username.or_else(|| broker_password.as_ref().map(|_| device_id.clone()));
         Ok(CameraConfig {
             device_id,
             broker_url,
