@@ -16,6 +16,7 @@ export class Mosquitto {
   /** `user`: {name, password}; without it everyone may enter. */
   static async start({ user } = {}) {
     const broker = new Mosquitto();
+    broker.children = [];
     broker.dir = mkdtempSync(path.join(tmpdir(), 'p2pcam-mosquitto-'));
     broker.wsPort = await freePort();
     broker.tcpPort = await freePort();
@@ -60,6 +61,7 @@ export class Mosquitto {
   }
 
   async stop() {
+    for (const child of this.children) child.kill();
     await this.halt();
     rmSync(this.dir, { recursive: true, force: true });
   }
@@ -74,6 +76,7 @@ export class Mosquitto {
     // Into a pipe it would keep what it says until it ends; stdbuf has it say each line at once.
     const child = spawn('stdbuf', ['-oL', 'mosquitto_sub',
       ...this.#client(), '-t', topic, '-q', '1', '-C', `${count}`, '-d', '-F', 'payload:%p']);
+    this.children.push(child);
     let output = '';
     child.stdout.on('data', (data) => (output += data));
     const until = async (found) => {

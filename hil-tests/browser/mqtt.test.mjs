@@ -126,8 +126,8 @@ test('a lost PUBLISH is sent again, marked as a duplicate', TIMEOUT, async (t) =
       },
     }),
   });
-  const other = await broker.subscribe('lossy', 1);
   await once(mqtt, 'online');
+  const other = await broker.subscribe('lossy', 1);
   await mqtt.publish('lossy', 'twice sent');
   assert.deepEqual(await other.messages(), ['twice sent']);
   assert.deepEqual(publishes, [0x32, 0x3a]); // QoS 1; QoS 1 and DUP
