@@ -8,7 +8,7 @@ use crate::session::keys::random;
 use crate::session::metrics::Text;
 use crate::session::service::{Links, SERVER_ID, ServiceConfig};
 use crate::session::{Access, MemoryStore, Metrics, Service, SigningKey};
-use crate::stun_turn::TurnHandle;
+use crate::stun_turn::{TurnHandle, TurnServer};
 use crate::{clock, mqtt};
 use sdk_core::wire::signal::SERVER_TOPIC;
 use std::fmt;
@@ -61,7 +61,7 @@ impl Server {
         let turn = start_turn(&config, &metrics)?;
         let http = http_listener.local_addr().map_err(other)?;
         let mqtt = mqtt_listener.local_addr().map_err(other)?;
-        let stun = turn.local_addrs();
+        let stun = turn.local_addrs().to_vec();
 
         let access = Access {
             device_secret: config.mqtt.device_secret.clone(),
@@ -235,7 +235,13 @@ async fn bind(setting: &'static str, address: SocketAddr) -> Result<TcpListener,
 }
 
 fn start_turn(config: &Config, _metrics: &Arc<Metrics>) -> Result<Rc<TurnHandle>, StartError> {
-    Ok(Rc::new(TurnHandle(config.turn.listen[0])))
+    let address = config.turn.listen.first().copied();
+    TurnServer::start(config.turn.clone(), Arc::new(()))
+        .map(Rc::new)
+        .map_err(|error| match address {
+            Some(address) => StartError::Listen { setting: "turn.listen", address, error },
+            None => StartError::Other(error),
+        })
 }
 
 fn websocket_door(broker: &Broker) -> http::WebSocketDoor {
