@@ -39,11 +39,12 @@ impl Proxy {
             for client in listener.incoming() {
                 let Ok(client) = client else { return };
                 let Ok(server) = TcpStream::connect(("127.0.0.1", broker)) else { continue };
+                let both = [client.try_clone().unwrap(), server.try_clone().unwrap()];
+                kept.lock().unwrap().extend(both);
                 for (from, to) in [(&client, &server), (&server, &client)] {
                     let (from, to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
                     std::thread::spawn(move || pass_on(from, to));
                 }
-                kept.lock().unwrap().extend([client, server]);
             }
         });
         Proxy { address, connections }
