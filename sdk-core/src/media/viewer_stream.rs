@@ -113,6 +113,7 @@ pub struct ViewerStream {
     started: Instant,
     /// The newest picture's timestamp, and when it was sealed: ties RTP's clock to the wall's.
     newest: Option<(u32, Instant)>,
+    last_keyframe: Option<Instant>,
     sent: SentTrains,
     limiter: ResendLimiter,
     reports: ReportSchedule,
@@ -152,6 +153,7 @@ impl ViewerStream {
             next_transport_sequence: 1,
             started: now,
             newest: None,
+            last_keyframe: None,
             sent: SentTrains::new(),
             limiter: ResendLimiter::new(),
             reports: ReportSchedule::default(),
@@ -213,11 +215,7 @@ impl ViewerStream {
             return 0;
         }
         let trains = stream.gop_trains();
-        let Some(newest) =
-            trains.len().checked_sub(1).and_then(|last| stream.gop_trains().nth(last))
-        else {
-            return 0;
-        };
+        let Some(newest) = trains.clone().next_back() else { return 0 };
         let mut left = trains.len() as u32;
         let sealed = trains.take_while(|train| {
             left -= 1;
@@ -273,10 +271,11 @@ impl ViewerStream {
             abs_send_time: rtp::abs_send_time(now.saturating_duration_since(self.started)),
             transport_sequence: self.next_transport_sequence,
         };
-        let per_packet = CHANNEL_HEADER_LEN + self.header.len() + self.sender.rtp_overhead();
+        let channel_header = channel.map_or(0, |_| CHANNEL_HEADER_LEN);
+        let overhead = channel_header + self.header.len() + self.sender.rtp_overhead();
         out.start_group();
         let mark = out.mark();
-        out.reserve(train.bytes as usize + segment.packets as usize * per_packet);
+        out.reserve(train.bytes as usize + segment.packets as usize * overhead);
         let mut place = 0;
         let mut result = Ok(());
         for_each_payload(self.config.packetization_mode, stream, train, |payload| {
@@ -292,14 +291,18 @@ impl ViewerStream {
                 _ => DropReason::TooOld,
             });
         }
+        let payload_bytes = out.bytes_since(mark) - segment.packets as usize * overhead;
         self.sent.push(segment);
         self.next_sequence += u64::from(segment.packets);
         self.next_transport_sequence =
             self.next_transport_sequence.wrapping_add(segment.packets as u16);
         self.newest = Some((segment.timestamp, now));
+        if train.keyframe {
+            self.last_keyframe = Some(now);
+        }
         self.reports.on_media(now);
         self.stats.packets += u64::from(segment.packets);
-        self.stats.bytes += u64::from(train.bytes);
+        self.stats.bytes += payload_bytes as u64;
         Ok(segment.packets)
     }
 
