@@ -1,4 +1,5 @@
 //! Access units in, packets out, access units again.
+#![allow(clippy::unwrap_used, reason = "a helper that fails fails the test")]
 
 mod media_support;
 

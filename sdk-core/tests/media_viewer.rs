@@ -1,4 +1,5 @@
 //! From a train to what a viewer sees, through loss, drops, rollover and restarts.
+#![allow(clippy::unwrap_used, reason = "a helper that fails fails the test")]
 
 mod media_support;
 
