@@ -8,7 +8,7 @@ use crate::session::keys::random;
 use crate::session::metrics::Text;
 use crate::session::service::{Links, SERVER_ID, ServiceConfig};
 use crate::session::{Access, MemoryStore, Metrics, Service, SigningKey};
-use crate::stun_turn::TurnHandle;
+use crate::stun_turn::{TurnHandle, TurnServer};
 use crate::{clock, mqtt};
 use sdk_core::wire::signal::SERVER_TOPIC;
 use std::fmt;
