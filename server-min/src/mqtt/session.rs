@@ -159,6 +159,9 @@ impl Session {
         counters: &Counters,
     ) {
         let drop_one = || counters.update(|c| c.messages_dropped_total += 1);
+        if message.queue_cost() > config.max_queued_bytes {
+            return drop_one();
+        }
         if qos == 0 {
             let nearly_full = self.pending.len() >= config.max_queued_messages / 2
                 || self.queued_bytes + message.queue_cost() > config.max_queued_bytes / 2;
