@@ -9,8 +9,8 @@ use sdk_core::peer::turn::{
     MAX_OVERHEAD, Received, StunProbe, StunProbeEvent, TurnClient, TurnEvent, TurnFailure,
 };
 use sdk_core::wire::stun::{Builder, Class, Message, Method};
-use server_min::stun_turn::core::{Action, Client, RelayId};
-use server_min::stun_turn::{MAX_REPLY_LEN, TurnConfig};
+use server_min::stun_turn::core::{Action, Client};
+use server_min::stun_turn::{MAX_REPLY_LEN, RelayId, TurnConfig};
 use std::net::SocketAddr;
 use std::time::Duration;
 use turn_support::{Lab, User, config};

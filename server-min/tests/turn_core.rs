@@ -40,7 +40,7 @@ fn anyone_learns_their_address() {
         assert_eq!((mapped, answer.code), (Some(client.address), 0));
         assert!(answer.message().has_fingerprint(), "as in the request");
     }
-    assert_eq!(lab.core.stats().binding_requests, 2);
+    assert_eq!(lab.core.stats().bindings_ok, 2);
 }
 
 #[test]
@@ -81,6 +81,9 @@ fn credentials_are_time_limited_and_any_secret_is_good() {
     assert_eq!(challenge.unwrap().code, 438, "an empty nonce");
     user.username = "no-such-user".into();
     assert_eq!(lab.allocate(&mut user).code, 401);
+    let stats = lab.core.stats();
+    assert_eq!((stats.requests_ok, stats.requests_refused), (2, 3));
+    assert_eq!(stats.requests_unauthorized, 3);
 }
 
 #[test]

@@ -7,8 +7,8 @@ mod turn_support;
 
 use sdk_core::wire::stun::attribute as attr;
 use sdk_core::wire::stun::{Builder, Class, Method, channel_data};
-use server_min::stun_turn::MAX_REPLY_LEN;
-use server_min::stun_turn::core::{Action, Client, RelayId};
+use server_min::stun_turn::core::{Action, Client};
+use server_min::stun_turn::{MAX_REPLY_LEN, RelayId};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};

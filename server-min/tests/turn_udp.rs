@@ -4,11 +4,14 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 use sdk_core::peer::turn::{Received, TurnClient, TurnEvent};
-use sdk_core::wire::stun::{Builder, Class, Message, Method, TransactionId, attribute};
+use sdk_core::wire::stun::{
+    Builder, Class, Message, Method, TransactionId, attribute, channel_data,
+};
 use server_min::stun_turn::{
     AllocationInfo, Relayed, TurnConfig, TurnHandle, TurnObserver, TurnServer, password_for,
 };
 use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::AsRawFd;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -128,6 +131,61 @@ fn bursts_arrive_whole_and_in_order_both_ways() {
     wait_until(|| counters.packets_relayed.load(Relaxed) == 2000);
     assert_eq!(counters.bytes_relayed.load(Relaxed), 2 * 50 * (19 * 1200 + 300));
     assert_eq!(counters.packets_unsent.load(Relaxed), 0);
+}
+
+/// As the camera sends a frame: the kernel carries 20 datagrams as one until the relay reads them.
+#[test]
+fn merged_bursts_are_taken_apart_and_put_together_again() {
+    const LEN: usize = 1200;
+    let server = start(config(local()), Arc::new(()));
+    let peer = UdpSocket::bind(local()).unwrap();
+    peer.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+    let address = peer.local_addr().unwrap();
+    let mut camera = Camera::connect(&server, address);
+    let channel = camera.turn.channel(address).unwrap();
+    let packet = |burst: u8, i: u8| {
+        let mut packet = vec![burst; if i == 19 { 77 } else { LEN }];
+        packet[1] = i;
+        packet
+    };
+    for burst in 0..20 {
+        let framed = (0..20).flat_map(|i| {
+            let payload = packet(burst, i);
+            [&channel_data::header(channel, payload.len() as u16)[..], &payload].concat()
+        });
+        let framed: Vec<u8> = framed.collect();
+        split_sends_into(&camera.socket, LEN + channel_data::HEADER_LEN);
+        camera.socket.send_to(&framed, camera.turn.server()).unwrap();
+        let mut buffer = [0; 2048];
+        for i in 0..20 {
+            let len = peer.recv(&mut buffer).unwrap();
+            assert!(buffer[..len] == packet(burst, i), "to the peer: {burst}, {i}");
+        }
+        let plain: Vec<u8> = (0..20).flat_map(|i| packet(burst, i)).collect();
+        split_sends_into(&peer, LEN);
+        peer.send_to(&plain, camera.relayed).unwrap();
+        for i in 0..20 {
+            let received = camera.receive();
+            assert!(received == Some(packet(burst, i)), "to the camera: {burst}, {i}");
+        }
+    }
+    assert_eq!(server.counters().packets_unsent.load(Relaxed), 0);
+}
+
+/// UDP_SEGMENT for all that this socket sends.
+fn split_sends_into(socket: &UdpSocket, len: usize) {
+    let len = len as libc::c_int;
+    // SAFETY: the pointer and the size are those of `len`.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_UDP,
+            libc::UDP_SEGMENT,
+            (&raw const len).cast(),
+            size_of_val(&len) as libc::socklen_t,
+        )
+    };
+    assert_eq!(result, 0, "Linux 4.18 or later is needed for this test");
 }
 
 #[test]

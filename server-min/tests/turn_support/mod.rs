@@ -6,8 +6,8 @@ use sdk_core::wire::stun::attribute as attr;
 use sdk_core::wire::stun::{
     Builder, Class, Message, Method, TransactionId, channel_data, long_term_key,
 };
-use server_min::stun_turn::core::{Action, Client, Core, Now, RelayId, RelayPorts};
-use server_min::stun_turn::{MAX_REPLY_LEN, TurnConfig, password_for};
+use server_min::stun_turn::core::{Action, Client, Core, Now};
+use server_min::stun_turn::{MAX_REPLY_LEN, Opened, RelayId, RelayPorts, TurnConfig, password_for};
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -31,13 +31,13 @@ pub(crate) struct FakePorts {
 }
 
 impl RelayPorts for FakePorts {
-    fn open(&mut self, id: RelayId, address: SocketAddr) -> bool {
+    fn open(&mut self, id: RelayId, address: SocketAddr) -> Opened {
         if self.taken.contains(&address) || self.open.contains_key(&address) {
-            return false;
+            return Opened::Taken;
         }
         assert!(self.open.values().all(|other| *other != id), "{id:?} is open already");
         self.open.insert(address, id);
-        true
+        Opened::Here
     }
 
     fn close(&mut self, id: RelayId) {
