@@ -1,6 +1,8 @@
 //! What the broker holds: per idle connection, and for clients that do not read. One test, since it
 //! measures the whole process.
 
+#![allow(clippy::unwrap_used, reason = "clippy sees tests only in functions marked as such")]
+
 mod mqtt_support;
 
 use mqtt_support::{TestUsers, Version, connect_packet, publish_packet, rss_kb, subscribe_packet};

@@ -1,5 +1,7 @@
 //! What well-behaved clients do not show: take-over, timeouts, limits and refusals, byte by byte.
 
+#![allow(clippy::unwrap_used, reason = "clippy sees tests only in functions marked as such")]
+
 mod mqtt_support;
 
 use mqtt_protocol_core::mqtt::packet::{

@@ -50,7 +50,8 @@ pub(crate) struct Scratch {
 }
 
 impl Broker {
-    pub fn new(config: BrokerConfig, authenticator: Rc<dyn Authenticator>) -> Self {
+    pub fn new(mut config: BrokerConfig, authenticator: Rc<dyn Authenticator>) -> Self {
+        config.max_packet_size = config.max_packet_size.min(LARGEST_PACKET);
         let config = Rc::new(config);
         let counters = Rc::new(Counters::new());
         Self(Rc::new(Shared {
@@ -107,9 +108,13 @@ impl Broker {
     ) {
         let Some(registration) = self.register() else {
             self.0.counters.update(|c| c.connections_refused_total += 1);
-            log::warn!(
-                "mqtt: {peer}: refused, all places are taken (max_connections, max_connecting)"
-            );
+            let refused = self.0.counters.get().connections_refused_total;
+            // A flood of connections is not to become a flood of log lines.
+            if refused.is_power_of_two() {
+                log::warn!(
+                    "mqtt: {peer}: all places are taken (max_connections, max_connecting); {refused} refused so far"
+                );
+            }
             return;
         };
         let mut connection = Connection::new(io, peer, registration);
@@ -257,6 +262,9 @@ impl Drop for Registration {
         }
     }
 }
+
+/// What can be asked for with `max_packet_size`, far below what MQTT's length field can say.
+const LARGEST_PACKET: u32 = 16 * 1024 * 1024;
 
 /// What became of writing to or reading from the client's stream.
 pub(crate) fn is_ordinary_end(error: &io::Error) -> bool {
