@@ -2,6 +2,7 @@
 //! measures the whole process.
 
 #![allow(clippy::unwrap_used, reason = "clippy sees tests only in functions marked as such")]
+#![allow(clippy::disallowed_methods, reason = "a test waits for the real broker in real time")]
 
 mod mqtt_support;
 

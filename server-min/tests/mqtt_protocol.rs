@@ -13,7 +13,8 @@ use mqtt_support::{
     subscribe_packet, with_broker,
 };
 use server_min::mqtt::{BrokerConfig, Identity, Role};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 const BOTH: [Version; 2] = [Version::V3, Version::V5];
 
