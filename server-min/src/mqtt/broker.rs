@@ -13,7 +13,6 @@ use super::websocket::WebSocketBytes;
 use slab::Slab;
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
-use std::io;
 use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
 use std::time::Duration;
@@ -265,9 +264,3 @@ impl Drop for Registration {
 
 /// What can be asked for with `max_packet_size`, far below what MQTT's length field can say.
 const LARGEST_PACKET: u32 = 16 * 1024 * 1024;
-
-/// What became of writing to or reading from the client's stream.
-pub(crate) fn is_ordinary_end(error: &io::Error) -> bool {
-    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
-    matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof)
-}

@@ -6,7 +6,7 @@
 //! take what was written, so its socket, not our memory, bounds what it can cause.
 
 use super::answer;
-use super::broker::{Registration, Scratch, is_ordinary_end};
+use super::broker::{Registration, Scratch};
 use super::client::{Client, Ending};
 use super::codec::{self, Fault};
 use super::rate::Bucket;
@@ -416,6 +416,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
         Step::Ended
     }
+}
+
+/// Ends that every network has; not worth a log line.
+fn is_ordinary_end(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+    matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof)
 }
 
 const PUBACK: u8 = 0x40;
