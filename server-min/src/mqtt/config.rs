@@ -1,10 +1,10 @@
 //! The broker's limits. Every one of them bounds memory or time that a client could otherwise take.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 /// All limits, with defaults for a small deployment. In TOML: a table with any of these names.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct BrokerConfig {
     /// Open connections of every transport together; further ones are closed at once.
