@@ -31,7 +31,7 @@ struct Asset {
 
 impl Assets {
     pub(super) fn new() -> Assets {
-        let files: [(&str, &str, &[u8]); 11] = [
+        let files: [(&str, &str, &[u8]); 13] = [
             ("/", HTML, include_bytes!("page/index.html")),
             ("/style.css", CSS, include_bytes!("page/style.css")),
             ("/viewer.js", SCRIPT, include_bytes!("page/viewer.js")),
@@ -39,7 +39,9 @@ impl Assets {
             ("/api.js", SCRIPT, include_bytes!("page/api.js")),
             ("/mqtt-packet.js", SCRIPT, include_bytes!("page/mqtt-packet.js")),
             ("/page.js", SCRIPT, include_bytes!("page/page.js")),
+            ("/peer.js", SCRIPT, include_bytes!("page/peer.js")),
             ("/session.js", SCRIPT, include_bytes!("page/session.js")),
+            ("/signals.js", SCRIPT, include_bytes!("page/signals.js")),
             ("/stats.js", SCRIPT, include_bytes!("page/stats.js")),
             ("/words.js", SCRIPT, include_bytes!("page/words.js")),
             ("/icon.svg", ICON, include_bytes!("page/icon.svg")),
