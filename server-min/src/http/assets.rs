@@ -31,13 +31,15 @@ struct Asset {
 
 impl Assets {
     pub(super) fn new() -> Assets {
-        let files: [(&str, &str, &[u8]); 11] = [
+        let files: [(&str, &str, &[u8]); 13] = [
             ("/", HTML, include_bytes!("page/index.html")),
             ("/style.css", CSS, include_bytes!("page/style.css")),
             ("/icon.svg", SVG, include_bytes!("page/icon.svg")),
             ("/viewer.js", SCRIPT, include_bytes!("page/viewer.js")),
             ("/page.js", SCRIPT, include_bytes!("page/page.js")),
+            ("/peer.js", SCRIPT, include_bytes!("page/peer.js")),
             ("/session.js", SCRIPT, include_bytes!("page/session.js")),
+            ("/signals.js", SCRIPT, include_bytes!("page/signals.js")),
             ("/stats.js", SCRIPT, include_bytes!("page/stats.js")),
             ("/words.js", SCRIPT, include_bytes!("page/words.js")),
             ("/api.js", SCRIPT, include_bytes!("page/api.js")),
