@@ -3,16 +3,21 @@
 use crate::mqtt::BrokerStats;
 use crate::session::metrics::Text;
 use crate::stun_turn::TurnCounters;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 pub(crate) fn relay_metrics(counters: &TurnCounters, region: &str) -> String {
     let mut text = Text(String::new());
     text.family("stun_requests_total", "counter", "STUN and TURN requests by their answer");
-    for (status, counter) in
-        [("success", &counters.requests_ok), ("error", &counters.requests_refused)]
-    {
+    let sum = |a: &AtomicU64, b: &AtomicU64| a.load(Relaxed) + b.load(Relaxed);
+    let unauthorized = counters.requests_unauthorized.load(Relaxed);
+    let refused = sum(&counters.bindings_refused, &counters.requests_refused);
+    for (status, count) in [
+        ("success", sum(&counters.bindings_ok, &counters.requests_ok)),
+        ("error", refused.saturating_sub(unauthorized)),
+        ("unauthorized", unauthorized),
+    ] {
         let labels = format!("{{status=\"{status}\",region=\"{region}\"}}");
-        text.sample("stun_requests_total", &labels, counter.load(Relaxed));
+        text.sample("stun_requests_total", &labels, count);
     }
     for (name, kind, help, counter) in [
         ("turn_sessions_active", "gauge", "TURN allocations now", &counters.allocations),

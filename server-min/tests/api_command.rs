@@ -1,5 +1,7 @@
 //! The `server-min` command as its users meet it.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
 use server_min::session::credentials::device_password;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _};

@@ -1,9 +1,13 @@
 //! The rest of the HTTP side: the page, metrics, other origins, WebSocket, and clients that are
 //! silent or too many.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
 mod api_support;
 
-use api_support::{APP_KEY, PATIENCE, bearer, get, metric, new_session, request, with_server};
+use api_support::{
+    APP_KEY, PATIENCE, bearer, get, metric, new_session, request, until_metric, with_server,
+};
 use futures_util::{SinkExt as _, StreamExt as _};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -96,9 +100,7 @@ fn stun_requests_are_answered_and_counted() {
         assert!(len >= 20);
         assert_eq!((&reply[..2], &reply[8..20]), (&[0x01, 0x01][..], &[7; 12][..]));
         let counted = "stun_requests_total{status=\"success\",region=\"eu-1\"}";
-        // The relay's thread writes its counters down after it has answered.
-        let until_counted = async { while metric(server.http, counted).await != 1.0 {} };
-        timeout(PATIENCE, until_counted).await.unwrap();
+        until_metric(server.http, counted, 1.0).await;
         server
     });
 }
