@@ -71,8 +71,8 @@ export class Page {
   }
 
   showFigures({ video, codec, framesPerSecond, bitsPerSecond, lossRatio, roundTripMs, path, firstFrameMs }) {
-    const size = video?.frameWidth ? `${video.frameWidth} × ${video.frameHeight}` : NOTHING;
-    element('size').textContent = codec && size !== NOTHING ? `${size} ${codec}` : size;
+    element('size').textContent = video?.frameWidth ? `${video.frameWidth} × ${video.frameHeight}` : NOTHING;
+    element('codec').textContent = codec?.replace(/^H26/, 'H.26') ?? NOTHING;
     element('rate').textContent = number(framesPerSecond, 0, 'fps');
     element('bits').textContent = bitRate(bitsPerSecond);
     element('rtt').textContent = number(roundTripMs, roundTripMs < 10 ? 1 : 0, 'ms');
@@ -101,7 +101,7 @@ export class Page {
     element('failure-detail').textContent = failure.message ? `${failure.message}${code}` : '';
     element('retry').textContent = retries ? 'Try now' : 'Try again';
     this.#view('failure');
-    for (const id of ['rate', 'bits', 'rtt', 'loss']) element(id).textContent = NOTHING;
+    for (const id of ['rate', 'bits', 'size', 'codec', 'rtt', 'loss']) element(id).textContent = NOTHING;
   }
 
   /** Shows one of the stage's layers: form, start, waiting, recovering, failure, video. */
