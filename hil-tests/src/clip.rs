@@ -1,0 +1,136 @@
+//! The clip the camera plays, and the strongest proof there is: what a viewer received are the
+//! clip's own bytes, picture for picture, in order.
+
+use crate::h264::{AccessUnit, NAL_AUD, NAL_PPS, NAL_SPS, is_slice, nal_type, split_annexb};
+use std::path::Path;
+
+pub struct Clip {
+    /// The slices of each picture.
+    pictures: Vec<Vec<Vec<u8>>>,
+    /// Every parameter set that occurs.
+    parameter_sets: Vec<Vec<u8>>,
+    pub idr_count: usize,
+    pub bytes: usize,
+}
+
+impl Clip {
+    pub fn read(path: &Path) -> Result<Clip, String> {
+        let bytes = std::fs::read(path).map_err(|e| format!("{}: {e}", path.display()))?;
+        Clip::parse(&bytes).map_err(|e| format!("{}: {e}", path.display()))
+    }
+
+    /// Takes an Annex B stream apart. A picture begins where its first slice begins: at
+    /// `first_mb_in_slice` 0, which is a leading 1 bit (H.264 §7.3.3, ue(v)).
+    pub fn parse(bytes: &[u8]) -> Result<Clip, String> {
+        let mut clip = Clip {
+            pictures: Vec::new(),
+            parameter_sets: Vec::new(),
+            idr_count: 0,
+            bytes: bytes.len(),
+        };
+        for nal in split_annexb(bytes) {
+            match nal_type(nal) {
+                NAL_SPS | NAL_PPS if !clip.parameter_sets.iter().any(|known| known == nal) => {
+                    clip.parameter_sets.push(nal.to_vec());
+                }
+                _ if is_slice(nal) => {
+                    if nal.get(1).is_some_and(|first| first & 0x80 != 0) {
+                        clip.pictures.push(Vec::new());
+                        clip.idr_count += usize::from(nal_type(nal) == crate::h264::NAL_IDR);
+                    }
+                    match clip.pictures.last_mut() {
+                        Some(picture) => picture.push(nal.to_vec()),
+                        None => return Err("the first slice is not the first of a picture".into()),
+                    }
+                }
+                _ => {}
+            }
+        }
+        if clip.pictures.is_empty() || clip.parameter_sets.is_empty() {
+            return Err("no pictures, or no parameter sets".into());
+        }
+        Ok(clip)
+    }
+
+    pub fn pictures(&self) -> usize {
+        self.pictures.len()
+    }
+
+    /// Checks that `units` are the clip's pictures, in its order and byte for byte, from wherever
+    /// they begin and round and round; and that every parameter set is one of the clip's.
+    pub fn expect_played(&self, units: &[AccessUnit]) -> Result<(), String> {
+        let first = units.first().ok_or("no frames were received")?;
+        let same = |picture: &Vec<Vec<u8>>, unit: &AccessUnit| {
+            unit.slices().eq(picture.iter().map(Vec::as_slice))
+        };
+        let start =
+            self.pictures.iter().position(|picture| same(picture, first)).ok_or_else(|| {
+                format!("the first frame ({:?}) is not in the clip", first.types())
+            })?;
+        for (i, unit) in units.iter().enumerate() {
+            let at = (start + i) % self.pictures.len();
+            if !same(&self.pictures[at], unit) {
+                let is = self.pictures.iter().position(|picture| same(picture, unit));
+                return Err(format!(
+                    "frame {i} should be the clip's picture {at}, but is {}",
+                    is.map_or("none of its pictures".into(), |is| format!("picture {is}"))
+                ));
+            }
+            for nal in &unit.nals {
+                let strange = match nal_type(nal) {
+                    NAL_SPS | NAL_PPS => !self.parameter_sets.contains(nal),
+                    // Both are dropped or kept as the packetizer likes.
+                    NAL_AUD | crate::h264::NAL_SEI => false,
+                    _ => !is_slice(nal),
+                };
+                if strange {
+                    return Err(format!(
+                        "frame {i} has a NAL of type {} that is not the clip's",
+                        nal_type(nal)
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn clip() -> Clip {
+        let mut bytes = Vec::new();
+        for nal in
+            [&[0x67, 1][..], &[0x68, 2], &[0x65, 0x80, 1], &[0x41, 0x80, 2], &[0x41, 0x20, 3]]
+        {
+            bytes.extend_from_slice(&[0, 0, 0, 1]);
+            bytes.extend_from_slice(nal);
+        }
+        Clip::parse(&bytes).unwrap()
+    }
+
+    fn unit(nals: &[&[u8]]) -> AccessUnit {
+        AccessUnit {
+            timestamp: 0,
+            nals: nals.iter().map(|nal| nal.to_vec()).collect(),
+            complete: true,
+        }
+    }
+
+    #[test]
+    fn the_clip_is_recognised_from_any_picture_on_and_round_its_end() {
+        let clip = clip();
+        assert_eq!((clip.pictures(), clip.idr_count), (2, 1));
+        let idr = unit(&[&[0x67, 1], &[0x68, 2], &[0x65, 0x80, 1]]);
+        let two_slices = unit(&[&[0x41, 0x80, 2], &[0x41, 0x20, 3]]);
+        assert_eq!(clip.expect_played(&[idr.clone(), two_slices.clone(), idr.clone()]), Ok(()));
+        assert_eq!(clip.expect_played(&[two_slices.clone(), idr.clone()]), Ok(()));
+        assert!(clip.expect_played(&[idr.clone(), idr.clone()]).is_err(), "one is missing");
+        assert!(clip.expect_played(&[]).is_err());
+        let changed = unit(&[&[0x67, 1], &[0x68, 9], &[0x65, 0x80, 1]]);
+        assert!(clip.expect_played(&[changed]).is_err(), "another parameter set");
+        let cut = unit(&[&[0x41, 0x80, 2]]);
+        assert!(clip.expect_played(&[idr, cut]).is_err(), "a slice is missing");
+    }
+}
