@@ -347,3 +347,37 @@ impl Events {
             self.candidates.send(Candidate { candidate, sdp_mid: mid, sdp_m_line_index: index });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_offer_asks_for_video_only_and_its_candidates_come_after_it() {
+        let options = PeerOptions {
+            ice_servers: Vec::new(),
+            relay_only: false,
+            formats: vec![H264Format::BASELINE],
+            srtp: Some(Srtp::Gcm),
+            bind: "127.0.0.1:0".into(),
+        };
+        let (peer, mut local) = Peer::new(options).await.unwrap();
+        let sdp = peer.offer().await.unwrap();
+        println!("{sdp}");
+        assert!(sdp.contains("\r\nm=video 9 UDP/TLS/RTP/SAVPF 102\r\n"), "{sdp}");
+        assert!(sdp.contains("\r\na=recvonly\r\n"), "{sdp}");
+        assert!(sdp.contains("packetization-mode=1;profile-level-id=42e01f"), "{sdp}");
+        assert!(!sdp.contains("a=candidate:"), "{sdp}");
+        let mut candidates = Vec::new();
+        let wait = Duration::from_secs(20);
+        while let Some(candidate) = tokio::time::timeout(wait, local.recv()).await.unwrap() {
+            if candidate.candidate.is_empty() {
+                break;
+            }
+            candidates.push(candidate.candidate);
+        }
+        println!("{candidates:?}");
+        assert!(candidates.iter().any(|c| c.contains("127.0.0.1")), "{candidates:?}");
+        peer.close().await;
+    }
+}
