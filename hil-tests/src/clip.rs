@@ -1,7 +1,9 @@
 //! The clip the camera plays, and the strongest proof there is: what a viewer received are the
 //! clip's own bytes, picture for picture, in order.
 
-use crate::h264::{AccessUnit, NAL_AUD, NAL_PPS, NAL_SPS, is_slice, nal_type, split_annexb};
+use crate::h264::{
+    AccessUnit, NAL_AUD, NAL_IDR, NAL_PPS, NAL_SEI, NAL_SPS, is_slice, nal_type, split_annexb,
+};
 use std::path::Path;
 
 pub struct Clip {
@@ -36,7 +38,7 @@ impl Clip {
                 _ if is_slice(nal) => {
                     if nal.get(1).is_some_and(|first| first & 0x80 != 0) {
                         clip.pictures.push(Vec::new());
-                        clip.idr_count += usize::from(nal_type(nal) == crate::h264::NAL_IDR);
+                        clip.idr_count += usize::from(nal_type(nal) == NAL_IDR);
                     }
                     match clip.pictures.last_mut() {
                         Some(picture) => picture.push(nal.to_vec()),
@@ -56,39 +58,59 @@ impl Clip {
         self.pictures.len()
     }
 
-    /// Checks that `units` are the clip's pictures, in its order and byte for byte, from wherever
-    /// they begin and round and round; and that every parameter set is one of the clip's.
-    pub fn expect_played(&self, units: &[AccessUnit]) -> Result<(), String> {
-        let first = units.first().ok_or("no frames were received")?;
-        let same = |picture: &Vec<Vec<u8>>, unit: &AccessUnit| {
-            unit.slices().eq(picture.iter().map(Vec::as_slice))
-        };
-        let start =
-            self.pictures.iter().position(|picture| same(picture, first)).ok_or_else(|| {
-                format!("the first frame ({:?}) is not in the clip", first.types())
-            })?;
+    /// Checks that `units` are the clip's pictures, byte for byte and in its order, from wherever
+    /// they begin and round and round. An encoder that is asked for a keyframe makes one, so a
+    /// jump is allowed where it lands on an IDR picture; the number of jumps is the answer. Every
+    /// parameter set must be one of the clip's.
+    pub fn expect_played(&self, units: &[AccessUnit]) -> Result<usize, String> {
+        let mut jumps = 0;
+        let mut next = None;
         for (i, unit) in units.iter().enumerate() {
-            let at = (start + i) % self.pictures.len();
-            if !same(&self.pictures[at], unit) {
-                let is = self.pictures.iter().position(|picture| same(picture, unit));
-                return Err(format!(
-                    "frame {i} should be the clip's picture {at}, but is {}",
-                    is.map_or("none of its pictures".into(), |is| format!("picture {is}"))
-                ));
-            }
-            for nal in &unit.nals {
-                let strange = match nal_type(nal) {
-                    NAL_SPS | NAL_PPS => !self.parameter_sets.contains(nal),
-                    // Both are dropped or kept as the packetizer likes.
-                    NAL_AUD | crate::h264::NAL_SEI => false,
-                    _ => !is_slice(nal),
-                };
-                if strange {
-                    return Err(format!(
-                        "frame {i} has a NAL of type {} that is not the clip's",
-                        nal_type(nal)
-                    ));
+            let at = match next.filter(|&next| self.is_picture(next, unit)) {
+                Some(at) => at,
+                None => {
+                    let found = (0..self.pictures.len()).find(|&at| self.is_picture(at, unit));
+                    let is = found.map_or("none of its".into(), |at| format!("its picture {at}"));
+                    match (found, next) {
+                        (Some(at), None) => at,
+                        (Some(at), Some(_)) if unit.is_idr() => {
+                            jumps += 1;
+                            at
+                        }
+                        _ => {
+                            return Err(format!(
+                                "frame {i} should be the clip's picture {next:?}, but is {is} \
+                                 (NAL types {:?}, complete: {})",
+                                unit.types(),
+                                unit.complete
+                            ));
+                        }
+                    }
                 }
+            };
+            next = Some((at + 1) % self.pictures.len());
+            self.expect_known_nals(unit).map_err(|text| format!("frame {i}: {text}"))?;
+        }
+        match next {
+            Some(_) => Ok(jumps),
+            None => Err("no frames were received".into()),
+        }
+    }
+
+    fn is_picture(&self, at: usize, unit: &AccessUnit) -> bool {
+        unit.slices().eq(self.pictures[at].iter().map(Vec::as_slice))
+    }
+
+    fn expect_known_nals(&self, unit: &AccessUnit) -> Result<(), String> {
+        for nal in &unit.nals {
+            let strange = match nal_type(nal) {
+                NAL_SPS | NAL_PPS => !self.parameter_sets.contains(nal),
+                // Both are dropped or kept as the packetizer likes.
+                NAL_AUD | NAL_SEI => false,
+                _ => !is_slice(nal),
+            };
+            if strange {
+                return Err(format!("a NAL of type {} that is not the clip's", nal_type(nal)));
             }
         }
         Ok(())
@@ -124,9 +146,11 @@ mod tests {
         assert_eq!((clip.pictures(), clip.idr_count), (2, 1));
         let idr = unit(&[&[0x67, 1], &[0x68, 2], &[0x65, 0x80, 1]]);
         let two_slices = unit(&[&[0x41, 0x80, 2], &[0x41, 0x20, 3]]);
-        assert_eq!(clip.expect_played(&[idr.clone(), two_slices.clone(), idr.clone()]), Ok(()));
-        assert_eq!(clip.expect_played(&[two_slices.clone(), idr.clone()]), Ok(()));
-        assert!(clip.expect_played(&[idr.clone(), idr.clone()]).is_err(), "one is missing");
+        assert_eq!(clip.expect_played(&[idr.clone(), two_slices.clone(), idr.clone()]), Ok(0));
+        assert_eq!(clip.expect_played(&[two_slices.clone(), idr.clone()]), Ok(0));
+        assert_eq!(clip.expect_played(&[idr.clone(), idr.clone()]), Ok(1));
+        let twice = [two_slices.clone(), two_slices.clone()];
+        assert!(clip.expect_played(&twice).is_err(), "the keyframe between is missing");
         assert!(clip.expect_played(&[]).is_err());
         let changed = unit(&[&[0x67, 1], &[0x68, 9], &[0x65, 0x80, 1]]);
         assert!(clip.expect_played(&[changed]).is_err(), "another parameter set");
