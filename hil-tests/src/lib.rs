@@ -19,6 +19,7 @@ pub mod conversation;
 pub mod firmware;
 pub mod h264;
 pub mod http;
+pub mod lab;
 pub mod peer;
 pub mod process;
 pub mod received;
