@@ -1,0 +1,61 @@
+#!/usr/bin/env bash
+# Makes the H.264 clips in testdata/h264 from ffmpeg's own test sources. The results are
+# committed; run this only to change them (and then look at testdata/h264/README.md too).
+#
+# Needs ffmpeg with libx264 and a monospaced font (Debian: ffmpeg fonts-dejavu-core).
+set -euo pipefail
+
+cd "$(dirname "$0")/.."
+out=testdata/h264
+font=$(fc-match -f '%{file}' 'DejaVu Sans Mono:bold')
+[ -r "$font" ] || { echo "make-clip: DejaVu Sans Mono is missing: apt-get install fonts-dejavu-core" >&2; exit 1; }
+mkdir -p "$out"
+
+# What a camera's encoder does: no B-frames, one slice a picture, an IDR at a fixed distance only.
+common=(-an -c:v libx264 -pix_fmt yuv420p -bf 0 -tune zerolatency -threads 1 -fflags +bitexact -flags +bitexact)
+x264=scenecut=0:force-cfr=1:sliced-threads=0:sync-lookahead=0
+
+# blocks SIZE: red, green, blue and white squares in the corners, for tests that look at pixels.
+blocks() {
+    local s=$1
+    echo "drawbox=x=0:y=0:w=$s:h=$s:color=red:t=fill,drawbox=x=iw-$s:y=0:w=$s:h=$s:color=lime:t=fill,drawbox=x=0:y=ih-$s:w=$s:h=$s:color=blue:t=fill,drawbox=x=iw-$s:y=ih-$s:w=$s:h=$s:color=white:t=fill"
+}
+
+# clock FONTSIZE: time and picture number, in the middle of the lower third.
+clock() {
+    echo "drawtext=fontfile=$font:fontsize=$1:fontcolor=white:box=1:boxcolor=black@0.7:boxborderw=10:x=(w-tw)/2:y=h*0.72:text='%{pts\\:hms}  %{frame_num}'"
+}
+
+# make NAME SIZE SECONDS BLOCK FONTSIZE RATE IDR_DISTANCE PROFILE X264 [output options]
+make() {
+    local name=$1 size=$2 seconds=$3 block=$4 fontsize=$5 rate=$6 distance=$7 profile=$8 params=$9
+    shift 9
+    ffmpeg -y -loglevel error -f lavfi -i "testsrc2=size=$size:rate=30:duration=$seconds" \
+        -vf "$(blocks "$block"),$(clock "$fontsize"),scale=out_color_matrix=bt709:out_range=tv,format=yuv420p" \
+        "${common[@]}" -profile:v "$profile" \
+        -b:v "$rate" -maxrate "$rate" -bufsize "$rate" -g "$distance" \
+        -color_primaries bt709 -color_trc bt709 -colorspace bt709 -color_range tv \
+        -x264-params "$x264:$params" "$@" -f h264 "$out/$name"
+    echo "$out/$name: $(stat -c %s "$out/$name") bytes"
+}
+
+# The demo's clip.
+make clip-720p30.h264 1280x720 16 80 56 2000k 60 main "aud=1:repeat-headers=1"
+
+# Small ones for tests, one of each profile.
+make baseline-180p30.h264 320x180 2 20 16 200k 30 baseline "aud=1:repeat-headers=1"
+make main-180p30.h264 320x180 2 20 16 200k 30 main "aud=1:repeat-headers=1"
+make high-180p30.h264 320x180 2 20 16 200k 30 high "aud=1:repeat-headers=1"
+
+# One that leaves to the packetizer all it may: parameter sets at the start only, no AUD, no SEI,
+# several slices a picture, 3-byte start codes throughout.
+make bare-180p30.h264 320x180 2 20 16 200k 30 baseline "aud=0:repeat-headers=1:slices=3"
+perl -0777 -i -pe '
+    my $seen = 0;
+    my @units = grep { length } split /\x00*\x00\x00\x01/, $_;
+    $_ = join "", map { "\x00\x00\x01$_" } grep {
+        my $type = ord($_) & 31;
+        $seen = 1 if $type == 5;
+        !($type == 6 || $type == 9 || ($seen && ($type == 7 || $type == 8)));
+    } @units;
+' "$out/bare-180p30.h264"
