@@ -1,0 +1,157 @@
+//! Writes the camera's answer (RFC 8829 §5.3).
+
+use super::choose::{EXT_ABS_SEND_TIME, EXT_MID, EXT_TRANSPORT_CC};
+use super::{Description, Fingerprint, Media, MediaKind, VideoChoice};
+use std::fmt::Write as _;
+
+/// All that goes into an answer.
+#[derive(Debug, Clone, Copy)]
+pub struct Answer<'a> {
+    pub offer: &'a Description<'a>,
+    pub choice: &'a VideoChoice,
+    /// Of `o=`: the same for all answers of a session, below 2^63 (RFC 8829 §5.2.1).
+    pub session_number: u64,
+    /// Of `o=`: one more with each answer of a session, so that a changed one is seen as such.
+    pub version: u64,
+    pub ice_ufrag: &'a str,
+    pub ice_pwd: &'a str,
+    /// Of the camera's certificate.
+    pub fingerprint: Fingerprint,
+    pub ssrc: u32,
+    /// For retransmissions; used only if the choice has a payload type for them.
+    pub rtx_ssrc: u32,
+    pub cname: &'a str,
+    /// The viewer's `MediaStream.id`; no spaces.
+    pub stream_id: &'a str,
+    pub track_id: &'a str,
+    /// `candidate:…`, without `a=`: those known by now.
+    pub candidates: &'a [String],
+    /// No further candidates will come.
+    pub end_of_candidates: bool,
+}
+
+impl Answer<'_> {
+    pub fn write(&self) -> String {
+        let mut out = String::with_capacity(2048);
+        self.write_to(&mut out).expect("writing to a String cannot fail");
+        out
+    }
+
+    fn write_to(&self, out: &mut String) -> std::fmt::Result {
+        let number = self.session_number & (u64::MAX >> 1);
+        write!(out, "v=0\r\no=- {number} {} IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\n", self.version)?;
+        // Only where the offer bundles, and only what is accepted (RFC 8843 §7.3.1).
+        if self.offer.bundle.contains(&self.choice.mid.as_str()) {
+            write!(out, "a=group:BUNDLE {}\r\n", self.choice.mid)?;
+        }
+        if self.choice.extmap_allow_mixed {
+            out.push_str("a=extmap-allow-mixed\r\n");
+        }
+        for (i, media) in self.offer.media.iter().enumerate() {
+            if i == self.choice.section {
+                self.write_video(out, media)?;
+            } else {
+                write_rejected(out, media)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn write_video(&self, out: &mut String, media: &Media<'_>) -> std::fmt::Result {
+        let choice = self.choice;
+        let pt = choice.payload_type;
+        write!(out, "m=video 9 {} {pt}", media.proto)?;
+        if let Some(rtx) = choice.rtx_payload_type {
+            write!(out, " {rtx}")?;
+        }
+        out.push_str("\r\nc=IN IP4 0.0.0.0\r\na=rtcp:9 IN IP4 0.0.0.0\r\n");
+        write_mid(out, media)?;
+        write!(out, "a=ice-ufrag:{}\r\na=ice-pwd:{}\r\n", self.ice_ufrag, self.ice_pwd)?;
+        out.push_str("a=ice-options:trickle\r\n");
+        write!(out, "a=fingerprint:{}\r\na=setup:passive\r\n", self.fingerprint)?;
+        for (id, uri) in [
+            (choice.extensions.mid, EXT_MID),
+            (choice.extensions.transport_cc, EXT_TRANSPORT_CC),
+            (choice.extensions.abs_send_time, EXT_ABS_SEND_TIME),
+        ] {
+            if let Some(id) = id {
+                write!(out, "a=extmap:{id} {uri}\r\n")?;
+            }
+        }
+        out.push_str("a=sendonly\r\n");
+        write!(out, "a=msid:{} {}\r\n", self.stream_id, self.track_id)?;
+        out.push_str("a=rtcp-mux\r\n");
+        if choice.rtcp_rsize {
+            out.push_str("a=rtcp-rsize\r\n");
+        }
+        self.write_codec(out)?;
+        self.write_sources(out)?;
+        for candidate in self.candidates {
+            write!(out, "a={candidate}\r\n")?;
+        }
+        if self.end_of_candidates {
+            out.push_str("a=end-of-candidates\r\n");
+        }
+        Ok(())
+    }
+
+    fn write_codec(&self, out: &mut String) -> std::fmt::Result {
+        let choice = self.choice;
+        let pt = choice.payload_type;
+        write!(out, "a=rtpmap:{pt} H264/90000\r\n")?;
+        let feedback = choice.feedback;
+        for (on, text) in [
+            (feedback.remb, "goog-remb"),
+            (feedback.transport_cc, "transport-cc"),
+            (feedback.fir, "ccm fir"),
+            (feedback.nack, "nack"),
+            (feedback.pli, "nack pli"),
+        ] {
+            if on {
+                write!(out, "a=rtcp-fb:{pt} {text}\r\n")?;
+            }
+        }
+        write!(out, "a=fmtp:{pt} ")?;
+        if choice.level_asymmetry_allowed {
+            out.push_str("level-asymmetry-allowed=1;");
+        }
+        write!(out, "packetization-mode={}", choice.packetization_mode)?;
+        // The offer's own: see `Description::choose_video`.
+        if let Some(id) = choice.profile_level_id {
+            write!(out, ";profile-level-id={id}")?;
+        }
+        out.push_str("\r\n");
+        if let Some(rtx) = choice.rtx_payload_type {
+            write!(out, "a=rtpmap:{rtx} rtx/90000\r\na=fmtp:{rtx} apt={pt}\r\n")?;
+        }
+        Ok(())
+    }
+
+    fn write_sources(&self, out: &mut String) -> std::fmt::Result {
+        let has_rtx = self.choice.rtx_payload_type.is_some();
+        if has_rtx {
+            write!(out, "a=ssrc-group:FID {} {}\r\n", self.ssrc, self.rtx_ssrc)?;
+        }
+        for ssrc in [Some(self.ssrc), has_rtx.then_some(self.rtx_ssrc)].into_iter().flatten() {
+            write!(out, "a=ssrc:{ssrc} cname:{}\r\n", self.cname)?;
+            write!(out, "a=ssrc:{ssrc} msid:{} {}\r\n", self.stream_id, self.track_id)?;
+        }
+        Ok(())
+    }
+}
+
+/// A section that is not accepted keeps its place, with port 0 (RFC 3264 §6).
+fn write_rejected(out: &mut String, media: &Media<'_>) -> std::fmt::Result {
+    // One format is enough, and an m-line must have one.
+    let format = media.formats.split_ascii_whitespace().next().unwrap_or("0");
+    write!(out, "m={} 0 {} {format}\r\nc=IN IP4 0.0.0.0\r\n", media.kind_text, media.proto)?;
+    write_mid(out, media)?;
+    if media.kind != MediaKind::DataChannel {
+        out.push_str("a=inactive\r\n");
+    }
+    Ok(())
+}
+
+fn write_mid(out: &mut String, media: &Media<'_>) -> std::fmt::Result {
+    if media.mid.is_empty() { Ok(()) } else { write!(out, "a=mid:{}\r\n", media.mid) }
+}

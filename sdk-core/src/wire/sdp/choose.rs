@@ -1,0 +1,197 @@
+//! Which of an offer's video sections and payload types the camera sends in.
+
+use super::{Description, Fingerprint, H264Profile, Media, MediaKind, Payload};
+use super::{ProfileLevelId, SdpError, Setup};
+
+/// What of an offer is accepted: all that the rest of the agent needs to know of it.
+///
+/// The answer says exactly what stands here, so whoever cannot serve something (say, `rtx`) clears
+/// it before writing the answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VideoChoice {
+    /// Which m-line, from 0.
+    pub section: usize,
+    pub mid: String,
+    pub payload_type: u8,
+    /// 1: NAL units may be aggregated and fragmented; 0: one NAL unit a packet (RFC 6184 §6).
+    pub packetization_mode: u8,
+    /// As offered for this payload type; `None` where the offer names none.
+    pub profile_level_id: Option<ProfileLevelId>,
+    pub level_asymmetry_allowed: bool,
+    /// Payload type of its retransmissions (RFC 4588), where offered.
+    pub rtx_payload_type: Option<u8>,
+    pub extensions: Extensions,
+    pub feedback: Feedback,
+    pub rtcp_rsize: bool,
+    pub extmap_allow_mixed: bool,
+    /// The other side's ICE credentials.
+    pub ice_ufrag: String,
+    pub ice_pwd: String,
+    pub ice_lite: bool,
+    /// The other side's certificate has one of these; never empty.
+    pub fingerprints: Vec<Fingerprint>,
+}
+
+/// Ids of the RTP header extensions (RFC 8285) both sides know, 1 to 14.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Extensions {
+    /// RFC 8843 §15.
+    pub mid: Option<u8>,
+    pub transport_cc: Option<u8>,
+    pub abs_send_time: Option<u8>,
+}
+
+/// RTCP feedback (RFC 4585) offered for a payload type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Feedback {
+    pub nack: bool,
+    /// Picture Loss Indication.
+    pub pli: bool,
+    /// Full Intra Request (RFC 5104).
+    pub fir: bool,
+    pub remb: bool,
+    pub transport_cc: bool,
+}
+
+pub(super) const EXT_MID: &str = "urn:ietf:params:rtp-hdrext:sdes:mid";
+pub(super) const EXT_TRANSPORT_CC: &str =
+    "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01";
+pub(super) const EXT_ABS_SEND_TIME: &str =
+    "http://www.webrtc.org/experiments/rtp-hdrext/abs-send-time";
+
+impl Description<'_> {
+    /// Chooses where and how to send a stream, given its profile (`None` before its first SPS).
+    ///
+    /// The section is the first video one that wants to receive and has H.264. Among its H.264
+    /// payload types:
+    ///
+    /// 1. `packetization-mode=1` before 0, since mode 0 cannot carry a NAL unit that is larger than
+    ///    a packet (RFC 6184 §5.4), as most of a camera's are;
+    /// 2. then the stream's own profile, else the nearest one;
+    /// 3. then the offer's order.
+    ///
+    /// RFC 6184 §8.2.2 has both sides use the payload type with the same profile, and lets only
+    /// the level differ under `level-asymmetry-allowed`. Browsers check an answer in just this way:
+    /// its profile must be the one they offered for that payload type, whatever the level. But they
+    /// do not check the stream against it; their decoders follow the SPS. So a High stream plays in
+    /// a browser that offers 42e01f alone, provided the answer repeats that browser's own
+    /// `profile-level-id`, which is what [`super::Answer`] does.
+    ///
+    /// Errors: 406 if nothing can be played, or if the offer wants to be the DTLS server; 400 if
+    /// what a connection needs is missing.
+    pub fn choose_video(&self, stream: Option<ProfileLevelId>) -> Result<VideoChoice, SdpError> {
+        let videos = || self.media.iter().enumerate().filter(|(_, m)| m.kind == MediaKind::Video);
+        let profile = stream.map(ProfileLevelId::profile);
+        let chosen = videos()
+            .filter(|(_, media)| !media.is_rejected() && media.receives())
+            .find_map(|(i, media)| Some((i, media, best_h264(media, profile)?)));
+        let Some((section, media, payload)) = chosen else {
+            let why = if videos().next().is_none() {
+                "the offer has no video section: add a recvonly video transceiver"
+            } else if !videos().any(|(_, m)| !m.is_rejected() && m.receives()) {
+                "no video section of the offer wants to receive: make it recvonly or sendrecv"
+            } else {
+                "the offer has no H.264, and the camera sends nothing else"
+            };
+            return Err(SdpError::not_acceptable(why));
+        };
+        check_transport(media)?;
+        Ok(VideoChoice {
+            section,
+            mid: media.mid.to_owned(),
+            payload_type: payload.payload_type,
+            packetization_mode: packetization_mode(payload),
+            profile_level_id: profile_level_id(payload),
+            level_asymmetry_allowed: payload.parameter("level-asymmetry-allowed") == Some("1"),
+            rtx_payload_type: rtx_for(media, payload.payload_type),
+            extensions: extensions(media),
+            feedback: payload.feedback,
+            rtcp_rsize: media.rtcp_rsize,
+            extmap_allow_mixed: self.extmap_allow_mixed,
+            ice_ufrag: media.ice_ufrag.to_owned(),
+            ice_pwd: media.ice_pwd.to_owned(),
+            ice_lite: self.ice_lite,
+            fingerprints: media.fingerprints.clone(),
+        })
+    }
+}
+
+fn best_h264<'m, 'a>(media: &'m Media<'a>, stream: Option<H264Profile>) -> Option<&'m Payload<'a>> {
+    media
+        .payloads
+        .iter()
+        .filter(|p| p.encoding.eq_ignore_ascii_case("H264") && p.clock_rate == 90_000)
+        .filter(|p| packetization_mode(p) <= 1)
+        .min_by_key(|p| {
+            // Without a profile-level-id, Baseline is meant (RFC 6184 §8.1).
+            let offered = profile_level_id(p).map_or(H264Profile::Baseline, |id| id.profile());
+            (packetization_mode(p) != 1, H264Profile::distance(stream, offered))
+        })
+}
+
+fn packetization_mode(payload: &Payload<'_>) -> u8 {
+    payload.parameter("packetization-mode").map_or(0, |mode| mode.parse().unwrap_or(u8::MAX))
+}
+
+fn profile_level_id(payload: &Payload<'_>) -> Option<ProfileLevelId> {
+    payload.parameter("profile-level-id").and_then(ProfileLevelId::parse)
+}
+
+fn rtx_for(media: &Media<'_>, payload_type: u8) -> Option<u8> {
+    media
+        .payloads
+        .iter()
+        .filter(|p| p.encoding.eq_ignore_ascii_case("rtx"))
+        .find(|p| p.parameter("apt").and_then(|apt| apt.parse().ok()) == Some(payload_type))
+        .map(|p| p.payload_type)
+}
+
+fn extensions(media: &Media<'_>) -> Extensions {
+    // Only ids that fit the one-byte header form (RFC 8285 §4.2).
+    let id = |uri| {
+        let found = media.extmaps.iter().find(|e| e.uri == uri && (1..=14).contains(&e.id));
+        found.map(|e| e.id as u8)
+    };
+    Extensions {
+        mid: id(EXT_MID).filter(|_| (1..=16).contains(&media.mid.len())),
+        transport_cc: id(EXT_TRANSPORT_CC),
+        abs_send_time: id(EXT_ABS_SEND_TIME),
+    }
+}
+
+/// A video section that can be played must also be one that can be connected.
+fn check_transport(media: &Media<'_>) -> Result<(), SdpError> {
+    if !matches!(media.proto, "UDP/TLS/RTP/SAVPF" | "UDP/TLS/RTP/SAVP" | "RTP/SAVPF") {
+        return Err(SdpError::not_acceptable(format!(
+            "the video section's protocol is {:?}; expected UDP/TLS/RTP/SAVPF",
+            media.proto
+        )));
+    }
+    if !media.rtcp_mux {
+        return Err(SdpError::not_acceptable(
+            "the video section lacks a=rtcp-mux, and the camera opens no second port for RTCP",
+        ));
+    }
+    match media.setup {
+        // Without the attribute the offerer is active (RFC 4145 §4).
+        Some(Setup::ActPass | Setup::Active) | None => {}
+        Some(Setup::Passive | Setup::HoldConn) => {
+            return Err(SdpError::not_acceptable(
+                "the offer wants to be the DTLS server, which the camera is: offer a=setup:actpass",
+            ));
+        }
+    }
+    // RFC 8839 §5.4: 4 to 256 and 22 to 256 characters.
+    if !(4..=256).contains(&media.ice_ufrag.len()) || !(22..=256).contains(&media.ice_pwd.len()) {
+        return Err(SdpError::malformed(
+            "a=ice-ufrag (4 to 256 characters) or a=ice-pwd (22 to 256) is missing or has another \
+             length",
+        ));
+    }
+    if media.fingerprints.is_empty() {
+        return Err(SdpError::malformed(
+            "no a=fingerprint with sha-256, sha-384 or sha-512: the connection cannot be secured",
+        ));
+    }
+    Ok(())
+}
