@@ -54,6 +54,19 @@ impl Clip {
         Ok(clip)
     }
 
+    /// Each picture as an encoder hands it over, keyframes with their parameter sets.
+    pub fn annexb_pictures(&self) -> Vec<Vec<u8>> {
+        let picture = |slices: &Vec<Vec<u8>>| {
+            let is_idr = slices.iter().any(|nal| nal_type(nal) == NAL_IDR);
+            let sets = if is_idr { self.parameter_sets.as_slice() } else { &[] };
+            sets.iter()
+                .chain(slices)
+                .flat_map(|nal| [&[0, 0, 0, 1], nal.as_slice()].concat())
+                .collect()
+        };
+        self.pictures.iter().map(picture).collect()
+    }
+
     pub fn pictures(&self) -> usize {
         self.pictures.len()
     }

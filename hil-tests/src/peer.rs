@@ -1,5 +1,5 @@
 //! The viewer's peer connection: the `webrtc` crate's, which is another implementation than the
-//! device's own path. This is the only file that names that crate.
+//! device's own path. Outside tests, this is the only file that names that crate.
 
 use crate::api::IceServer;
 use crate::clock;
@@ -258,7 +258,8 @@ fn lock(state: &Mutex<PeerState>) -> MutexGuard<'_, PeerState> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn codec(format: &H264Format) -> RTCRtpCodecParameters {
+/// The format as the crate writes it in an offer.
+pub fn codec(format: &H264Format) -> RTCRtpCodecParameters {
     let feedback = |typ: &str, parameter: &str| RTCPFeedback {
         typ: typ.to_owned(),
         parameter: parameter.to_owned(),
