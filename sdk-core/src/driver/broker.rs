@@ -1,1 +1,459 @@
-//! (module under construction)
+//! The link to the broker: MQTT 3.1.1 on `rumqttc`, which speaks the protocol over one connection
+//! at a time. What must survive a connection is kept here: the queue of messages, the
+//! acknowledgements they wait for, and the pauses between attempts.
+//!
+//! ```text
+//! Waiting ─ pause over ─→ Connecting ─ CONNACK ─→ Subscribing ─ SUBACK ─→ Up
+//!    └───────────── anything fails, with a reason ──────┴─────────────────┘
+//! ```
+//!
+//! A device has one topic to listen on, and subscribes anew with each connection. Its status is
+//! retained: online once it can be reached, offline by its last will or at an orderly end.
+
+mod backoff;
+mod endpoint;
+mod queue;
+
+use crate::wire::signal::{MAX_SIGNAL_LEN, device_topic, is_valid_id, status_topic};
+use backoff::Backoff;
+use bytes::Bytes;
+use endpoint::Endpoint;
+use queue::Queue;
+use rumqttc::{
+    AsyncClient, ConnectReturnCode, ConnectionError, EventLoop, Incoming, LastWill, MqttOptions,
+    Outgoing, QoS, StateError, SubscribeReasonCode,
+};
+use std::collections::VecDeque;
+use std::future::Future;
+use std::io;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::time::Duration;
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+/// An idle connection is probed after this long, and given up after as long again.
+const KEEP_ALIVE: Duration = Duration::from_secs(25);
+/// For the TCP connection, TLS and CONNACK together, and again for SUBACK.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// A connection that lived so long was a good one: the next pause is a short one.
+const STABLE: Duration = Duration::from_secs(30);
+/// A signal, its topic and MQTT's own bytes.
+const MAX_PACKET_LEN: usize = MAX_SIGNAL_LEN + 1024;
+/// Messages sent and not yet acknowledged, counted from the oldest.
+const WINDOW: usize = 16;
+/// `rumqttc` numbers packets from 1 to this and round again. Twice our window, so that a number is
+/// free again before its turn comes.
+const PACKET_IDS: u16 = 2 * WINDOW as u16 + 2;
+
+pub struct BrokerConfig {
+    /// The device's id: in its topics, and its MQTT client id.
+    pub device_id: String,
+    /// `mqtt://host[:port]`, or `mqtts://host[:port]` in a build with the feature `tls`.
+    pub url: String,
+    pub username: Option<String>,
+    pub password: Option<String>,
+    /// PEM file with the certificates a `mqtts://` broker may be signed by; the system's if `None`.
+    pub ca_file: Option<PathBuf>,
+    /// Of the pauses' randomness: another one for each device, or all come back at once.
+    pub seed: u64,
+    /// Unix milliseconds, for the status message.
+    pub unix_millis: Box<dyn Fn() -> u64 + Send>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LinkEvent {
+    /// Connected and subscribed: the device can be reached.
+    Up,
+    /// The connection is lost, or could not be made; it is tried again for ever. Reported once for
+    /// each loss and each new reason, not for each attempt.
+    Down { reason: String },
+    /// A message on the device's topic. QoS 1: it may come twice.
+    Message { topic: String, payload: Bytes },
+}
+
+/// Why a message was not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PublishError {
+    /// More than [`MAX_SIGNAL_LEN`] bytes.
+    TooLarge,
+    /// The topic is empty, longer than 256 bytes or has a wildcard in it.
+    BadTopic,
+    /// [`BrokerLink::shutdown`] was called.
+    Closed,
+}
+
+pub struct BrokerLink {
+    config: BrokerConfig,
+    endpoint: Endpoint,
+    queue: Queue,
+    backoff: Backoff,
+    state: State,
+    /// The last `Down` told, until the next `Up`.
+    told: Option<String>,
+}
+
+enum State {
+    Waiting { until: Instant },
+    Connecting(Connection),
+    Subscribing { connection: Connection, until: Instant },
+    Up { connection: Connection, since: Instant },
+    Closed,
+}
+
+/// One connection and what it owes us.
+struct Connection {
+    client: AsyncClient,
+    /// The event loop at work. It is kept across calls of [`BrokerLink::next`], since dropping it
+    /// half-way would lose packets.
+    polling: Pin<Box<dyn Future<Output = (Box<EventLoop>, Polled)> + Send>>,
+    /// Publications handed to the event loop that have no packet id yet, in order.
+    handed: VecDeque<Owner>,
+    /// Publications on their way, by packet id.
+    unacknowledged: Vec<(u16, Owner)>,
+}
+
+type Polled = Result<rumqttc::Event, ConnectionError>;
+
+/// Whose publication it is: the link's own status, or the queue's message of that number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Owner {
+    Status,
+    Message(u64),
+}
+
+impl BrokerLink {
+    /// Prepares a link; the first call of [`BrokerLink::next`] starts connecting. An error names
+    /// the setting that cannot be used and what is expected.
+    pub fn new(config: BrokerConfig) -> Result<BrokerLink, String> {
+        if !is_valid_id(&config.device_id) {
+            return Err(format!(
+                "device_id {:?} cannot be used: expected 1 to 64 letters, digits or -_.:",
+                config.device_id
+            ));
+        }
+        let endpoint = Endpoint::parse(&config.url, config.ca_file.as_deref())?;
+        Ok(BrokerLink {
+            backoff: Backoff::new(config.seed),
+            endpoint,
+            queue: Queue::default(),
+            state: State::Waiting { until: Instant::now() },
+            told: None,
+            config,
+        })
+    }
+
+    /// Queues a message at QoS 1. It is kept until the broker acknowledges it, over any number of
+    /// connections; the oldest ones are dropped where the queue's bounds are passed (64 messages,
+    /// 256 KiB, 60 seconds). Never blocks.
+    pub fn publish(&mut self, topic: &str, payload: Vec<u8>) -> Result<(), PublishError> {
+        if matches!(self.state, State::Closed) {
+            return Err(PublishError::Closed);
+        }
+        if payload.len() > MAX_SIGNAL_LEN {
+            return Err(PublishError::TooLarge);
+        }
+        if !(1..=256).contains(&topic.len()) || topic.contains(['+', '#', '\0']) {
+            return Err(PublishError::BadTopic);
+        }
+        self.queue.push(Instant::now(), topic, payload);
+        self.send_queued();
+        Ok(())
+    }
+
+    /// Messages the broker has not acknowledged yet.
+    pub fn queued(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Messages dropped so far because the queue's bounds were passed.
+    pub fn dropped(&self) -> u64 {
+        self.queue.dropped()
+    }
+
+    /// Works until there is something to tell. Cancel-safe: what a cancelled call had begun, the
+    /// next one goes on with. Pends for ever after [`BrokerLink::shutdown`].
+    pub async fn next(&mut self) -> LinkEvent {
+        loop {
+            let event = match &mut self.state {
+                State::Waiting { until } => {
+                    sleep_until(*until).await;
+                    self.state = State::Connecting(self.connect());
+                    continue;
+                }
+                State::Connecting(connection) | State::Up { connection, .. } => {
+                    Ok(connection.event().await)
+                }
+                State::Subscribing { connection, until } => {
+                    timeout_at(*until, connection.event()).await
+                }
+                State::Closed => std::future::pending().await,
+            };
+            let told = match event {
+                Ok(Ok(event)) => self.on_event(event),
+                Ok(Err(e)) => {
+                    let reason = self.describe(&e);
+                    self.on_failure(reason)
+                }
+                Err(_) => self.on_failure("the broker does not answer the subscription".into()),
+            };
+            if let Some(event) = told {
+                return event;
+            }
+        }
+    }
+
+    /// Sends what is queued, says that the device is offline, and disconnects. Gives up after
+    /// `limit`; then, or where there is no connection, the last will says it.
+    pub async fn shutdown(&mut self, limit: Duration) {
+        let State::Up { connection, .. } = &mut self.state else {
+            self.state = State::Closed;
+            return;
+        };
+        let start = Instant::now();
+        // First what is queued, in half of the time; then the status.
+        while !self.queue.is_empty() {
+            send(&mut self.queue, connection);
+            match timeout_at(start + limit / 2, connection.event()).await {
+                Ok(Ok(event)) => {
+                    connection.on_publication(&event, &mut self.queue);
+                }
+                _ => break,
+            }
+        }
+        connection.publish_status(&self.config, false);
+        let farewell = async {
+            while connection.owes(Owner::Status) {
+                let event = connection.event().await?;
+                connection.on_publication(&event, &mut self.queue);
+            }
+            // Full only if a broker acknowledges nothing; then there is no need for politeness.
+            let _ = connection.client.try_disconnect();
+            while connection.event().await? != rumqttc::Event::Outgoing(Outgoing::Disconnect) {}
+            Ok::<(), ConnectionError>(())
+        };
+        match timeout_at(start + limit, farewell).await {
+            Ok(Ok(())) => log::debug!("broker: disconnected"),
+            Ok(Err(e)) => log::debug!("broker: the connection broke at the end: {e}"),
+            Err(_) => log::debug!("broker: no acknowledgement in time at the end"),
+        }
+        self.state = State::Closed;
+    }
+
+    fn connect(&self) -> Connection {
+        let Endpoint { host, port, .. } = &self.endpoint;
+        let config = &self.config;
+        let mut options = MqttOptions::new(&config.device_id, host, *port);
+        options
+            .set_keep_alive(KEEP_ALIVE)
+            .set_clean_session(true)
+            .set_max_packet_size(MAX_PACKET_LEN, MAX_PACKET_LEN)
+            .set_inflight(PACKET_IDS)
+            .set_transport(self.endpoint.transport())
+            .set_last_will(LastWill {
+                topic: status_topic(&config.device_id),
+                message: status(config, false).into(),
+                qos: QoS::AtLeastOnce,
+                retain: true,
+            });
+        if let Some(username) = &config.username {
+            options.set_credentials(username, config.password.as_deref().unwrap_or_default());
+        }
+        // One for each connection: `rumqttc`'s own idea of what is to be sent again is not used.
+        let (client, mut events) = AsyncClient::new(options, 2 * PACKET_IDS as usize);
+        let mut network = rumqttc::NetworkOptions::new();
+        network.set_tcp_nodelay(true);
+        network.set_connection_timeout(CONNECT_TIMEOUT.as_secs());
+        events.set_network_options(network);
+        Connection {
+            client,
+            polling: poll(Box::new(events)),
+            handed: VecDeque::new(),
+            unacknowledged: Vec::new(),
+        }
+    }
+
+    fn on_event(&mut self, event: rumqttc::Event) -> Option<LinkEvent> {
+        use rumqttc::Event::Incoming as In;
+        match event {
+            In(Incoming::ConnAck(_)) => {
+                if let State::Connecting(connection) = self.take_state() {
+                    let topic = device_topic(&self.config.device_id);
+                    // A new connection's channel is empty.
+                    let _ = connection.client.try_subscribe(topic, QoS::AtLeastOnce);
+                    let until = Instant::now() + CONNECT_TIMEOUT;
+                    self.state = State::Subscribing { connection, until };
+                }
+                None
+            }
+            In(Incoming::SubAck(ack)) => {
+                if ack.return_codes.contains(&SubscribeReasonCode::Failure) {
+                    return self.on_failure(format!(
+                        "the broker does not let this device subscribe to {}: the credentials are \
+                         for another device_id, or its access rules lack that topic",
+                        device_topic(&self.config.device_id)
+                    ));
+                }
+                let State::Subscribing { mut connection, .. } = self.take_state() else {
+                    return None;
+                };
+                connection.publish_status(&self.config, true);
+                self.state = State::Up { connection, since: Instant::now() };
+                self.queue.expire(Instant::now());
+                self.send_queued();
+                self.told = None;
+                Some(LinkEvent::Up)
+            }
+            In(Incoming::Publish(publish)) => {
+                Some(LinkEvent::Message { topic: publish.topic, payload: publish.payload })
+            }
+            other => {
+                if let State::Up { connection, .. } = &mut self.state
+                    && connection.on_publication(&other, &mut self.queue)
+                {
+                    self.send_queued();
+                }
+                None
+            }
+        }
+    }
+
+    /// Drops the connection and sets the time of the next attempt.
+    fn on_failure(&mut self, reason: String) -> Option<LinkEvent> {
+        if let State::Up { since, .. } = self.take_state()
+            && since.elapsed() >= STABLE
+        {
+            self.backoff.reset();
+        }
+        self.queue.on_connection_lost();
+        let pause = self.backoff.next_pause();
+        log::info!("broker: {reason}; next attempt in {} ms", pause.as_millis());
+        self.state = State::Waiting { until: Instant::now() + pause };
+        if self.told.as_ref() == Some(&reason) {
+            return None;
+        }
+        self.told = Some(reason.clone());
+        Some(LinkEvent::Down { reason })
+    }
+
+    fn take_state(&mut self) -> State {
+        std::mem::replace(&mut self.state, State::Closed)
+    }
+
+    fn send_queued(&mut self) {
+        if let State::Up { connection, .. } = &mut self.state {
+            send(&mut self.queue, connection);
+        }
+    }
+
+    /// What went wrong and what to do about it.
+    fn describe(&self, e: &ConnectionError) -> String {
+        let at = &self.endpoint;
+        match e {
+            ConnectionError::ConnectionRefused(
+                ConnectReturnCode::BadUserNamePassword | ConnectReturnCode::NotAuthorized,
+            ) => format!(
+                "the broker at {at} refused the user name or password: check broker_username and \
+                 broker_password"
+            ),
+            ConnectionError::ConnectionRefused(ConnectReturnCode::BadClientId) => {
+                format!("the broker at {at} refused the client id: check device_id")
+            }
+            ConnectionError::ConnectionRefused(code) => {
+                format!("the broker at {at} refused the connection: {code:?}")
+            }
+            ConnectionError::NetworkTimeout => format!(
+                "no answer from {at} within {} s: check broker_url and the network",
+                CONNECT_TIMEOUT.as_secs()
+            ),
+            ConnectionError::Io(e) if e.kind() == io::ErrorKind::ConnectionRefused => {
+                format!("nothing listens at {at}: check broker_url, and whether the broker runs")
+            }
+            ConnectionError::Io(e) => {
+                format!("cannot reach {at}: {e}; check broker_url and the network")
+            }
+            ConnectionError::MqttState(
+                StateError::ConnectionAborted | StateError::Io(_) | StateError::Deserialization(_),
+            ) => format!(
+                "the connection to {at} broke ({e}); if this repeats, see whether another client \
+                 uses the same device_id"
+            ),
+            ConnectionError::MqttState(StateError::AwaitPingResp) => {
+                format!("{at} does not answer any more")
+            }
+            e => format!("the connection to {at} failed: {e}"),
+        }
+    }
+}
+
+impl Connection {
+    async fn event(&mut self) -> Polled {
+        let (events, polled) = (&mut self.polling).await;
+        self.polling = poll(events);
+        polled
+    }
+
+    /// Hands over a publication. False where the event loop takes no more at present.
+    fn publish(&mut self, owner: Owner, topic: &str, retain: bool, payload: &[u8]) -> bool {
+        let done = self.client.try_publish(topic, QoS::AtLeastOnce, retain, payload).is_ok();
+        if done {
+            self.handed.push_back(owner);
+        }
+        done
+    }
+
+    fn publish_status(&mut self, config: &BrokerConfig, online: bool) {
+        let topic = status_topic(&config.device_id);
+        if !self.publish(Owner::Status, &topic, true, &status(config, online)) {
+            log::warn!("broker: the status could not be sent");
+        }
+    }
+
+    fn owes(&self, owner: Owner) -> bool {
+        self.handed.contains(&owner) || self.unacknowledged.iter().any(|(_, o)| *o == owner)
+    }
+
+    /// Follows publications on their way. True if one was acknowledged.
+    ///
+    /// `rumqttc` takes them in the order they were handed over, tells the packet id of each as it
+    /// writes it, and tells of an acknowledgement only after that.
+    fn on_publication(&mut self, event: &rumqttc::Event, queue: &mut Queue) -> bool {
+        match event {
+            rumqttc::Event::Outgoing(Outgoing::Publish(packet_id)) => {
+                if let Some(owner) = self.handed.pop_front() {
+                    self.unacknowledged.push((*packet_id, owner));
+                }
+                false
+            }
+            rumqttc::Event::Incoming(Incoming::PubAck(ack)) => {
+                let found = self.unacknowledged.iter().position(|(id, _)| *id == ack.pkid);
+                if let Some((_, Owner::Message(number))) =
+                    found.map(|i| self.unacknowledged.swap_remove(i))
+                {
+                    queue.on_acknowledged(number);
+                }
+                found.is_some()
+            }
+            _ => false,
+        }
+    }
+}
+
+fn poll(
+    mut events: Box<EventLoop>,
+) -> Pin<Box<dyn Future<Output = (Box<EventLoop>, Polled)> + Send>> {
+    Box::pin(async move {
+        let polled = events.poll().await;
+        (events, polled)
+    })
+}
+
+/// Hands over what the window has room for.
+fn send(queue: &mut Queue, connection: &mut Connection) {
+    queue.send(WINDOW, |number, topic, payload| {
+        connection.publish(Owner::Message(number), topic, false, payload)
+    });
+}
+
+fn status(config: &BrokerConfig, online: bool) -> Vec<u8> {
+    format!(r#"{{"online":{online},"timestamp":{}}}"#, (config.unix_millis)()).into_bytes()
+}

@@ -1,1 +1,32 @@
-//! (module under construction)
+//! The hot path: from an encoder's access unit to sealed packets for each viewer.
+//!
+//! ```text
+//! frame ─→ VideoStream::push ─→ Train (once per stream; payloads in the history)
+//!                                 │
+//!                                 ├─→ ViewerStream::seal_train ─→ SendBuffer ─→ one GSO send
+//!                                 ├─→ ViewerStream::seal_train ─→ …
+//! RTCP ──→ ViewerStream::handle_rtcp ─→ lost packets again, from the same history
+//! ```
+//!
+//! Per packet nothing is allocated and nothing is locked: payloads are copied once into the
+//! stream's history, and once more into the buffer where each viewer's copy is sealed.
+
+pub mod history;
+pub mod keyframes;
+mod packetizer;
+mod parameter_sets;
+mod reports;
+mod resend;
+pub mod send_buffer;
+mod single_nals;
+pub mod srtp;
+pub mod video_stream;
+pub mod viewer_stream;
+
+pub use keyframes::KeyframeGovernor;
+pub use send_buffer::{Run, SendBuffer};
+pub use srtp::{SrtpKeys, SrtpProfile};
+pub use video_stream::{FrameError, Train, VideoConfig, VideoStream};
+pub use viewer_stream::{
+    DropReason, PacketizationMode, RtcpFacts, Rtx, Sealed, ViewerConfig, ViewerStats, ViewerStream,
+};

@@ -7,7 +7,7 @@
 //!
 //! A camera only answers (RFC 8829, JSEP): one video section that it sends in, one bundle (RFC
 //! 8843), DTLS server (RFC 8842), candidates trickled (RFC 8840). Everything else in an offer is
-//! rejected, section by section, which a browser takes well.
+//! rejected, section by section, or accepted as inactive where the bundle hangs on it.
 
 mod answer;
 mod choose;
@@ -138,6 +138,8 @@ pub struct Payload<'a> {
     /// As in `a=rtpmap`, `H264`, in the offer's own spelling; empty without an rtpmap.
     pub encoding: &'a str,
     pub clock_rate: u32,
+    /// Of audio; 1 if it is not said.
+    pub channels: u8,
     /// Parameters of `a=fmtp`, empty if there are none.
     pub fmtp: &'a str,
     pub feedback: Feedback,

@@ -41,8 +41,15 @@ impl Answer<'_> {
         let number = self.session_number & (u64::MAX >> 1);
         write!(out, "v=0\r\no=- {number} {} IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\n", self.version)?;
         // Only where the offer bundles, and only what is accepted (RFC 8843 §7.3.1).
+        let tag = self.inactive_tag();
         if self.offer.bundle.contains(&self.choice.mid.as_str()) {
-            write!(out, "a=group:BUNDLE {}\r\n", self.choice.mid)?;
+            out.push_str("a=group:BUNDLE");
+            for (i, media) in self.offer.media.iter().enumerate() {
+                if i == self.choice.section || Some(i) == tag {
+                    write!(out, " {}", media.mid)?;
+                }
+            }
+            out.push_str("\r\n");
         }
         if self.choice.extmap_allow_mixed {
             out.push_str("a=extmap-allow-mixed\r\n");
@@ -50,11 +57,53 @@ impl Answer<'_> {
         for (i, media) in self.offer.media.iter().enumerate() {
             if i == self.choice.section {
                 self.write_video(out, media)?;
+            } else if Some(i) == tag {
+                self.write_inactive(out, media)?;
             } else {
                 write_rejected(out, media)?;
             }
         }
         Ok(())
+    }
+
+    /// The bundle's first section, if it is another one than the chosen, with RTP in it.
+    ///
+    /// It is accepted as inactive. To reject it would be just as right (RFC 8843 §7.3.3), but
+    /// Chromium with `bundlePolicy: "max-bundle"` then fails with "Failed to setup RTCP mux".
+    fn inactive_tag(&self) -> Option<usize> {
+        let tag = self.offer.bundle.first()?;
+        let (i, media) = self.offer.media.iter().enumerate().find(|(_, m)| m.mid == *tag)?;
+        let is_rtp = !media.payloads.is_empty() && media.rtcp_mux && !media.is_rejected();
+        let bundles = self.offer.bundle.contains(&self.choice.mid.as_str());
+        (i != self.choice.section && is_rtp && bundles).then_some(i)
+    }
+
+    fn write_inactive(&self, out: &mut String, media: &Media<'_>) -> std::fmt::Result {
+        let Some(payload) = media.payloads.first() else { return write_rejected(out, media) };
+        let pt = payload.payload_type;
+        write!(out, "m={} 9 {} {pt}\r\n", media.kind_text, media.proto)?;
+        self.write_transport(out, media)?;
+        out.push_str("a=inactive\r\na=rtcp-mux\r\n");
+        if !payload.encoding.is_empty() {
+            write!(out, "a=rtpmap:{pt} {}/{}", payload.encoding, payload.clock_rate)?;
+            if payload.channels > 1 {
+                write!(out, "/{}", payload.channels)?;
+            }
+            out.push_str("\r\n");
+        }
+        if !payload.fmtp.is_empty() {
+            write!(out, "a=fmtp:{pt} {}\r\n", payload.fmtp)?;
+        }
+        Ok(())
+    }
+
+    /// What says how to connect, the same in each section of the bundle.
+    fn write_transport(&self, out: &mut String, media: &Media<'_>) -> std::fmt::Result {
+        out.push_str("c=IN IP4 0.0.0.0\r\na=rtcp:9 IN IP4 0.0.0.0\r\n");
+        write_mid(out, media)?;
+        write!(out, "a=ice-ufrag:{}\r\na=ice-pwd:{}\r\n", self.ice_ufrag, self.ice_pwd)?;
+        out.push_str("a=ice-options:trickle\r\n");
+        write!(out, "a=fingerprint:{}\r\na=setup:passive\r\n", self.fingerprint)
     }
 
     fn write_video(&self, out: &mut String, media: &Media<'_>) -> std::fmt::Result {
@@ -64,11 +113,8 @@ impl Answer<'_> {
         if let Some(rtx) = choice.rtx_payload_type {
             write!(out, " {rtx}")?;
         }
-        out.push_str("\r\nc=IN IP4 0.0.0.0\r\na=rtcp:9 IN IP4 0.0.0.0\r\n");
-        write_mid(out, media)?;
-        write!(out, "a=ice-ufrag:{}\r\na=ice-pwd:{}\r\n", self.ice_ufrag, self.ice_pwd)?;
-        out.push_str("a=ice-options:trickle\r\n");
-        write!(out, "a=fingerprint:{}\r\na=setup:passive\r\n", self.fingerprint)?;
+        out.push_str("\r\n");
+        self.write_transport(out, media)?;
         for (id, uri) in [
             (choice.extensions.mid, EXT_MID),
             (choice.extensions.transport_cc, EXT_TRANSPORT_CC),

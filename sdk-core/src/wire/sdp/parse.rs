@@ -49,16 +49,16 @@ impl<'a> Description<'a> {
             if line.bytes().any(|c| c < b' ' && c != b'\t') {
                 return Err(at(SdpError::malformed("control characters")));
             }
-            let Some((kind, value)) = line.split_once('=') else {
-                return Err(at(SdpError::malformed("expected `letter=value`")));
-            };
             if !saw_version {
-                if (kind, value.trim()) != ("v", "0") {
+                if line.trim_end() != "v=0" {
                     return Err(at(SdpError::malformed("an SDP begins with `v=0`")));
                 }
                 saw_version = true;
                 continue;
             }
+            let Some((kind, value)) = line.split_once('=') else {
+                return Err(at(SdpError::malformed("expected `letter=value`")));
+            };
             match kind {
                 "m" if parsed.media.len() == MAX_SECTIONS => {
                     return Err(at(SdpError::malformed(format!(
@@ -190,6 +190,7 @@ fn media_attribute<'a>(media: &mut Media<'a>, name: &str, value: &'a str) -> Res
                 .next()
                 .and_then(|rate| rate.parse().ok())
                 .ok_or_else(|| SdpError::malformed("a=rtpmap: no clock rate"))?;
+            payload.channels = parts.next().and_then(|n| n.parse().ok()).unwrap_or(1);
         }
         "fmtp" => {
             if let (Some(payload), rest) = of_payload(media, value, "fmtp")? {
@@ -244,6 +245,7 @@ fn media_line(value: &str) -> Result<Media<'_>, SdpError> {
                 payload_type,
                 encoding: "",
                 clock_rate: 0,
+                channels: 1,
                 fmtp: "",
                 feedback: Feedback::default(),
             });
@@ -306,7 +308,8 @@ fn extmap(value: &str) -> Result<Extmap<'_>, SdpError> {
 }
 
 fn ice_options(value: &str) -> IceOptions {
-    let has = |name| value.split_ascii_whitespace().any(|w| w == name);
+    // Separated by spaces (RFC 8839 §5.6), or by commas as libdatachannel has it.
+    let has = |name| value.split([' ', ',']).any(|w| w == name);
     IceOptions { trickle: has("trickle"), ice2: has("ice2"), renomination: has("renomination") }
 }
 

@@ -1,0 +1,331 @@
+//! One channel of the camera: takes access units, cuts each into packets once, and keeps the
+//! packets for all its viewers.
+
+use super::history::{History, HistoryPacket};
+use super::packetizer::{Shape, shapes};
+use super::parameter_sets::{MAX_SETS, ParameterSets};
+use super::srtp::MAX_RTP_OVERHEAD;
+use crate::wire::annexb::nal_units;
+use crate::wire::h264::{NalHeader, NalKind, ProfileLevelId, fu_a_header, stap_a_header};
+use crate::wire::rtp::MAX_HEADER_LEN;
+use std::collections::VecDeque;
+use std::fmt;
+use std::time::Duration;
+
+/// How a stream is cut and how much of it is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VideoConfig {
+    /// Longest RTP payload in bytes.
+    pub max_payload: usize,
+    /// Bounds of the history. A frame that does not fit into it alone is refused.
+    pub history_bytes: usize,
+    pub history_packets: usize,
+    pub history_trains: usize,
+    /// A new viewer may start from the pictures since the last IDR picture if these are no more
+    /// bytes than this; 0 turns it off.
+    pub gop_bytes: usize,
+    /// Sends SEI units (captions, time codes, vendors' own data) instead of dropping them.
+    pub keep_sei: bool,
+}
+
+impl VideoConfig {
+    /// Four seconds of history at `bitrate` (bits per second) within 512 KiB and 4 MiB, and packets
+    /// that fit into UDP payloads of `max_datagram` bytes whatever a viewer's session adds to them.
+    pub fn new(bitrate: u32, max_datagram: usize) -> VideoConfig {
+        let history_bytes = (bitrate as usize / 8 * 4).clamp(512 << 10, 4 << 20);
+        VideoConfig {
+            max_payload: max_datagram.saturating_sub(MAX_PACKET_OVERHEAD),
+            history_bytes,
+            history_packets: history_bytes / 512,
+            history_trains: 256,
+            gop_bytes: 256 << 10,
+            keep_sei: false,
+        }
+    }
+}
+
+/// The packets of one frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Train {
+    /// Index of the first packet in the stream; the others follow.
+    pub first_packet: u64,
+    pub packets: u32,
+    /// Payload bytes of all packets.
+    pub bytes: u32,
+    /// Media time in units of 1/90000 s, before a viewer's own offset.
+    pub timestamp: u32,
+    /// An IDR picture with its parameter sets: a viewer may start here.
+    pub keyframe: bool,
+}
+
+/// Why a frame was not taken. The stream goes on with the next one as if it had not come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FrameError {
+    NoNalUnit,
+    TooManyNalUnits,
+    /// Its packets are more, or have more bytes, than the history may hold.
+    TooLarge {
+        bytes: usize,
+        limit: usize,
+    },
+    /// An IDR picture, but neither it nor a frame before it brought SPS and PPS.
+    NoParameterSets,
+}
+
+impl fmt::Display for FrameError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            FrameError::NoNalUnit => f.write_str(
+                "the frame has no H.264 NAL unit; expected Annex B with start codes 00 00 01 or \
+                 00 00 00 01, not length prefixes",
+            ),
+            FrameError::TooManyNalUnits => {
+                write!(f, "the frame has more than {MAX_NALS} NAL units; use fewer slices")
+            }
+            FrameError::TooLarge { bytes, limit } => write!(
+                f,
+                "the frame makes {bytes} bytes of packets, the stream keeps at most {limit}; raise \
+                 the stream's bitrate setting or lower the encoder's",
+            ),
+            FrameError::NoParameterSets => f.write_str(
+                "an IDR picture came without SPS and PPS, and none came before it; push the \
+                 encoder's parameter sets first",
+            ),
+        }
+    }
+}
+
+impl std::error::Error for FrameError {}
+
+/// See the module.
+pub struct VideoStream {
+    config: VideoConfig,
+    parameter_sets: ParameterSets,
+    history: History,
+    trains: VecDeque<Train>,
+    /// How many trains since (and with) the last keyframe, and their bytes.
+    since_keyframe: Option<(usize, usize)>,
+    /// The frame's units while it is cut; kept for its memory.
+    nals: Vec<Nal>,
+}
+
+/// A unit to be sent: where its bytes are.
+#[derive(Debug, Clone, Copy)]
+enum Nal {
+    /// `known` if the parameter sets have it too.
+    OfFrame {
+        start: usize,
+        len: usize,
+        known: bool,
+    },
+    OfParameterSets {
+        at: usize,
+        len: usize,
+    },
+}
+
+impl VideoStream {
+    pub fn new(mut config: VideoConfig) -> VideoStream {
+        config.max_payload = config.max_payload.clamp(MIN_PAYLOAD, MAX_PAYLOAD);
+        config.history_trains = config.history_trains.max(1);
+        VideoStream {
+            parameter_sets: ParameterSets::default(),
+            history: History::new(config.history_bytes, config.history_packets),
+            trains: VecDeque::with_capacity(config.history_trains),
+            since_keyframe: None,
+            nals: Vec::with_capacity(MAX_NALS + MAX_SETS),
+            config,
+        }
+    }
+
+    /// Takes one access unit in Annex B. `timestamp` is on the encoder's own clock.
+    ///
+    /// Gives nothing when there was nothing to send: an encoder may hand over its parameter sets
+    /// by themselves, and they are then sent with the next IDR picture.
+    pub fn push(
+        &mut self,
+        access_unit: &[u8],
+        timestamp: Duration,
+    ) -> Result<Option<Train>, FrameError> {
+        let mut nals = std::mem::take(&mut self.nals);
+        let keyframe = self.gather(access_unit, &mut nals);
+        let train = keyframe.and_then(|keyframe| match keyframe {
+            Some(keyframe) => self.cut(access_unit, &nals, timestamp, keyframe).map(Some),
+            None => Ok(None),
+        });
+        nals.clear();
+        self.nals = nals;
+        train
+    }
+
+    /// A packet's payload, while it is held.
+    pub fn packet(&self, index: u64) -> Option<HistoryPacket<'_>> {
+        self.history.packet(index)
+    }
+
+    /// Whether all packets of the train are still held.
+    pub fn holds(&self, train: &Train) -> bool {
+        train.first_packet >= self.history.first_index()
+            && train.first_packet + u64::from(train.packets) <= self.history.next_index()
+    }
+
+    /// The trains since the last keyframe, beginning with it: what a new viewer needs to show the
+    /// present picture at once. None of them if they are too many, or no longer held.
+    pub fn gop_trains(&self) -> impl ExactSizeIterator<Item = Train> + '_ {
+        let count = self
+            .since_keyframe
+            .filter(|&(_, bytes)| bytes <= self.config.gop_bytes)
+            .map_or(0, |(count, _)| count);
+        let first = self.trains.len().checked_sub(count).filter(|&first| {
+            self.trains.get(first).is_some_and(|train| train.keyframe && self.holds(train))
+        });
+        self.trains.range(first.unwrap_or(self.trains.len())..).copied()
+    }
+
+    /// What the stream is, once its first SPS came.
+    pub fn profile_level_id(&self) -> Option<ProfileLevelId> {
+        ProfileLevelId::from_sps(self.parameter_sets.first_sps()?)
+    }
+
+    pub fn config(&self) -> &VideoConfig {
+        &self.config
+    }
+
+    /// Lists the units to send; `None` when there is no picture among them, otherwise whether it is
+    /// a keyframe.
+    fn gather(
+        &mut self,
+        access_unit: &[u8],
+        nals: &mut Vec<Nal>,
+    ) -> Result<Option<bool>, FrameError> {
+        let (mut any, mut slices, mut keyframe) = (false, false, false);
+        for (count, nal) in nal_units(access_unit).enumerate() {
+            if count == MAX_NALS {
+                return Err(FrameError::TooManyNalUnits);
+            }
+            any = true;
+            let kind = NalHeader::of(nal).map_or(NalKind::Other(0), NalHeader::kind);
+            slices |= kind.is_slice();
+            keyframe |= kind == NalKind::IdrSlice;
+            let dropped = match kind {
+                NalKind::AccessUnitDelimiter | NalKind::End | NalKind::Filler => true,
+                NalKind::Sei => !self.config.keep_sei,
+                // RTP's own payload types, and 0: not for an encoder to use.
+                NalKind::Other(kind) => kind == 0 || kind >= 24,
+                _ => false,
+            };
+            if !dropped {
+                let start = nal.as_ptr().addr() - access_unit.as_ptr().addr();
+                let known = self.parameter_sets.note(nal);
+                nals.push(Nal::OfFrame { start, len: nal.len(), known });
+            }
+        }
+        if !any {
+            return Err(FrameError::NoNalUnit);
+        }
+        if !keyframe {
+            return Ok(slices.then_some(false));
+        }
+        if !self.parameter_sets.are_complete() {
+            return Err(FrameError::NoParameterSets);
+        }
+        // All sets that are known go before the picture, in order, whether this frame repeats them
+        // or not.
+        nals.retain(|nal| !matches!(nal, Nal::OfFrame { known: true, .. }));
+        let sets = &self.parameter_sets;
+        let known = (0..sets.len()).map(|at| Nal::OfParameterSets { at, len: sets.get(at).len() });
+        nals.splice(0..0, known);
+        Ok(Some(true))
+    }
+
+    fn cut(
+        &mut self,
+        access_unit: &[u8],
+        nals: &[Nal],
+        timestamp: Duration,
+        keyframe: bool,
+    ) -> Result<Train, FrameError> {
+        let nal_len = |nal: usize| match nals[nal] {
+            Nal::OfFrame { len, .. } | Nal::OfParameterSets { len, .. } => len,
+        };
+        let max_payload = self.config.max_payload;
+        let plan = || shapes(nals.len(), nal_len, max_payload);
+        let measure = plan();
+        let (packets, bytes) = plan().fold((0, 0), |(packets, bytes), shape| {
+            (packets + 1, bytes + measure.payload_len(&shape))
+        });
+        if !self.history.can_hold(packets, bytes, max_payload) {
+            let limit = self.config.history_bytes.saturating_sub(max_payload);
+            return Err(FrameError::TooLarge { bytes, limit });
+        }
+
+        let sets = &self.parameter_sets;
+        let nal = |at: usize| bytes_of(&nals[at], access_unit, sets);
+        let train = Train {
+            first_packet: self.history.next_index(),
+            packets: packets as u32,
+            bytes: bytes as u32,
+            timestamp: media_ticks(timestamp),
+            keyframe,
+        };
+        for (at, shape) in plan().enumerate() {
+            let len = measure.payload_len(&shape);
+            self.history.append(len, at + 1 == packets, |payload| write(&shape, nal, payload));
+        }
+        if self.trains.len() == self.config.history_trains {
+            self.trains.pop_front();
+        }
+        self.trains.push_back(train);
+        self.since_keyframe = match self.since_keyframe {
+            _ if keyframe => Some((1, bytes)),
+            since => since.map(|(count, sum)| (count + 1, sum + bytes)),
+        };
+        Ok(train)
+    }
+}
+
+/// Media time of a moment on the encoder's clock, in units of 1/90000 s; it wraps every 13 hours.
+pub fn media_ticks(timestamp: Duration) -> u32 {
+    let fraction = u64::from(timestamp.subsec_nanos()) * 9 / 100_000;
+    timestamp.as_secs().wrapping_mul(90_000).wrapping_add(fraction) as u32
+}
+
+fn bytes_of<'a>(nal: &Nal, access_unit: &'a [u8], sets: &'a ParameterSets) -> &'a [u8] {
+    match *nal {
+        Nal::OfFrame { start, len, .. } => &access_unit[start..start + len],
+        Nal::OfParameterSets { at, .. } => sets.get(at),
+    }
+}
+
+/// Writes one payload.
+fn write<'a>(shape: &Shape, nal: impl Fn(usize) -> &'a [u8], mut payload: &mut [u8]) {
+    let mut put = |bytes: &[u8]| {
+        let (place, rest) = std::mem::take(&mut payload).split_at_mut(bytes.len());
+        place.copy_from_slice(bytes);
+        payload = rest;
+    };
+    match *shape {
+        Shape::Single { nal: at } => put(nal(at)),
+        Shape::Aggregate { first, count } => {
+            let units = first..first + count;
+            put(&[stap_a_header(units.clone().filter_map(|at| NalHeader::of(nal(at))))]);
+            for at in units {
+                put(&(nal(at).len() as u16).to_be_bytes());
+                put(nal(at));
+            }
+        }
+        Shape::Fragment { nal: at, offset, len, end } => {
+            let (header, body) = nal(at).split_at(1);
+            put(&fu_a_header(NalHeader(header[0]), offset == 0, end));
+            put(&body[offset..offset + len]);
+        }
+    }
+}
+
+/// What a viewer's session may add to a payload: RTP's header with extensions, the original
+/// sequence number of a retransmission (RFC 4588), SRTP's tag, and a relay's channel number.
+pub const MAX_PACKET_OVERHEAD: usize = MAX_HEADER_LEN + 2 + MAX_RTP_OVERHEAD + 4;
+const MIN_PAYLOAD: usize = 64;
+const MAX_PAYLOAD: usize = 60_000;
+/// H.264 level 5.2 has at most that many slices worth having.
+const MAX_NALS: usize = 256;

@@ -1,0 +1,471 @@
+//! A stream as one viewer gets it: its own sequence numbers, timestamps, header and keys around
+//! the payloads that all viewers share.
+
+mod feedback;
+
+pub use feedback::RtcpFacts;
+
+use super::history::HistoryPacket;
+use super::reports::ReportSchedule;
+use super::resend::{ResendLimiter, Segment, SentTrains};
+use super::send_buffer::{CHANNEL_HEADER_LEN, SendBuffer};
+use super::single_nals::{self, SingleNal};
+use super::srtp::{SealError, SrtpKeys, SrtpReceiver, SrtpSender};
+use super::video_stream::{Train, VideoStream};
+use crate::wire::rtcp;
+use crate::wire::rtp::{self, ExtensionIds, HeaderFields, HeaderTemplate};
+use std::time::{Duration, Instant};
+
+/// What the answer agreed on, and random numbers of the caller.
+#[derive(Debug, Clone)]
+pub struct ViewerConfig {
+    /// Random, and not used by another source of the session.
+    pub ssrc: u32,
+    pub payload_type: u8,
+    /// Retransmissions as a stream of their own, when agreed on.
+    pub rtx: Option<Rtx>,
+    pub packetization_mode: PacketizationMode,
+    pub extensions: ExtensionIds,
+    /// Names the camera in reports (RFC 8834 4.9): the same for all sources of the session.
+    pub cname: String,
+    /// Random. The highest bit is not used, so that the first rollover is far away (RFC 3711
+    /// 3.3.1: a receiver that missed the first packets could not tell it).
+    pub initial_sequence: u16,
+    pub initial_rtx_sequence: u16,
+    /// Random.
+    pub timestamp_offset: u32,
+}
+
+/// RFC 4588, SSRC-multiplexed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rtx {
+    /// Other than the stream's.
+    pub ssrc: u32,
+    pub payload_type: u8,
+}
+
+/// RFC 6184 6.2 and 6.3.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum PacketizationMode {
+    /// Each NAL unit in one packet, however large: those beyond the path's MTU go out as IP
+    /// fragments, up to [`MAX_MODE_0_NAL`]; a picture with a larger one is dropped.
+    SingleNal,
+    #[default]
+    NonInterleaved,
+}
+
+/// Longest NAL unit in bytes that goes to a viewer with packetization-mode 0.
+pub const MAX_MODE_0_NAL: usize = 60_000;
+
+/// What became of a train.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sealed {
+    /// Sealed, as so many packets.
+    Sent { packets: u32 },
+    /// Left out: the viewer starts with the next keyframe.
+    AwaitingKeyframe,
+    /// Nothing of it was sealed, and nothing will be until the next keyframe.
+    Dropped(DropReason),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DropReason {
+    /// The history does not hold it any more.
+    TooOld,
+    /// The viewer takes packetization-mode 0 only, and this NAL unit is longer than
+    /// [`MAX_MODE_0_NAL`]. Smaller slices would help.
+    TooLargeForMode0 { nal_bytes: usize },
+    /// 2^48 packets were sealed with one key. The session must end.
+    KeyWornOut,
+}
+
+/// Counted since the viewer started.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ViewerStats {
+    /// First time, without those sent again.
+    pub packets: u64,
+    /// RTP payload bytes of these.
+    pub bytes: u64,
+    pub frames: u64,
+    pub dropped_frames: u64,
+    /// Packets that the viewer said it lost.
+    pub nacked_packets: u64,
+    pub resent_packets: u64,
+    pub plis: u64,
+    pub firs: u64,
+    pub rtt: Option<Duration>,
+    /// Of 256, in the viewer's last report.
+    pub fraction_lost: u8,
+    pub jitter: Duration,
+}
+
+/// See the module.
+pub struct ViewerStream {
+    config: ViewerConfig,
+    sender: SrtpSender,
+    receiver: SrtpReceiver,
+    header: HeaderTemplate,
+    rtx: Option<RtxState>,
+    gate: Gate,
+    /// 48 bits, of the next packet.
+    next_sequence: u64,
+    next_transport_sequence: u16,
+    started: Instant,
+    /// The newest picture's timestamp, and when it was sealed: ties RTP's clock to the wall's.
+    newest: Option<(u32, Instant)>,
+    sent: SentTrains,
+    limiter: ResendLimiter,
+    reports: ReportSchedule,
+    last_fir: Option<u8>,
+    stats: ViewerStats,
+}
+
+struct RtxState {
+    ssrc: u32,
+    header: HeaderTemplate,
+    next_sequence: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Gate {
+    /// Nothing was sent yet.
+    NotStarted,
+    Open,
+    /// A picture was dropped, so that those that refer to it are worth nothing.
+    Broken,
+}
+
+impl ViewerStream {
+    pub fn new(now: Instant, config: ViewerConfig, keys: &SrtpKeys) -> ViewerStream {
+        let rtx = config.rtx.filter(|rtx| rtx.ssrc != config.ssrc).map(|rtx| RtxState {
+            ssrc: rtx.ssrc,
+            header: HeaderTemplate::new(rtx.ssrc, rtx.payload_type, &config.extensions),
+            next_sequence: u64::from(config.initial_rtx_sequence & 0x7fff),
+        });
+        ViewerStream {
+            sender: SrtpSender::new(keys),
+            receiver: SrtpReceiver::new(keys),
+            header: HeaderTemplate::new(config.ssrc, config.payload_type, &config.extensions),
+            rtx,
+            gate: Gate::NotStarted,
+            next_sequence: u64::from(config.initial_sequence & 0x7fff),
+            next_transport_sequence: 1,
+            started: now,
+            newest: None,
+            sent: SentTrains::new(),
+            limiter: ResendLimiter::new(),
+            reports: ReportSchedule::default(),
+            last_fir: None,
+            stats: ViewerStats::default(),
+            config,
+        }
+    }
+
+    /// Whether nothing can be sent before a keyframe comes.
+    pub fn needs_keyframe(&self) -> bool {
+        self.gate != Gate::Open
+    }
+
+    /// Sends no more until the next keyframe: what was sealed could not be sent.
+    pub fn skip_to_keyframe(&mut self) {
+        if self.gate == Gate::Open {
+            self.gate = Gate::Broken;
+        }
+    }
+
+    pub fn stats(&self) -> &ViewerStats {
+        &self.stats
+    }
+
+    /// Opens what comes from this viewer: for its RTP (talkback).
+    pub fn receiver(&mut self) -> &mut SrtpReceiver {
+        &mut self.receiver
+    }
+
+    /// Seals all packets of a train into `out`, or none, as runs that no other train joins.
+    ///
+    /// With `channel` each datagram becomes TURN ChannelData. Allocates nothing once `out` has
+    /// grown.
+    pub fn seal_train(
+        &mut self,
+        now: Instant,
+        stream: &VideoStream,
+        train: &Train,
+        channel: Option<u16>,
+        out: &mut SendBuffer,
+    ) -> Sealed {
+        self.seal_at(now, stream, train, train.timestamp, channel, out)
+    }
+
+    /// Seals the pictures since the last keyframe, so that a new viewer sees the present one at
+    /// once, and gives back how many. With 0 it has to wait for a keyframe.
+    ///
+    /// Their timestamps are drawn together to one millisecond each before the newest: with their
+    /// own, a player would show the past at its old speed and stay behind the present.
+    pub fn seal_gop(
+        &mut self,
+        now: Instant,
+        stream: &VideoStream,
+        channel: Option<u16>,
+        out: &mut SendBuffer,
+    ) -> usize {
+        if self.gate == Gate::Open {
+            return 0;
+        }
+        let trains = stream.gop_trains();
+        let Some(newest) =
+            trains.len().checked_sub(1).and_then(|last| stream.gop_trains().nth(last))
+        else {
+            return 0;
+        };
+        let mut left = trains.len() as u32;
+        let sealed = trains.take_while(|train| {
+            left -= 1;
+            let age = newest.timestamp.wrapping_sub(train.timestamp).min(left * GOP_STEP_TICKS);
+            let timestamp = newest.timestamp.wrapping_sub(age);
+            let sealed = self.seal_at(now, stream, train, timestamp, channel, out);
+            matches!(sealed, Sealed::Sent { .. })
+        });
+        sealed.count()
+    }
+
+    fn seal_at(
+        &mut self,
+        now: Instant,
+        stream: &VideoStream,
+        train: &Train,
+        timestamp: u32,
+        channel: Option<u16>,
+        out: &mut SendBuffer,
+    ) -> Sealed {
+        if self.gate != Gate::Open && !train.keyframe {
+            self.stats.dropped_frames += u64::from(self.gate == Gate::Broken);
+            return Sealed::AwaitingKeyframe;
+        }
+        match self.try_seal(now, stream, train, timestamp, channel, out) {
+            Ok(packets) => {
+                self.gate = Gate::Open;
+                self.stats.frames += 1;
+                Sealed::Sent { packets }
+            }
+            Err(reason) => {
+                self.gate = Gate::Broken;
+                self.stats.dropped_frames += 1;
+                Sealed::Dropped(reason)
+            }
+        }
+    }
+
+    fn try_seal(
+        &mut self,
+        now: Instant,
+        stream: &VideoStream,
+        train: &Train,
+        timestamp: u32,
+        channel: Option<u16>,
+        out: &mut SendBuffer,
+    ) -> Result<u32, DropReason> {
+        let segment = Segment {
+            first_sequence: self.next_sequence,
+            packets: self.packets_of(stream, train)?,
+            train: *train,
+            timestamp: timestamp.wrapping_add(self.config.timestamp_offset),
+            abs_send_time: rtp::abs_send_time(now.saturating_duration_since(self.started)),
+            transport_sequence: self.next_transport_sequence,
+        };
+        let per_packet = CHANNEL_HEADER_LEN + self.header.len() + self.sender.rtp_overhead();
+        out.start_group();
+        let mark = out.mark();
+        out.reserve(train.bytes as usize + segment.packets as usize * per_packet);
+        let mut place = 0;
+        let mut result = Ok(());
+        for_each_payload(self.config.packetization_mode, stream, train, |payload| {
+            result = self.seal_packet(&segment, place, &payload, stream, channel, out);
+            place += 1;
+            result.is_ok()
+        });
+        out.start_group();
+        if result.is_err() || place != segment.packets {
+            out.rewind(mark);
+            return Err(match result {
+                Err(SealError::KeyWornOut) => DropReason::KeyWornOut,
+                _ => DropReason::TooOld,
+            });
+        }
+        self.sent.push(segment);
+        self.next_sequence += u64::from(segment.packets);
+        self.next_transport_sequence =
+            self.next_transport_sequence.wrapping_add(segment.packets as u16);
+        self.newest = Some((segment.timestamp, now));
+        self.reports.on_media(now);
+        self.stats.packets += u64::from(segment.packets);
+        self.stats.bytes += u64::from(train.bytes);
+        Ok(segment.packets)
+    }
+
+    /// How many packets the train makes for this viewer.
+    fn packets_of(&self, stream: &VideoStream, train: &Train) -> Result<u32, DropReason> {
+        if !stream.holds(train) {
+            return Err(DropReason::TooOld);
+        }
+        if self.config.packetization_mode == PacketizationMode::NonInterleaved {
+            return Ok(train.packets);
+        }
+        let (mut packets, mut longest) = (0, 0);
+        single_nals::for_each(stream, train, |nal| {
+            packets += 1;
+            longest = longest.max(nal.len(stream));
+            true
+        });
+        match longest {
+            0..=MAX_MODE_0_NAL => Ok(packets),
+            nal_bytes => Err(DropReason::TooLargeForMode0 { nal_bytes }),
+        }
+    }
+
+    /// Seals packet number `place` of a segment. The same arguments make the same bytes, whenever.
+    fn seal_packet(
+        &self,
+        segment: &Segment,
+        place: u32,
+        payload: &Outgoing<'_>,
+        stream: &VideoStream,
+        channel: Option<u16>,
+        out: &mut SendBuffer,
+    ) -> Result<(), SealError> {
+        let sequence = segment.first_sequence + u64::from(place);
+        let fields = HeaderFields {
+            marker: place + 1 == segment.packets,
+            sequence: sequence as u16,
+            timestamp: segment.timestamp,
+            abs_send_time: segment.abs_send_time,
+            transport_sequence: segment.transport_sequence.wrapping_add(place as u16),
+        };
+        let open = out.open(channel);
+        out.write(&self.header.fill(&fields)[..self.header.len()]);
+        payload.write(stream, out);
+        out.write_zeros(self.sender.rtp_overhead());
+        let ssrc = self.config.ssrc;
+        self.sender.seal_rtp(out.body_mut(open), self.header.len(), ssrc, sequence)?;
+        out.close(open);
+        Ok(())
+    }
+
+    /// When [`Self::write_report`] is due.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.reports.next()
+    }
+
+    /// Writes a sender report if one is due. `ntp` is the wall clock in NTP's format (seconds since
+    /// 1900, 32.32 bits); if it is not set, any clock that goes forward will do.
+    pub fn write_report(
+        &mut self,
+        now: Instant,
+        ntp: u64,
+        channel: Option<u16>,
+        out: &mut SendBuffer,
+    ) -> bool {
+        let (Some(due), Some((timestamp, at))) = (self.reports.next(), self.newest) else {
+            return false;
+        };
+        if now < due {
+            return false;
+        }
+        let since = super::video_stream::media_ticks(now.saturating_duration_since(at));
+        let info = rtcp::SenderInfo {
+            ntp,
+            rtp_timestamp: timestamp.wrapping_add(since),
+            packets: self.stats.packets as u32,
+            octets: self.stats.bytes as u32,
+        };
+        self.reports.on_report(now, ntp);
+        let ssrc = self.config.ssrc;
+        self.write_rtcp(channel, out, |bytes| rtcp::write_sender_report(bytes, ssrc, &info))
+    }
+
+    /// Writes a goodbye for the viewer's tracks. False if it cannot be sealed any more.
+    pub fn write_goodbye(&mut self, channel: Option<u16>, out: &mut SendBuffer) -> bool {
+        let ssrc = self.config.ssrc;
+        let rtx = self.rtx.as_ref().map(|rtx| rtx.ssrc);
+        self.write_rtcp_with(
+            channel,
+            out,
+            |bytes| rtcp::write_empty_receiver_report(bytes, ssrc),
+            |bytes| {
+                rtcp::write_goodbye(bytes, ssrc);
+                rtx.into_iter().for_each(|rtx| rtcp::write_goodbye(bytes, rtx));
+            },
+        )
+    }
+
+    fn write_rtcp(
+        &mut self,
+        channel: Option<u16>,
+        out: &mut SendBuffer,
+        report: impl FnOnce(&mut Vec<u8>),
+    ) -> bool {
+        self.write_rtcp_with(channel, out, report, |_| ())
+    }
+
+    /// A compound packet: a report, the CNAME, and what follows (RFC 3550 6.1).
+    fn write_rtcp_with(
+        &mut self,
+        channel: Option<u16>,
+        out: &mut SendBuffer,
+        report: impl FnOnce(&mut Vec<u8>),
+        rest: impl FnOnce(&mut Vec<u8>),
+    ) -> bool {
+        out.start_group();
+        let mark = out.mark();
+        let open = out.open(channel);
+        let start = open.body_start();
+        report(out.bytes_mut());
+        rtcp::write_cname(out.bytes_mut(), self.config.ssrc, &self.config.cname);
+        rest(out.bytes_mut());
+        if self.sender.seal_rtcp(out.bytes_mut(), start).is_err() {
+            out.rewind(mark);
+            return false;
+        }
+        out.close(open);
+        out.start_group();
+        true
+    }
+}
+
+/// A payload on its way to one viewer.
+enum Outgoing<'a> {
+    Packet(HistoryPacket<'a>),
+    Nal(SingleNal<'a>),
+}
+
+impl Outgoing<'_> {
+    fn write(&self, stream: &VideoStream, out: &mut SendBuffer) {
+        match self {
+            Outgoing::Packet(packet) => out.write(packet.payload),
+            Outgoing::Nal(nal) => nal.write(stream, |piece| out.write(piece)),
+        }
+    }
+}
+
+/// The payloads of a train in a viewer's packetization mode. `each` says whether to go on.
+fn for_each_payload<'a>(
+    mode: PacketizationMode,
+    stream: &'a VideoStream,
+    train: &Train,
+    mut each: impl FnMut(Outgoing<'a>) -> bool,
+) {
+    match mode {
+        PacketizationMode::SingleNal => {
+            single_nals::for_each(stream, train, |nal| each(Outgoing::Nal(nal)));
+        }
+        PacketizationMode::NonInterleaved => {
+            let packets = train.first_packet..train.first_packet + u64::from(train.packets);
+            let _ = packets
+                .map_while(|index| stream.packet(index))
+                .all(|packet| each(Outgoing::Packet(packet)));
+        }
+    }
+}
+
+/// One millisecond.
+const GOP_STEP_TICKS: u32 = 90;

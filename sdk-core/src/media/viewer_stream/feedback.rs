@@ -1,0 +1,182 @@
+//! What a viewer says about its stream, and what it gets sent again.
+
+use super::{PacketizationMode, SendBuffer, ViewerStream, for_each_payload};
+use crate::media::resend::Segment;
+use crate::media::srtp::{OpenError, SealError};
+use crate::media::video_stream::VideoStream;
+use crate::wire::rtcp::{self, Packet, ReportBlock};
+use crate::wire::rtp::{self, HeaderFields};
+use std::time::{Duration, Instant};
+
+/// What a viewer's RTCP packet asked for, beyond what was done at once.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RtcpFacts {
+    /// It lost a picture (PLI) or joins (FIR), or lost packets that are no longer held.
+    pub keyframe_wanted: bool,
+    /// So many lost packets were sealed again.
+    pub resent: u32,
+    /// The viewer's own sources are gone (BYE). Its session may go on.
+    pub goodbye: bool,
+    /// In bits per second, by the viewer's own estimate (REMB).
+    pub max_bitrate: Option<u64>,
+}
+
+impl ViewerStream {
+    /// Opens a datagram with RTCP where it lies, and seals the packets that it says were lost again
+    /// into `out`.
+    pub fn handle_rtcp(
+        &mut self,
+        now: Instant,
+        datagram: &mut [u8],
+        stream: &VideoStream,
+        channel: Option<u16>,
+        out: &mut SendBuffer,
+    ) -> Result<RtcpFacts, OpenError> {
+        let len = self.receiver.open_rtcp(datagram)?.len();
+        let compound = datagram.get(..len).unwrap_or_default();
+        let ssrc = self.config.ssrc;
+        let mut facts = RtcpFacts::default();
+        out.start_group();
+        for packet in rtcp::packets(compound) {
+            match packet {
+                Packet::SenderReport { reports, .. } | Packet::ReceiverReport { reports, .. } => {
+                    for block in reports.filter(|block| block.ssrc == ssrc) {
+                        self.on_report_block(now, &block);
+                    }
+                }
+                Packet::Nack { media_ssrc, lost } if media_ssrc == ssrc => {
+                    lost.for_each(|seq| self.on_lost(now, seq, stream, channel, out, &mut facts));
+                }
+                Packet::PictureLoss { media_ssrc } if media_ssrc == ssrc => {
+                    self.stats.plis += 1;
+                    facts.keyframe_wanted = true;
+                }
+                Packet::FullIntraRequests(requests) => {
+                    for (_, number) in requests.filter(|&(media_ssrc, _)| media_ssrc == ssrc) {
+                        self.on_fir(number, &mut facts);
+                    }
+                }
+                Packet::MaxBitrate { bits_per_second, .. } => {
+                    facts.max_bitrate = Some(bits_per_second);
+                }
+                Packet::Goodbye(_) => facts.goodbye = true,
+                _ => (),
+            }
+        }
+        out.start_group();
+        Ok(facts)
+    }
+
+    fn on_report_block(&mut self, now: Instant, block: &ReportBlock) {
+        self.stats.fraction_lost = block.fraction_lost;
+        self.stats.jitter = Duration::from_micros(u64::from(block.jitter) * 100 / 9);
+        if let Some(rtt) = self.reports.round_trip(now, block) {
+            self.stats.rtt = Some(rtt);
+        }
+    }
+
+    /// A request is repeated under its number until the picture comes (RFC 5104 4.3.1.2).
+    fn on_fir(&mut self, number: u8, facts: &mut RtcpFacts) {
+        if self.last_fir.replace(number) != Some(number) {
+            self.stats.firs += 1;
+            facts.keyframe_wanted = true;
+        }
+    }
+
+    fn on_lost(
+        &mut self,
+        now: Instant,
+        sequence: u16,
+        stream: &VideoStream,
+        channel: Option<u16>,
+        out: &mut SendBuffer,
+        facts: &mut RtcpFacts,
+    ) {
+        self.stats.nacked_packets += 1;
+        let Some((segment, sequence)) = self.sent.find(sequence) else { return };
+        if !stream.holds(&segment.train) {
+            // The viewer cannot repair its picture any more.
+            facts.keyframe_wanted = true;
+            return;
+        }
+        let rtt = self.stats.rtt.unwrap_or(UNKNOWN_RTT).clamp(MIN_RTT, MAX_RTT);
+        if !self.limiter.may_resend(now, sequence, rtt) {
+            return;
+        }
+        let place = (sequence - segment.first_sequence) as u32;
+        let mark = out.mark();
+        if self.resend(now, &segment, place, stream, channel, out).is_err() {
+            out.rewind(mark);
+            return;
+        }
+        self.stats.resent_packets += 1;
+        facts.resent += 1;
+    }
+
+    /// Without RTX the same packet goes out again under the same packet index, that is, with the
+    /// same keystream or nonce. That gives nothing away only if not one byte is another: header,
+    /// extensions and payload come from the segment and the history, which do not change, so the
+    /// bytes sealed are those that were sealed before, and so is what comes out.
+    fn resend(
+        &mut self,
+        now: Instant,
+        segment: &Segment,
+        place: u32,
+        stream: &VideoStream,
+        channel: Option<u16>,
+        out: &mut SendBuffer,
+    ) -> Result<(), SealError> {
+        let train = match self.config.packetization_mode {
+            // Straight to the packet: one train of one packet.
+            PacketizationMode::NonInterleaved => {
+                let first_packet = segment.train.first_packet + u64::from(place);
+                crate::media::Train { first_packet, packets: 1, ..segment.train }
+            }
+            PacketizationMode::SingleNal => segment.train,
+        };
+        let mut skip = match self.config.packetization_mode {
+            PacketizationMode::NonInterleaved => 0,
+            PacketizationMode::SingleNal => place,
+        };
+        let mut found = None;
+        for_each_payload(self.config.packetization_mode, stream, &train, |payload| {
+            if skip == 0 {
+                found = Some(payload);
+            }
+            skip = skip.wrapping_sub(1);
+            found.is_none()
+        });
+        let payload = found.ok_or(SealError::Malformed)?;
+        let Some(rtx) = &mut self.rtx else {
+            return self.seal_packet(segment, place, &payload, stream, channel, out);
+        };
+
+        // RFC 4588 4: a new packet of another source, the original sequence number before the
+        // payload.
+        let sequence = rtx.next_sequence;
+        let original = (segment.first_sequence + u64::from(place)) as u16;
+        let fields = HeaderFields {
+            marker: place + 1 == segment.packets,
+            sequence: sequence as u16,
+            timestamp: segment.timestamp,
+            abs_send_time: rtp::abs_send_time(now.saturating_duration_since(self.started)),
+            transport_sequence: self.next_transport_sequence,
+        };
+        // Counted even if sealing fails: no index is ever used for two packets.
+        rtx.next_sequence += 1;
+        self.next_transport_sequence = self.next_transport_sequence.wrapping_add(1);
+        let open = out.open(channel);
+        out.write(&rtx.header.fill(&fields)[..rtx.header.len()]);
+        out.write(&original.to_be_bytes());
+        payload.write(stream, out);
+        out.write_zeros(self.sender.rtp_overhead());
+        self.sender.seal_rtp(out.body_mut(open), rtx.header.len(), rtx.ssrc, sequence)?;
+        out.close(open);
+        Ok(())
+    }
+}
+
+/// What a packet sent again may take to arrive before it is asked for again.
+const UNKNOWN_RTT: Duration = Duration::from_millis(50);
+const MIN_RTT: Duration = Duration::from_millis(5);
+const MAX_RTT: Duration = Duration::from_millis(500);
