@@ -1,0 +1,433 @@
+/* A camera without a lens: plays H.264 files (Annex B) in a loop through libp2pcam, as an encoder
+ * would: one access unit a call, on time, and an IDR soon after it is asked for.
+ *
+ *     cc -I include examples/c/camera.c libp2pcam.a -lpthread -ldl -lm -o camera
+ *     ./camera --help
+ */
+#define _POSIX_C_SOURCE 200809L
+
+#include "p2pcam.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+/* ---- A file, split into access units ---- */
+
+typedef struct {
+    const uint8_t *data;
+    size_t size;
+    int is_idr;
+} unit_t;
+
+typedef struct {
+    uint8_t *bytes;
+    unit_t *units;
+    size_t count;
+} clip_t;
+
+static uint8_t *read_file(const char *path, size_t *size) {
+    FILE *file = fopen(path, "rb");
+    uint8_t *bytes = NULL;
+    long length;
+    if (file == NULL) {
+        fprintf(stderr, "camera: %s: %s\n", path, strerror(errno));
+        return NULL;
+    }
+    if (fseek(file, 0, SEEK_END) == 0 && (length = ftell(file)) > 0 && fseek(file, 0, SEEK_SET) == 0) {
+        bytes = malloc((size_t)length);
+        if (bytes != NULL && fread(bytes, 1, (size_t)length, file) != (size_t)length) {
+            free(bytes);
+            bytes = NULL;
+        }
+        *size = (size_t)length;
+    }
+    fclose(file);
+    if (bytes == NULL) fprintf(stderr, "camera: %s cannot be read, or is empty\n", path);
+    return bytes;
+}
+
+/* Where the next start code 00 00 01 begins, from position at on; size if there is none. */
+static size_t next_start(const uint8_t *bytes, size_t size, size_t at) {
+    for (; at + 3 <= size; at++) {
+        if (bytes[at] == 0 && bytes[at + 1] == 0 && bytes[at + 2] == 1) return at;
+    }
+    return size;
+}
+
+static int add_unit(clip_t *clip, const uint8_t *data, size_t size, int is_idr) {
+    /* Grows at each power of two. */
+    if ((clip->count & (clip->count - 1)) == 0) {
+        size_t room = clip->count == 0 ? 1 : 2 * clip->count;
+        unit_t *more = realloc(clip->units, room * sizeof *more);
+        if (more == NULL) return 0;
+        clip->units = more;
+    }
+    clip->units[clip->count].data = data;
+    clip->units[clip->count].size = size;
+    clip->units[clip->count].is_idr = is_idr;
+    clip->count++;
+    return 1;
+}
+
+/* An access unit ends where the next begins: at a delimiter, at SEI or parameter sets that follow a
+ * picture, or at a slice that is the first of its picture (ITU-T H.264, 7.4.1.2.3 and .4). */
+static int split(clip_t *clip, size_t size) {
+    const uint8_t *bytes = clip->bytes;
+    size_t at = next_start(bytes, size, 0);
+    size_t begin = at;
+    int has_slice = 0, is_idr = 0;
+
+    while (at + 3 < size) {
+        int type = bytes[at + 3] & 0x1f;
+        int is_slice = type >= 1 && type <= 5;
+        /* first_mb_in_slice is 0 if its Exp-Golomb code is the single bit 1. */
+        int is_first = is_slice && at + 4 < size && (bytes[at + 4] & 0x80) != 0;
+        if (has_slice && (is_first || (type >= 6 && type <= 9))) {
+            /* The zero of a 4-byte start code belongs to the new unit. */
+            size_t end = bytes[at - 1] == 0 ? at - 1 : at;
+            if (!add_unit(clip, bytes + begin, end - begin, is_idr)) return 0;
+            begin = end;
+            has_slice = is_idr = 0;
+        }
+        has_slice |= is_slice;
+        is_idr |= type == 5;
+        at = next_start(bytes, size, at + 3);
+    }
+    return !has_slice || add_unit(clip, bytes + begin, size - begin, is_idr);
+}
+
+static int clip_load(clip_t *clip, const char *path) {
+    size_t size = 0;
+    memset(clip, 0, sizeof *clip);
+    clip->bytes = read_file(path, &size);
+    if (clip->bytes == NULL) return 0;
+    if (!split(clip, size)) {
+        fprintf(stderr, "camera: no memory for %s\n", path);
+        return 0;
+    }
+    if (clip->count == 0 || !clip->units[0].is_idr) {
+        fprintf(stderr, "camera: %s: expected an H.264 Annex-B stream that begins with an IDR\n", path);
+        return 0;
+    }
+    return 1;
+}
+
+/* ---- An encoder, played from a clip ---- */
+
+typedef struct {
+    clip_t clip;
+    const char *name;
+    p2p_stream_t *stream;
+    size_t next;
+    uint64_t pushed, dropped;
+    pthread_mutex_t lock; /* of the two below, which the library's callbacks change */
+    int idr_wanted;
+    uint64_t released;
+} encoder_t;
+
+/* The library is done with a lent frame. The clip stays in memory, so there is nothing to free. */
+static void on_release(void *user, const uint8_t *data, size_t size) {
+    encoder_t *encoder = user;
+    (void)data, (void)size;
+    pthread_mutex_lock(&encoder->lock);
+    encoder->released++;
+    pthread_mutex_unlock(&encoder->lock);
+}
+
+/* An encoder would make an IDR at once; a clip has to go on to its next one. */
+static const unit_t *next_unit(encoder_t *encoder) {
+    const unit_t *unit;
+    int skip;
+    pthread_mutex_lock(&encoder->lock);
+    skip = encoder->idr_wanted;
+    encoder->idr_wanted = 0;
+    pthread_mutex_unlock(&encoder->lock);
+    while (skip && !encoder->clip.units[encoder->next].is_idr) {
+        encoder->next = (encoder->next + 1) % encoder->clip.count;
+    }
+    unit = &encoder->clip.units[encoder->next];
+    encoder->next = (encoder->next + 1) % encoder->clip.count;
+    return unit;
+}
+
+static p2p_status_t push_next(encoder_t *encoder, uint64_t timestamp_us, int lend) {
+    const unit_t *unit = next_unit(encoder);
+    p2p_frame_t frame = P2P_FRAME_INIT;
+    p2p_status_t status;
+    frame.data = unit->data;
+    frame.size = unit->size;
+    frame.timestamp_us = timestamp_us;
+    if (lend) {
+        frame.release = on_release;
+        frame.release_user = encoder;
+    }
+    status = p2p_push_frame(encoder->stream, &frame);
+    encoder->pushed++;
+    if (status == P2P_ERR_QUEUE_FULL) {
+        encoder->dropped++;
+        return P2P_OK;
+    }
+    return status;
+}
+
+/* ---- What the library tells ---- */
+
+static void on_event(void *user, const p2p_event_t *event) {
+    static const char *const paths[] = {"?", "host", "srflx", "prflx", "relay"};
+    (void)user;
+    switch (event->kind) {
+    case P2P_EVENT_SIGNALING_UP:
+        printf("signaling up\n");
+        break;
+    case P2P_EVENT_SIGNALING_DOWN:
+        printf("signaling down: %s\n", event->text);
+        break;
+    case P2P_EVENT_VIEWER_NEW:
+        printf("viewer new: %s app=%s\n", event->session_id, event->app_id);
+        break;
+    case P2P_EVENT_VIEWER_CONNECTED:
+        printf("viewer connected: %s path=%s setup_ms=%u\n", event->session_id,
+               paths[event->path <= P2P_PATH_RELAY ? event->path : 0], (unsigned)event->setup_ms);
+        break;
+    case P2P_EVENT_VIEWER_CLOSED:
+        printf("viewer closed: %s reason=%d code=%d: %s\n", event->session_id, (int)event->reason,
+               (int)event->code, event->text);
+        break;
+    default: /* of a newer library */
+        break;
+    }
+}
+
+static void on_keyframe_request(void *user, p2p_stream_t *stream, void *stream_user) {
+    encoder_t *encoder = stream_user;
+    (void)user, (void)stream;
+    pthread_mutex_lock(&encoder->lock);
+    encoder->idr_wanted = 1;
+    pthread_mutex_unlock(&encoder->lock);
+    printf("keyframe requested: %s\n", encoder->name);
+}
+
+static void on_log(void *user, int32_t level, const char *line) {
+    (void)user;
+    fprintf(stderr, "%c %s\n", "?EWIDT"[level <= P2P_LOG_TRACE ? level : 0], line);
+}
+
+/* ---- Options ---- */
+
+typedef struct {
+    const char *name, *variable, *help; /* of more names for one option, only the first has help */
+    const char **text;                  /* exactly one of the two is set */
+    int *flag;
+} option_t;
+
+static const char *device, *broker = "mqtt://127.0.0.1:1883", *user, *password, *service_key, *file, *sub_file,
+    *stream_name = "main", *identity, *fps_text = "30", *max_viewers = "0", *duration = "0", *log_level = "3";
+static int loopback, relay_only, accept_unset_clock, copy_frames, lend_frames;
+
+static const option_t options[] = {
+    {"--device", "P2PCAM_DEVICE", "serial number of this camera", &device, NULL},
+    {"--broker", "P2PCAM_BROKER", "mqtt://host[:port]", &broker, NULL},
+    {"--user", "P2PCAM_USER", "MQTT user name; the device if not set", &user, NULL},
+    {"--password", "P2PCAM_PASSWORD", "MQTT password", &password, NULL},
+    {"--service-key", "P2PCAM_SERVICE_KEY", "public key of the session service", &service_key, NULL},
+    {"--public-key", NULL, NULL, &service_key, NULL},
+    {"--file", "P2PCAM_FILE", "H.264 file of the stream", &file, NULL},
+    {"--clip", NULL, NULL, &file, NULL},
+    {"--sub", "P2PCAM_SUB_FILE", "H.264 file of a second stream, \"sub\"", &sub_file, NULL},
+    {"--stream", "P2PCAM_STREAM", "name of the stream (main)", &stream_name, NULL},
+    {"--fps", "P2PCAM_FPS", "frames a second (30)", &fps_text, NULL},
+    {"--identity", "P2PCAM_IDENTITY", "file for the DTLS key and certificate", &identity, NULL},
+    {"--max-viewers", "P2PCAM_MAX_VIEWERS", "viewers at once (8)", &max_viewers, NULL},
+    {"--duration", "P2PCAM_DURATION", "end after so many seconds", &duration, NULL},
+    {"--log-level", "P2PCAM_LOG_LEVEL", "1 errors to 5 everything (3)", &log_level, NULL},
+    {"--loopback", "P2PCAM_LOOPBACK", "offer 127.0.0.1 as well", NULL, &loopback},
+    {"--include-loopback", NULL, NULL, NULL, &loopback},
+    {"--relay-only", "P2PCAM_RELAY_ONLY", "use relays only", NULL, &relay_only},
+    {"--accept-unset-clock", "P2PCAM_ACCEPT_UNSET_CLOCK", "see unset_clock in p2pcam.h", NULL, &accept_unset_clock},
+    {"--lend", "P2PCAM_LEND", "lend frames to the library (the default)", NULL, &lend_frames},
+    {"--copy", "P2PCAM_COPY", "let the library copy frames", NULL, &copy_frames},
+};
+
+enum { OPTION_COUNT = sizeof options / sizeof options[0] };
+
+static void help(void) {
+    size_t i;
+    printf("camera: plays H.264 files through libp2pcam %s, as a camera would\n\n", p2p_version());
+    for (i = 0; i < OPTION_COUNT; i++) {
+        if (options[i].help == NULL) continue;
+        printf("  %-20s %s  %s  [%s]\n", options[i].name, options[i].text != NULL ? "X" : " ", options[i].help,
+               options[i].variable);
+    }
+}
+
+/* The environment first, then the command line over it. Zero if something is wrong. */
+static int read_options(int argc, char **argv) {
+    int arg;
+    size_t i;
+    for (i = 0; i < OPTION_COUNT; i++) {
+        const char *value = options[i].variable != NULL ? getenv(options[i].variable) : NULL;
+        if (value == NULL || *value == '\0') continue;
+        if (options[i].text != NULL) *options[i].text = value;
+        else *options[i].flag = strcmp(value, "0") != 0;
+    }
+    for (arg = 1; arg < argc; arg++) {
+        for (i = 0; i < OPTION_COUNT && strcmp(argv[arg], options[i].name) != 0; i++) continue;
+        if (i == OPTION_COUNT || (options[i].text != NULL && arg + 1 == argc)) {
+            fprintf(stderr, "camera: %s: %s (see --help)\n", argv[arg],
+                    i == OPTION_COUNT ? "unknown option" : "needs a value");
+            return 0;
+        }
+        if (options[i].text != NULL) *options[i].text = argv[++arg];
+        else *options[i].flag = 1;
+    }
+    if (device == NULL || service_key == NULL || file == NULL) {
+        fprintf(stderr, "camera: --device, --service-key and --file are required (see --help)\n");
+        return 0;
+    }
+    return 1;
+}
+
+/* A number within its bounds, or -1 and a word about it. */
+static double number(const char *name, const char *text, double least, double most) {
+    char *end = NULL;
+    double value = strtod(text, &end);
+    if (end != text && *end == '\0' && value >= least && value <= most) return value;
+    fprintf(stderr, "camera: %s is \"%s\": expected %g to %g\n", name, text, least, most);
+    return -1;
+}
+
+/* ---- Time, and the loop ---- */
+
+static volatile sig_atomic_t stop_signal;
+
+static void on_signal(int signal_number) { stop_signal = signal_number; }
+
+static uint64_t now_us(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
+}
+
+static void sleep_until(uint64_t time_us) {
+    struct timespec until;
+    until.tv_sec = (time_t)(time_us / 1000000);
+    until.tv_nsec = (long)(time_us % 1000000) * 1000;
+    /* A signal ends the sleep early; the loop looks at it. */
+    clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL);
+}
+
+static int play(encoder_t *encoders, size_t count, double fps, double seconds, int lend) {
+    uint64_t start = now_us(), frame = 0;
+    while (!stop_signal) {
+        uint64_t due = start + (uint64_t)((double)frame * 1e6 / fps);
+        uint64_t now = now_us();
+        size_t i;
+        if (seconds > 0 && due - start >= (uint64_t)(seconds * 1e6)) return 1;
+        if (now > due + 1000000) {
+            /* The process was held up: a camera's sensor does not make up for lost time. */
+            frame = (uint64_t)((double)(now - start) * fps / 1e6) + 1;
+            continue;
+        }
+        if (now < due) {
+            sleep_until(due);
+            if (now_us() < due) continue;
+        }
+        for (i = 0; i < count; i++) {
+            if (push_next(&encoders[i], due, lend) != P2P_OK) {
+                fprintf(stderr, "camera: frame %llu of %s: %s\n", (unsigned long long)frame, encoders[i].name,
+                        p2p_last_error());
+                return 0;
+            }
+        }
+        frame++;
+    }
+    return 1;
+}
+
+static int start_encoder(encoder_t *encoder, p2p_agent_t *agent, const char *name, const char *path, double fps) {
+    p2p_stream_config_t config = P2P_STREAM_CONFIG_INIT;
+    uint64_t bytes = 0;
+    size_t i;
+    encoder->name = name;
+    if (!clip_load(&encoder->clip, path)) return 0;
+    for (i = 0; i < encoder->clip.count; i++) bytes += encoder->clip.units[i].size;
+    config.name = name;
+    config.codec = P2P_CODEC_H264;
+    config.bitrate = (uint32_t)((double)bytes * 8 * fps / (double)encoder->clip.count);
+    config.user = encoder;
+    printf("stream %s: %lu frames, %u bit/s, %s\n", name, (unsigned long)encoder->clip.count,
+           (unsigned)config.bitrate, path);
+    if (p2p_start_stream(agent, &config, &encoder->stream) == P2P_OK) return 1;
+    fprintf(stderr, "camera: stream %s: %s\n", name, p2p_last_error());
+    return 0;
+}
+
+int main(int argc, char **argv) {
+    static encoder_t encoders[2];
+    p2p_config_t config = P2P_CONFIG_INIT;
+    p2p_agent_t *agent = NULL;
+    struct sigaction action;
+    double fps, seconds, viewers, level;
+    size_t count, i;
+    int ok;
+
+    if (argc == 2 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)) return help(), 0;
+    if (!read_options(argc, argv)) return 2;
+    fps = number("--fps", fps_text, 1, 240);
+    seconds = number("--duration", duration, 0, 1e9);
+    viewers = number("--max-viewers", max_viewers, 0, 1000);
+    level = number("--log-level", log_level, P2P_LOG_ERROR, P2P_LOG_TRACE);
+    if (fps < 0 || seconds < 0 || viewers < 0 || level < 0) return 2;
+    setvbuf(stdout, NULL, _IOLBF, 0);
+    memset(&action, 0, sizeof action);
+    action.sa_handler = on_signal;
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+
+    config.device_id = device;
+    config.broker_url = broker;
+    config.broker_username = user;
+    config.broker_password = password;
+    config.service_public_key = service_key;
+    config.identity_file = identity;
+    config.max_viewers = (uint32_t)viewers;
+    config.include_loopback = loopback;
+    config.relay_only = relay_only;
+    config.unset_clock = accept_unset_clock ? P2P_UNSET_CLOCK_ACCEPT_UNTIL_KNOWN : P2P_UNSET_CLOCK_REFUSE;
+    config.log_level = (int32_t)level;
+    config.on_event = on_event;
+    config.on_keyframe_request = on_keyframe_request;
+    config.on_log = on_log;
+    if (p2p_init(&config, &agent) != P2P_OK) {
+        fprintf(stderr, "camera: %s\n", p2p_last_error());
+        return 1;
+    }
+
+    count = sub_file != NULL ? 2 : 1;
+    for (i = 0; i < count; i++) pthread_mutex_init(&encoders[i].lock, NULL);
+    ok = start_encoder(&encoders[0], agent, stream_name, file, fps) &&
+         (count == 1 || start_encoder(&encoders[1], agent, "sub", sub_file, fps)) &&
+         play(encoders, count, fps, seconds, lend_frames || !copy_frames);
+
+    /* From here on no callback runs, and every lent frame is back. */
+    if (p2p_deinit(agent) != P2P_OK) {
+        fprintf(stderr, "camera: %s\n", p2p_last_error());
+        ok = 0;
+    }
+    for (i = 0; i < count; i++) {
+        if (encoders[i].stream != NULL) {
+            printf("stream %s: %llu frames pushed, %llu dropped, %llu released\n", encoders[i].name,
+                   (unsigned long long)encoders[i].pushed, (unsigned long long)encoders[i].dropped,
+                   (unsigned long long)encoders[i].released);
+        }
+        free(encoders[i].clip.units);
+        free(encoders[i].clip.bytes);
+        pthread_mutex_destroy(&encoders[i].lock);
+    }
+    return ok ? 0 : 1;
+}

@@ -1,0 +1,124 @@
+//! Rust and C agree on every struct's size and fields, and no struct ends in padding: a field added
+//! there later would be invisible to `struct_size`. Every published number is pinned.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod common;
+
+use p2pcam::*;
+use std::fmt::Write;
+use std::fs;
+use std::mem::{offset_of, size_of};
+use std::process::Command;
+use std::time::Duration;
+
+/// A struct's name, size, and its fields with their offsets.
+type Layout = (&'static str, usize, Vec<(&'static str, usize)>);
+
+macro_rules! layout {
+    ($name:ident: $($field:ident),+ $(,)?) => {
+        (stringify!($name), size_of::<$name>(), vec![$((stringify!($field), offset_of!($name, $field))),+])
+    };
+}
+
+fn layouts() -> Vec<Layout> {
+    vec![
+        layout!(p2p_config_t: struct_size, device_id, broker_url, broker_username, broker_password,
+            service_public_key, identity_file, max_viewers, max_datagram, unset_clock,
+            include_loopback, relay_only, log_level, user, on_event, on_keyframe_request, on_log),
+        layout!(p2p_stream_config_t: struct_size, name, codec, bitrate, user),
+        layout!(p2p_frame_t: struct_size, data, size, timestamp_us, release, release_user),
+        layout!(p2p_event_t: struct_size, agent, stream, session_id, app_id, text, kind, path,
+            reason, code, setup_ms, reserved),
+    ]
+}
+
+#[test]
+fn rust_and_c_agree_on_the_layout() {
+    let mut source =
+        String::from("#include \"p2pcam.h\"\n#include <stdio.h>\nint main(void) {\nsize_t end;\n");
+    let mut expected = String::new();
+    for (name, size, fields) in layouts() {
+        for (field, offset) in &fields {
+            writeln!(
+                source,
+                "printf(\"{name}.{field} %zu\\n\", offsetof({name}, {field}));\n\
+                 end = offsetof({name}, {field}) + sizeof ((({name} *)0)->{field});"
+            )
+            .unwrap();
+            writeln!(expected, "{name}.{field} {offset}").unwrap();
+        }
+        writeln!(source, "printf(\"{name} %zu, ends at %zu\\n\", sizeof({name}), end);").unwrap();
+        writeln!(expected, "{name} {size}, ends at {size}").unwrap();
+    }
+    source.push_str("return 0;\n}\n");
+    assert_eq!(run_c("layout", &source), expected);
+}
+
+#[test]
+fn published_numbers_stay() {
+    let mut source = String::from("#include \"p2pcam.h\"\n#include <stdio.h>\nint main(void) {\n");
+    let mut expected = String::new();
+    for (name, number) in NUMBERS {
+        writeln!(source, "printf(\"{name} %ld\\n\", (long)({name}));").unwrap();
+        writeln!(expected, "{name} {number}").unwrap();
+    }
+    source.push_str("return 0;\n}\n");
+    assert_eq!(run_c("numbers", &source), expected);
+}
+
+fn run_c(name: &str, text: &str) -> String {
+    let dir = common::scratch(name);
+    let (source, program) = (dir.join("main.c"), dir.join("main"));
+    fs::write(&source, text).unwrap();
+    common::build_c(&source, &program, &[]);
+    let output = common::output_within(&mut Command::new(program), Duration::from_secs(30));
+    assert!(output.status.success());
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Written here a second time on purpose: none of them may ever change.
+const NUMBERS: &[(&str, i64)] = &[
+    ("P2P_OK", 0),
+    ("P2P_ERR_ARGUMENT", -1),
+    ("P2P_ERR_STRUCT_SIZE", -2),
+    ("P2P_ERR_HANDLE", -3),
+    ("P2P_ERR_CODEC", -4),
+    ("P2P_ERR_CONFIG", -5),
+    ("P2P_ERR_FRAME_SIZE", -6),
+    ("P2P_ERR_QUEUE_FULL", -7),
+    ("P2P_ERR_BUSY", -8),
+    ("P2P_ERR_NO_VIEWER", -9),
+    ("P2P_ERR_IN_CALLBACK", -10),
+    ("P2P_ERR_CLOSED", -11),
+    ("P2P_ERR_IO", -12),
+    ("P2P_ERR_MEMORY", -13),
+    ("P2P_ERR_INTERNAL", -14),
+    ("P2P_EVENT_SIGNALING_UP", 1),
+    ("P2P_EVENT_SIGNALING_DOWN", 2),
+    ("P2P_EVENT_VIEWER_NEW", 3),
+    ("P2P_EVENT_VIEWER_CONNECTED", 4),
+    ("P2P_EVENT_VIEWER_CLOSED", 5),
+    ("P2P_PATH_NONE", 0),
+    ("P2P_PATH_HOST", 1),
+    ("P2P_PATH_SRFLX", 2),
+    ("P2P_PATH_PRFLX", 3),
+    ("P2P_PATH_RELAY", 4),
+    ("P2P_CLOSE_NONE", 0),
+    ("P2P_CLOSE_VIEWER_LEFT", 1),
+    ("P2P_CLOSE_BY_DEVICE", 2),
+    ("P2P_CLOSE_BY_SERVICE", 3),
+    ("P2P_CLOSE_FAILED", 4),
+    ("P2P_CLOSE_LOST", 5),
+    ("P2P_LOG_ERROR", 1),
+    ("P2P_LOG_WARN", 2),
+    ("P2P_LOG_INFO", 3),
+    ("P2P_LOG_DEBUG", 4),
+    ("P2P_LOG_TRACE", 5),
+    ("P2P_CODEC_H264", 1),
+    ("P2P_UNSET_CLOCK_REFUSE", 0),
+    ("P2P_UNSET_CLOCK_ACCEPT_UNTIL_KNOWN", 1),
+    ("P2P_MAX_FRAME_SIZE", 4_194_304),
+    ("P2P_DEFAULT_MAX_VIEWERS", 8),
+    ("P2P_DEFAULT_MAX_DATAGRAM", 1200),
+];

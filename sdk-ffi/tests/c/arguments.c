@@ -1,0 +1,269 @@
+/* Every wrong argument gets a status and a text that names it; none crashes. */
+#include "check.h"
+
+static int released;
+
+static void on_release(void *user, const uint8_t *data, size_t size) {
+    (void)user;
+    (void)data;
+    (void)size;
+    released++;
+}
+
+static p2p_status_t init_with(p2p_config_t config) {
+    p2p_agent_t *agent = (p2p_agent_t *)&config;
+    p2p_status_t status = p2p_init(&config, &agent);
+    if (status == P2P_OK) {
+        CHECK(agent != NULL);
+        CHECK(p2p_deinit(agent) == P2P_OK);
+    } else {
+        CHECK(agent == NULL);
+    }
+    return status;
+}
+
+static void configs(void) {
+    p2p_agent_t *agent = NULL;
+    p2p_config_t config = test_config();
+    size_t size;
+
+    EXPECT(p2p_init(NULL, &agent), P2P_ERR_ARGUMENT, "config is NULL");
+    EXPECT(p2p_init(&config, NULL), P2P_ERR_ARGUMENT, "agent is NULL");
+
+    for (size = 0; size < sizeof config; size++) {
+        config.struct_size = size;
+        EXPECT(init_with(config), P2P_ERR_STRUCT_SIZE, "p2p_config_t");
+    }
+    config.struct_size = 0xdeadbeef;
+    EXPECT(init_with(config), P2P_ERR_STRUCT_SIZE, "p2p_config_t");
+    config.struct_size = (size_t)-1;
+    EXPECT(init_with(config), P2P_ERR_STRUCT_SIZE, "p2p_config_t");
+
+    config = test_config();
+    config.device_id = NULL;
+    EXPECT(init_with(config), P2P_ERR_ARGUMENT, "device_id");
+    config.device_id = "";
+    EXPECT(init_with(config), P2P_ERR_ARGUMENT, "device_id");
+    config.device_id = "a/b";
+    EXPECT(init_with(config), P2P_ERR_CONFIG, "device_id");
+    config.device_id = "\xff\xfe";
+    EXPECT(init_with(config), P2P_ERR_ARGUMENT, "device_id");
+
+    config = test_config();
+    config.broker_url = NULL;
+    EXPECT(init_with(config), P2P_ERR_ARGUMENT, "broker_url");
+    config.broker_url = "";
+    EXPECT(init_with(config), P2P_ERR_ARGUMENT, "broker_url");
+    config.broker_url = "http://127.0.0.1";
+    EXPECT(init_with(config), P2P_ERR_CONFIG, "broker_url");
+    config = test_config();
+    config.broker_username = "\xc3";
+    EXPECT(init_with(config), P2P_ERR_ARGUMENT, "broker_username");
+    config = test_config();
+    config.broker_password = "\xc3";
+    EXPECT(init_with(config), P2P_ERR_ARGUMENT, "broker_password");
+
+    config = test_config();
+    config.service_public_key = NULL;
+    EXPECT(init_with(config), P2P_ERR_ARGUMENT, "service_public_key");
+    config.service_public_key = "d75a98";
+    EXPECT(init_with(config), P2P_ERR_CONFIG, "service_public_key");
+    config.service_public_key = "not a key, and not 32 bytes either, in any way of writing!";
+    EXPECT(init_with(config), P2P_ERR_CONFIG, "service_public_key");
+    config.service_public_key = "11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=";
+    EXPECT(init_with(config), P2P_OK, "");
+    config.service_public_key = "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo";
+    EXPECT(init_with(config), P2P_OK, "");
+
+    config = test_config();
+    config.unset_clock = 7;
+    EXPECT(init_with(config), P2P_ERR_ARGUMENT, "unset_clock");
+    config.unset_clock = P2P_UNSET_CLOCK_ACCEPT_UNTIL_KNOWN;
+    config.include_loopback = 2;
+    EXPECT(init_with(config), P2P_ERR_ARGUMENT, "include_loopback");
+    config.include_loopback = 1;
+    config.relay_only = -1;
+    EXPECT(init_with(config), P2P_ERR_ARGUMENT, "relay_only");
+    config.relay_only = 1;
+    config.log_level = 9;
+    EXPECT(init_with(config), P2P_ERR_ARGUMENT, "log_level");
+    config.log_level = P2P_LOG_TRACE;
+    config.max_datagram = 100;
+    EXPECT(init_with(config), P2P_ERR_CONFIG, "max_datagram");
+    config.max_datagram = 9000;
+    EXPECT(init_with(config), P2P_ERR_CONFIG, "max_datagram");
+    config.max_datagram = 1400;
+    EXPECT(init_with(config), P2P_OK, "");
+}
+
+/* A struct of a newer header: taken if what we do not know is zero. */
+static void newer_structs(void) {
+    struct {
+        p2p_config_t config;
+        uint64_t newer[4];
+    } large;
+    p2p_agent_t *agent = NULL;
+
+    memset(&large, 0, sizeof large);
+    large.config = test_config();
+    large.config.struct_size = sizeof large;
+    EXPECT(p2p_init(&large.config, &agent), P2P_OK, "");
+    EXPECT(p2p_deinit(agent), P2P_OK, "");
+    large.newer[3] = 1;
+    EXPECT(p2p_init(&large.config, &agent), P2P_ERR_STRUCT_SIZE, "not zero");
+    CHECK(agent == NULL);
+}
+
+static void streams(p2p_agent_t *agent) {
+    p2p_stream_t *stream = NULL;
+    p2p_stream_t *second = NULL;
+    p2p_stream_config_t config = test_stream("main");
+    size_t size;
+
+    EXPECT(p2p_start_stream(NULL, &config, &stream), P2P_ERR_HANDLE, "p2p_init");
+    EXPECT(p2p_start_stream(agent, NULL, &stream), P2P_ERR_ARGUMENT, "config");
+    EXPECT(p2p_start_stream(agent, &config, NULL), P2P_ERR_ARGUMENT, "stream");
+    for (size = 0; size < sizeof config; size++) {
+        config.struct_size = size;
+        EXPECT(p2p_start_stream(agent, &config, &stream), P2P_ERR_STRUCT_SIZE, "p2p_stream_config_t");
+    }
+    config = test_stream(NULL);
+    EXPECT(p2p_start_stream(agent, &config, &stream), P2P_ERR_ARGUMENT, "name");
+    config = test_stream("");
+    EXPECT(p2p_start_stream(agent, &config, &stream), P2P_ERR_ARGUMENT, "name");
+    config = test_stream("main");
+    config.codec = 0;
+    EXPECT(p2p_start_stream(agent, &config, &stream), P2P_ERR_CODEC, "P2P_CODEC_H264");
+    config.codec = 99;
+    EXPECT(p2p_start_stream(agent, &config, &stream), P2P_ERR_CODEC, "99");
+    CHECK(stream == NULL);
+
+    config = test_stream("main");
+    EXPECT(p2p_start_stream(agent, &config, &stream), P2P_OK, "");
+    CHECK(stream != NULL);
+    EXPECT(p2p_start_stream(agent, &config, &second), P2P_ERR_BUSY, "main");
+    CHECK(second == NULL);
+
+    EXPECT(p2p_stop_stream(NULL), P2P_ERR_HANDLE, "NULL");
+    EXPECT(p2p_stop_stream((p2p_stream_t *)agent), P2P_ERR_HANDLE, "came a p2p_agent_t");
+    EXPECT(p2p_stop_stream((p2p_stream_t *)&config), P2P_ERR_HANDLE, "never given out");
+    EXPECT(p2p_stop_stream(stream), P2P_OK, "");
+    EXPECT(p2p_stop_stream(stream), P2P_ERR_HANDLE, "stale");
+    EXPECT(p2p_start_stream(agent, &config, &second), P2P_OK, "");
+    CHECK(second != stream);
+    EXPECT(p2p_stop_stream(stream), P2P_ERR_HANDLE, "stale");
+    EXPECT(p2p_stop_stream(second), P2P_OK, "");
+}
+
+static void frames(p2p_agent_t *agent) {
+    p2p_stream_t *stream = NULL;
+    p2p_stream_config_t config = test_stream("main");
+    p2p_frame_t frame = P2P_FRAME_INIT;
+    size_t size;
+
+    frame.data = TEST_FRAME;
+    frame.size = sizeof TEST_FRAME;
+    frame.release = on_release;
+
+    /* Before the stream is started: no handle, and the buffer comes back. */
+    EXPECT(p2p_push_frame(NULL, &frame), P2P_ERR_HANDLE, "p2p_start_stream");
+    CHECK(released == 1);
+    EXPECT(p2p_push_frame((p2p_stream_t *)agent, &frame), P2P_ERR_HANDLE, "came a p2p_agent_t");
+    CHECK(released == 2);
+
+    EXPECT(p2p_start_stream(agent, &config, &stream), P2P_OK, "");
+    EXPECT(p2p_push_frame(stream, NULL), P2P_ERR_ARGUMENT, "frame is NULL");
+    for (size = 0; size < sizeof frame; size++) {
+        frame.struct_size = size;
+        EXPECT(p2p_push_frame(stream, &frame), P2P_ERR_STRUCT_SIZE, "p2p_frame_t");
+    }
+    frame.struct_size = sizeof frame;
+    CHECK(released == 2); /* those frames could not be read: they are still ours */
+
+    frame.data = NULL;
+    EXPECT(p2p_push_frame(stream, &frame), P2P_ERR_ARGUMENT, "data is NULL");
+    CHECK(released == 3);
+    frame.data = TEST_FRAME;
+    frame.size = 0;
+    EXPECT(p2p_push_frame(stream, &frame), P2P_ERR_FRAME_SIZE, "size is 0");
+    CHECK(released == 4);
+    frame.size = P2P_MAX_FRAME_SIZE + 1;
+    EXPECT(p2p_push_frame(stream, &frame), P2P_ERR_FRAME_SIZE, "4194305");
+    CHECK(released == 5);
+    frame.size = (size_t)-1;
+    EXPECT(p2p_push_frame(stream, &frame), P2P_ERR_FRAME_SIZE, "size is");
+    CHECK(released == 6);
+    frame.release = NULL;
+    EXPECT(p2p_push_frame(stream, &frame), P2P_ERR_FRAME_SIZE, "size is");
+
+    frame.size = sizeof TEST_FRAME;
+    EXPECT(p2p_push_frame(stream, &frame), P2P_OK, "");
+    EXPECT(p2p_stop_stream(stream), P2P_OK, "");
+    EXPECT(p2p_push_frame(stream, &frame), P2P_ERR_HANDLE, "stale");
+    frame.release = on_release;
+    EXPECT(p2p_push_frame(stream, &frame), P2P_ERR_HANDLE, "stale");
+    CHECK(released == 7);
+}
+
+static void viewers(p2p_agent_t *agent) {
+    const char *unknown = "550e8400-e29b-41d4-a716-446655440000";
+    EXPECT(p2p_viewer_close(NULL, unknown, NULL), P2P_ERR_HANDLE, "p2p_init");
+    EXPECT(p2p_viewer_close(agent, NULL, NULL), P2P_ERR_ARGUMENT, "session_id");
+    EXPECT(p2p_viewer_close(agent, "", NULL), P2P_ERR_ARGUMENT, "UUID");
+    EXPECT(p2p_viewer_close(agent, "viewer 1", NULL), P2P_ERR_ARGUMENT, "UUID");
+    EXPECT(p2p_viewer_close(agent, "\xff", NULL), P2P_ERR_ARGUMENT, "UTF-8");
+    EXPECT(p2p_viewer_close(agent, unknown, "\xff"), P2P_ERR_ARGUMENT, "reason");
+    EXPECT(p2p_viewer_close(agent, unknown, NULL), P2P_ERR_NO_VIEWER, unknown);
+    EXPECT(p2p_viewer_close(agent, unknown, "privacy"), P2P_ERR_NO_VIEWER, unknown);
+}
+
+/* Everything after p2p_deinit, also on an agent that is started later at the same place. */
+static void stale_handles(p2p_agent_t *agent) {
+    p2p_stream_t *stream = NULL;
+    p2p_agent_t *next = NULL;
+    p2p_stream_config_t stream_config = test_stream("main");
+    p2p_config_t config = test_config();
+    p2p_frame_t frame = P2P_FRAME_INIT;
+    int round;
+
+    frame.data = TEST_FRAME;
+    frame.size = sizeof TEST_FRAME;
+    EXPECT(p2p_start_stream(agent, &stream_config, &stream), P2P_OK, "");
+    EXPECT(p2p_deinit((p2p_agent_t *)stream), P2P_ERR_HANDLE, "came a p2p_stream_t");
+    EXPECT(p2p_deinit((p2p_agent_t *)&config), P2P_ERR_HANDLE, "never given out");
+    EXPECT(p2p_deinit(agent), P2P_OK, "");
+    for (round = 0; round < 2; round++) {
+        p2p_stream_t *none = NULL;
+        EXPECT(p2p_deinit(agent), P2P_ERR_HANDLE, "stale");
+        EXPECT(p2p_start_stream(agent, &stream_config, &none), P2P_ERR_HANDLE, "stale");
+        EXPECT(p2p_push_frame(stream, &frame), P2P_ERR_HANDLE, "stale");
+        EXPECT(p2p_stop_stream(stream), P2P_ERR_HANDLE, "stale");
+        EXPECT(p2p_viewer_close(agent, "550e8400-e29b-41d4-a716-446655440000", NULL),
+               P2P_ERR_HANDLE, "stale");
+        if (round == 0) {
+            EXPECT(p2p_init(&config, &next), P2P_OK, "");
+            CHECK(next != agent);
+        }
+    }
+    EXPECT(p2p_deinit(next), P2P_OK, "");
+    EXPECT(p2p_deinit(NULL), P2P_OK, "");
+}
+
+int main(void) {
+    p2p_agent_t *agent = NULL;
+    p2p_config_t config = test_config();
+
+    CHECK(strcmp(p2p_last_error(), "") == 0);
+    CHECK(strcmp(p2p_version(), "0.1.0") == 0);
+    CHECK(strlen(p2p_strerror(12345)) > 0);
+
+    configs();
+    newer_structs();
+    EXPECT(p2p_init(&config, &agent), P2P_OK, "");
+    streams(agent);
+    frames(agent);
+    viewers(agent);
+    stale_handles(agent);
+    puts("arguments: ok");
+    return 0;
+}

@@ -1,0 +1,103 @@
+//! The examples compile without a warning, link with nothing but the library and the system, and the
+//! camera plays every clip.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod common;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::Duration;
+
+const KEY: &str = "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a";
+
+#[test]
+fn the_example_of_the_readme_links() {
+    let dir = common::scratch("minimal");
+    let root = common::root();
+    let encoder = root.join("sdk-ffi/tests/c/encoder.c");
+    let examples = format!("-I{}", root.join("examples/c").display());
+    common::build_c(
+        &root.join("examples/c/minimal.c"),
+        &dir.join("minimal"),
+        &[&examples, encoder.to_str().unwrap()],
+    );
+}
+
+#[test]
+fn the_camera_plays_every_clip() {
+    let camera = build_camera("camera-plays");
+    for (clip, frames) in [
+        ("clip-720p30.h264", 480),
+        ("baseline-180p30.h264", 60),
+        ("main-180p30.h264", 60),
+        ("high-180p30.h264", 60),
+        ("bare-180p30.h264", 60),
+    ] {
+        let path = common::root().join("testdata/h264").join(clip);
+        let output = run(&camera, &["--file", path.to_str().unwrap(), "--duration", "0.5"]);
+        let text = describe(&output);
+        assert!(output.status.success(), "{clip}: {text}");
+        assert!(text.contains(&format!("stream main: {frames} frames,")), "{clip}: {text}");
+        assert!(text.contains("stream main: 15 frames pushed, 0 dropped, 15 released"), "{text}");
+    }
+}
+
+#[test]
+fn the_camera_says_what_is_wrong() {
+    let camera = build_camera("camera-errors");
+    let readme = common::root().join("testdata/h264/README.md");
+    for (arguments, words) in [
+        (&["--file", "no-such-file"][..], "no-such-file"),
+        (&["--file", readme.to_str().unwrap()], "begins with an IDR"),
+        (&["--file", "x", "--fps", "0"], "--fps"),
+        (&["--file", "x", "--broker", "http://x"], "broker_url"),
+        (&["--dance"], "unknown option"),
+        (&[], "required"),
+    ] {
+        let output = run(&camera, arguments);
+        assert!(!output.status.success(), "{arguments:?}");
+        assert!(describe(&output).contains(words), "{arguments:?}: {}", describe(&output));
+    }
+}
+
+#[test]
+fn a_signal_ends_the_camera_in_order() {
+    let camera = build_camera("camera-signal");
+    let clip = common::root().join("testdata/h264/main-180p30.h264");
+    for signal in ["-INT", "-TERM"] {
+        let script = format!(
+            "\"$0\" \"$@\" & camera=$!; sleep 1; kill {signal} $camera; wait $camera; echo ended $?"
+        );
+        let mut command = Command::new("bash");
+        // Job control, because a script's background jobs ignore SIGINT without it.
+        command
+            .args(["-m", "-c", &script])
+            .arg(&camera)
+            .args(["--device", "CAM-TEST", "--broker", "mqtt://127.0.0.1:1", "--service-key", KEY])
+            .arg("--file")
+            .arg(&clip);
+        let output = common::output_within(&mut command, Duration::from_secs(60));
+        let text = describe(&output);
+        assert!(text.contains("ended 0") && text.contains("released"), "{signal}: {text}");
+    }
+}
+
+fn build_camera(name: &str) -> PathBuf {
+    let program = common::scratch(name).join("camera");
+    common::build_c(&common::root().join("examples/c/camera.c"), &program, &["-Wshadow"]);
+    program
+}
+
+fn run(camera: &Path, arguments: &[&str]) -> Output {
+    let mut command = Command::new(camera);
+    command
+        .args(["--device", "CAM-TEST", "--broker", "mqtt://127.0.0.1:1", "--service-key", KEY])
+        .args(arguments);
+    common::output_within(&mut command, Duration::from_secs(60))
+}
+
+fn describe(output: &Output) -> String {
+    let text = [&output.stdout[..], &output.stderr].concat();
+    String::from_utf8_lossy(&text).into_owned()
+}
