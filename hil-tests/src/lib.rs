@@ -13,6 +13,7 @@
 
 pub mod api;
 pub mod broker;
+pub mod browser;
 pub mod clip;
 pub mod clock;
 pub mod conversation;

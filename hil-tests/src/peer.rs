@@ -224,17 +224,20 @@ impl Peer {
         let pair = report
             .candidate_pairs()
             .find(|pair| pair.stats.id == transport.selected_candidate_pair_id)?;
-        let candidate = |id: &str| match report.get(id) {
+        // The crate's pairs name candidates without the prefix that their own entries have.
+        let candidate = |prefix: &str, id: &str| match report.get(&format!("{prefix}_{id}")) {
             Some(
                 RTCStatsReportEntry::LocalCandidate(c) | RTCStatsReportEntry::RemoteCandidate(c),
             ) => (
                 c.candidate_type.to_string(),
                 format!("{}:{}", c.address.clone().unwrap_or_default(), c.port),
             ),
-            _ => Default::default(),
+            // Learned from a check (RFC 8445 §7.3.1.3), and so never registered.
+            _ => ("prflx".to_owned(), String::new()),
         };
-        let (local, local_address) = candidate(&pair.local_candidate_id);
-        let (remote, remote_address) = candidate(&pair.remote_candidate_id);
+        let (local, local_address) = candidate("RTCLocalIceCandidate", &pair.local_candidate_id);
+        let (remote, remote_address) =
+            candidate("RTCRemoteIceCandidate", &pair.remote_candidate_id);
         Some(Selected {
             local,
             remote,
