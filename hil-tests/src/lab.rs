@@ -26,7 +26,7 @@ pub struct CameraSetup {
     pub sub_clip: Option<PathBuf>,
     pub max_viewers: Option<u32>,
     pub relay_only: bool,
-    /// Another binary than the one built for the tests.
+    /// Instead of the C camera: a binary that understands `device` and the same options.
     pub binary: Option<PathBuf>,
 }
 
@@ -149,6 +149,9 @@ impl Lab {
         let password = ask(&["device-password", &setup.device])?;
         let public_key = ask(&["public-key"])?;
         let mut command = Command::new(setup.binary.as_ref().unwrap_or(&self.built.camera));
+        if setup.binary.is_some() {
+            command.arg("device");
+        }
         command
             .current_dir(&self.folder)
             .args(["--device", &setup.device])

@@ -24,4 +24,6 @@ pub mod lab;
 pub mod peer;
 pub mod process;
 pub mod received;
+pub mod report;
+pub mod usage;
 pub mod viewer;

@@ -1,6 +1,6 @@
 //! Who may watch: every refusal comes back as an `error` with the contract's code, and costs the
 //! camera nothing.
-#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests are tests")]
 
 use hil_tests::api::{ApiError, Session};
 use hil_tests::broker::Broker;

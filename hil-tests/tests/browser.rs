@@ -1,5 +1,5 @@
 //! A real Chromium opens the page that `server-min` serves, and the picture moves.
-#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests are tests")]
 
 use hil_tests::browser::Watch;
 use hil_tests::firmware::root;

@@ -1,5 +1,5 @@
 //! The whole path on real parts: `server-min`, the C camera, and the independent viewer.
-#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests are tests")]
 
 use hil_tests::clip::Clip;
 use hil_tests::h264::{NAL_AUD, NAL_IDR, NAL_PPS, NAL_SEI, NAL_SPS};

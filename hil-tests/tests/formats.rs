@@ -1,5 +1,5 @@
 //! What is agreed on: SRTP profiles, packetization modes, H.264 profiles.
-#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests are tests")]
 
 use hil_tests::lab::{CameraSetup, Lab, PATIENCE, clip_path};
 use hil_tests::peer::{H264Format, Srtp};

@@ -1,5 +1,5 @@
 //! How sessions end, and what does not end them.
-#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests are tests")]
 
 use hil_tests::clip::Clip;
 use hil_tests::lab::{CameraSetup, Lab, PATIENCE};

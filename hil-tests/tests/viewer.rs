@@ -1,6 +1,6 @@
 //! The viewer's own trial: it receives what the `webrtc` crate itself sends. Where this passes and
 //! a scenario fails, the camera is to blame.
-#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests are tests")]
 
 use hil_tests::clip::Clip;
 use hil_tests::clock;
