@@ -14,6 +14,8 @@
 pub mod wire;
 
 #[cfg(feature = "device")]
+pub mod agent;
+#[cfg(feature = "device")]
 pub mod driver;
 #[cfg(feature = "device")]
 pub mod event;
@@ -24,6 +26,10 @@ pub mod net;
 #[cfg(feature = "device")]
 pub mod peer;
 #[cfg(feature = "device")]
+pub mod random;
+#[cfg(feature = "device")]
 pub mod session;
 #[cfg(feature = "device")]
 pub mod signaling;
+#[cfg(feature = "device")]
+pub mod time;

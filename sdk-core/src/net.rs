@@ -17,18 +17,13 @@ pub struct Datagram<'a> {
     pub data: &'a mut [u8],
 }
 
-/// A run of datagrams to one destination, their bytes lying one behind the other.
-///
-/// All have `segment_size` bytes but the last, which may be shorter: the shape that UDP_SEGMENT
-/// sends with one system call.
+/// Where a run of datagrams goes. Their bytes lie one behind the other, and all have
+/// `segment_size` bytes but the last, which may be shorter: the shape that UDP_SEGMENT sends with
+/// one system call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Transmit {
     pub socket: SocketId,
     pub destination: SocketAddr,
-    /// Where the run starts in the caller's buffer.
-    pub offset: usize,
-    /// Length of the whole run in bytes.
-    pub len: usize,
-    /// Size of each datagram in bytes; equals `len` for a single one.
+    /// Size of each datagram in bytes; that of the whole for a single one.
     pub segment_size: usize,
 }

@@ -113,6 +113,7 @@ impl p2p_config_t {
             broker_url,
             broker_username,
             broker_password,
+            broker_ca_file: None,
             service_public_key: parse_key(&key)?,
             identity_file: identity_file.map(PathBuf::from),
             max_viewers: or_default(self.max_viewers, P2P_DEFAULT_MAX_VIEWERS) as usize,

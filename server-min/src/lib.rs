@@ -1,7 +1,10 @@
 //! STUN, TURN, MQTT broker and session API in one small binary.
 
+pub mod clock;
 pub mod config;
 pub mod http;
+pub mod logger;
 pub mod mqtt;
+pub mod server;
 pub mod session;
 pub mod stun_turn;

@@ -4,12 +4,24 @@
 //! [`Camera`] is what the C API wraps. All of its calls may come from any thread.
 
 pub mod broker;
+mod frame_queue;
+mod identity;
+mod resolver;
+mod run;
+mod udp;
+
+pub use crate::session::admission::UnsetClock;
+pub use udp::Counters;
 
 use crate::event::{CloseReason, Event, StreamId};
-use crate::wire::signal::SessionId;
+use crate::wire::signal::{SessionId, is_valid_id};
+use frame_queue::{FrameQueue, Queued};
+use std::collections::VecDeque;
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// How the camera reaches the service and what it allows.
@@ -21,6 +33,9 @@ pub struct CameraConfig {
     pub broker_url: String,
     pub broker_username: Option<String>,
     pub broker_password: Option<String>,
+    /// PEM file with the certificates that a `mqtts://` broker may be signed by; the system's if
+    /// `None`.
+    pub broker_ca_file: Option<PathBuf>,
     /// The session service's raw Ed25519 public key.
     pub service_public_key: [u8; 32],
     /// Where the DTLS key and certificate are kept (0600) so that they need not be made at each
@@ -36,16 +51,6 @@ pub struct CameraConfig {
     pub unset_clock: UnsetClock,
     /// Largest UDP payload to send, in bytes (1200 fits everywhere).
     pub max_datagram: usize,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum UnsetClock {
-    /// The time comes from the service's last keepalive; until there is one, viewers are refused
-    /// with 401.
-    #[default]
-    Refuse,
-    /// Until the service has told the time, expiry is not checked; the signature always is.
-    AcceptUntilKnown,
 }
 
 /// The firmware's callbacks. Called from the agent's thread: return soon, and do not call
@@ -160,34 +165,243 @@ pub enum PushError {
 }
 
 /// A running camera. Dropping it is the same as [`Camera::shutdown`].
-pub struct Camera {}
+pub struct Camera {
+    shared: Arc<Shared>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// Streams at once: main, sub and two more.
+pub const MAX_STREAMS: usize = 4;
+/// The largest access unit taken, in bytes. A 4K keyframe has some 1 MB.
+pub const MAX_FRAME_LEN: usize = 4 * 1024 * 1024;
 
 impl Camera {
     /// Starts the agent's thread and connects to the broker, which is retried for ever.
-    pub fn start(_config: CameraConfig, _handler: Arc<dyn Handler>) -> Result<Camera, StartError> {
-        Err(StartError::Closed)
+    pub fn start(config: CameraConfig, handler: Arc<dyn Handler>) -> Result<Camera, StartError> {
+        config.check()?;
+        let identity =
+            identity::load_or_create(config.identity_file.as_deref()).map_err(StartError::Io)?;
+        let shared = Arc::new(Shared::new());
+        let runner = run::Runner::new(config, identity, handler, shared.clone())?;
+        let thread = std::thread::Builder::new()
+            .name("p2pcam".into())
+            .spawn(move || runner.run_until_closed())
+            .map_err(StartError::Io)?;
+        Ok(Camera { shared, thread: Mutex::new(Some(thread)) })
     }
 
-    pub fn start_stream(&self, _config: StreamConfig) -> Result<StreamId, StartError> {
-        Err(StartError::Closed)
+    /// Makes a stream available to viewers under its name.
+    pub fn start_stream(&self, config: StreamConfig) -> Result<StreamId, StartError> {
+        config.check()?;
+        let id = self.shared.add_stream(config.clone())?;
+        self.shared.command(Command::StartStream(id, config));
+        Ok(id)
     }
 
     /// Hands over one access unit. Never blocks; takes no lock that the agent holds while it works.
-    pub fn push_frame(&self, _stream: StreamId, _frame: Frame) -> Result<(), PushError> {
-        Err(PushError::Closed)
+    pub fn push_frame(&self, stream: StreamId, frame: Frame) -> Result<(), PushError> {
+        let slot = self.shared.slot(stream).ok_or(PushError::NoStream)?;
+        if frame.data.is_empty() || frame.data.len() > MAX_FRAME_LEN {
+            return Err(PushError::BadSize);
+        }
+        if self.shared.closed.load(Ordering::Acquire) {
+            return Err(PushError::Closed);
+        }
+        let Frame { data, timestamp } = frame;
+        let queued = Queued { stream, data, timestamp, after_gap: false };
+        self.shared.frames.push(slot, queued).then_some(()).ok_or(PushError::QueueFull)
     }
 
     /// Ends the stream; its viewers are told. False if there is none.
-    pub fn stop_stream(&self, _stream: StreamId) -> bool {
-        false
+    pub fn stop_stream(&self, stream: StreamId) -> bool {
+        self.shared.remove_stream(stream) && self.shared.command(Command::StopStream(stream))
     }
 
-    /// Says goodbye to one viewer. False if there is none.
-    pub fn close_viewer(&self, _session: SessionId, _reason: CloseReason) -> bool {
-        false
+    /// Says goodbye to one viewer. What comes of it is reported as an event; a session that does
+    /// not exist is no error, since it may just have ended. False once the camera was shut down.
+    pub fn close_viewer(&self, session: SessionId, reason: CloseReason) -> bool {
+        self.shared.command(Command::CloseViewer(session, reason))
+    }
+
+    /// What the sockets did since the start.
+    pub fn counters(&self) -> &Counters {
+        &self.shared.counters
+    }
+
+    /// Whether the caller is one of the firmware's callbacks.
+    pub fn is_agent_thread(&self) -> bool {
+        lock(&self.thread).as_ref().is_some_and(|t| t.thread().id() == std::thread::current().id())
     }
 
     /// Says goodbye to all viewers and the broker, and joins the thread. Frames still queued are
     /// released before it returns. Takes at most two seconds.
-    pub fn shutdown(&self) {}
+    ///
+    /// From a callback it only asks the thread to end, since that cannot wait for itself.
+    pub fn shutdown(&self) {
+        self.shared.close();
+        if self.is_agent_thread() {
+            return;
+        }
+        let thread = lock(&self.thread).take();
+        if let Some(thread) = thread
+            && thread.join().is_err()
+        {
+            log::error!("the agent's thread ended by a panic");
+        }
+        while self.shared.frames.pop().is_some() {}
+    }
+}
+
+impl Drop for Camera {
+    fn drop(&mut self) {
+        self.shutdown();
+    }
+}
+
+/// What the firmware's threads and the agent's have in common.
+struct Shared {
+    frames: FrameQueue,
+    commands: Mutex<VecDeque<Command>>,
+    wake: tokio::sync::Notify,
+    closed: AtomicBool,
+    /// The id of the stream in each slot, 0 for none: what `push_frame` looks at.
+    slots: [AtomicU32; MAX_STREAMS],
+    streams: Mutex<Streams>,
+    counters: Arc<Counters>,
+}
+
+/// The streams that run, kept so that an agent that had to be made anew has them as well.
+#[derive(Default)]
+struct Streams {
+    running: Vec<(StreamId, StreamConfig)>,
+    started: u32,
+}
+
+enum Command {
+    StartStream(StreamId, StreamConfig),
+    StopStream(StreamId),
+    CloseViewer(SessionId, CloseReason),
+}
+
+/// Commands not yet seen by the agent. It sees them at its next turn, so more than a few waiting
+/// means that it is gone.
+const MAX_COMMANDS: usize = 256;
+
+impl Shared {
+    fn new() -> Shared {
+        Shared {
+            frames: FrameQueue::new(),
+            commands: Mutex::default(),
+            wake: tokio::sync::Notify::new(),
+            closed: AtomicBool::new(false),
+            slots: [const { AtomicU32::new(0) }; MAX_STREAMS],
+            streams: Mutex::default(),
+            counters: Arc::default(),
+        }
+    }
+
+    fn slot(&self, stream: StreamId) -> Option<usize> {
+        (stream.0 != 0).then_some(())?;
+        self.slots.iter().position(|slot| slot.load(Ordering::Acquire) == stream.0)
+    }
+
+    fn add_stream(&self, config: StreamConfig) -> Result<StreamId, StartError> {
+        if self.closed.load(Ordering::Acquire) {
+            return Err(StartError::Closed);
+        }
+        let mut streams = lock(&self.streams);
+        if streams.running.iter().any(|(_, s)| s.name == config.name) {
+            return Err(StartError::Busy(format!(
+                "a stream named {:?} runs already; stop it first or choose another name",
+                config.name
+            )));
+        }
+        let Some(slot) = self.slots.iter().find(|s| s.load(Ordering::Acquire) == 0) else {
+            return Err(StartError::Busy(format!("{MAX_STREAMS} streams run already")));
+        };
+        streams.started = streams.started.checked_add(1).unwrap_or(1);
+        let id = StreamId(streams.started);
+        streams.running.push((id, config));
+        slot.store(id.0, Ordering::Release);
+        Ok(id)
+    }
+
+    fn remove_stream(&self, stream: StreamId) -> bool {
+        let mut streams = lock(&self.streams);
+        let Some(slot) = self.slot(stream) else {
+            return false;
+        };
+        self.slots[slot].store(0, Ordering::Release);
+        streams.running.retain(|(id, _)| *id != stream);
+        true
+    }
+
+    /// False if the camera was shut down.
+    fn command(&self, command: Command) -> bool {
+        if self.closed.load(Ordering::Acquire) {
+            return false;
+        }
+        let mut commands = lock(&self.commands);
+        if commands.len() >= MAX_COMMANDS {
+            return false;
+        }
+        commands.push_back(command);
+        drop(commands);
+        self.wake.notify_one();
+        true
+    }
+
+    fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+        self.wake.notify_one();
+    }
+}
+
+impl CameraConfig {
+    fn check(&self) -> Result<(), StartError> {
+        let refuse = |text: String| Err(StartError::Config(text));
+        if !is_valid_id(&self.device_id) {
+            return refuse(format!(
+                "device_id is {:?}; expected 1 to 64 letters, digits, '-', '_', '.' or ':'",
+                self.device_id
+            ));
+        }
+        if self.max_viewers == 0 || self.max_viewers > MAX_VIEWERS {
+            return refuse(format!(
+                "max_viewers is {}; expected 1 to {MAX_VIEWERS}",
+                self.max_viewers
+            ));
+        }
+        if !DATAGRAM_SIZES.contains(&self.max_datagram) {
+            return refuse(format!(
+                "max_datagram is {}; expected {} to {} bytes",
+                self.max_datagram,
+                DATAGRAM_SIZES.start(),
+                DATAGRAM_SIZES.end()
+            ));
+        }
+        Ok(())
+    }
+}
+
+impl StreamConfig {
+    fn check(&self) -> Result<(), StartError> {
+        if !is_valid_id(&self.name) {
+            return Err(StartError::Config(format!(
+                "the stream's name is {:?}; expected 1 to 64 letters, digits, '-', '_', '.' or ':'",
+                self.name
+            )));
+        }
+        Ok(())
+    }
+}
+
+/// More than a small ARM can feed.
+const MAX_VIEWERS: usize = 128;
+/// From what every IPv4 host takes, with room for headers, to an Ethernet frame.
+const DATAGRAM_SIZES: std::ops::RangeInclusive<usize> = 548..=1472;
+
+/// A lock whose holder panicked still guards plain data that is whole: go on with it.
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }

@@ -1,3 +1,12 @@
 //! One viewer's transport: ICE, DTLS and relays.
+//!
+//! Each protocol crate is named in exactly one of these files.
 
+pub mod dtls;
+pub mod gather;
+pub mod ice;
+mod relays;
+mod transport;
 pub mod turn;
+
+pub use transport::{Control, LocalSocket, Peer, PeerEvent, PeerSettings, Route};

@@ -1,1 +1,12 @@
-//! (module under construction)
+//! Sessions: one viewer from hello to goodbye.
+
+pub mod admission;
+mod outputs;
+mod states;
+mod stream;
+pub mod table;
+mod viewer;
+
+pub use outputs::{Outputs, Want};
+pub use states::Session;
+pub use stream::Stream;

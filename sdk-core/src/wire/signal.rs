@@ -372,6 +372,9 @@ pub fn app_topic(app_id: &str) -> String {
 /// The topic the session service listens on.
 pub const SERVER_TOPIC: &str = "p2p/signal/server";
 
+/// The session service's name in `from` and `to`. No application or device may have it.
+pub const SERVER_NAME: &str = "server";
+
 /// The retained topic that says whether a device is online.
 pub fn status_topic(device_sn: &str) -> String {
     format!("p2p/status/device/{device_sn}")

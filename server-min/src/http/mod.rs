@@ -1,1 +1,22 @@
-//! (module under construction)
+//! The session API, metrics, the viewer page, and the door to the broker for browsers, on one port.
+//!
+//! ```text
+//! POST   /v1/sessions        api.rs      a new session (application key)
+//! GET    /v1/sessions/{id}   api.rs      its record    (application key or the session's token)
+//! DELETE /v1/sessions/{id}   api.rs      closes it     (likewise)
+//! GET    /metrics /healthz   router.rs
+//! GET    / and its files     assets.rs   the viewer page
+//! GET    /mqtt               upgrade.rs  WebSocket, handed to the broker
+//! ```
+
+mod address;
+mod api;
+mod assets;
+mod reply;
+mod router;
+mod server;
+mod upgrade;
+
+pub use address::{PublicAddress, is_valid_host};
+pub use router::{Site, WebSocketDoor};
+pub use server::serve;

@@ -1,1 +1,29 @@
-//! (module under construction)
+//! Sessions: who may watch which camera, for how long, and what became of it.
+//!
+//! ```text
+//! POST /v1/sessions ─→ Service::create ─→ SessionStore ─→ session_updates:{id}
+//!                          ├→ token (Ed25519), TURN and MQTT credentials
+//!                          └→ keepalive to the device: the time, and that an offer may come
+//! p2p/signal/server ─→ Service::on_signal (state, path, setupMs) ─→ record, metrics
+//! every 5 minutes ───→ Service::sweep ─→ stale sessions closed, their TURN allocations freed
+//! ```
+//!
+//! Credentials are signed or derived, never stored: any node can check what another one gave out.
+
+pub mod access;
+pub mod credentials;
+pub mod keys;
+pub mod memory;
+pub mod metrics;
+pub mod record;
+pub mod service;
+pub mod store;
+
+pub use access::Access;
+pub use credentials::Credentials;
+pub use keys::SigningKey;
+pub use memory::MemoryStore;
+pub use metrics::Metrics;
+pub use record::SessionRecord;
+pub use service::Service;
+pub use store::{Change, SessionStore, StoreError};

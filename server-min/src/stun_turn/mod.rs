@@ -1,1 +1,25 @@
-//! (module under construction)
+//! STUN and TURN over UDP (RFC 8489, RFC 8656).
+//!
+//! ```text
+//! listener ─→ Core::handle_client ─→ a reply, or a payload for a peer ─→ relay socket
+//! relay socket ─→ Core::handle_peer ─→ a prefix for the payload ─→ listener
+//! ```
+//!
+//! [`core`] has no socket and no clock. The data plane around it is one thread that reads and
+//! writes in batches.
+
+mod allocation;
+mod bandwidth;
+mod config;
+pub mod core;
+mod credentials;
+mod peers;
+mod relaying;
+mod requests;
+mod udp;
+
+pub use config::TurnConfig;
+pub use credentials::{password_for, session_of};
+pub use relaying::ToClient;
+pub use requests::MAX_REPLY_LEN;
+pub use udp::{AllocationInfo, Relayed, TurnCounters, TurnHandle, TurnObserver, TurnServer};

@@ -105,6 +105,18 @@ impl<'a> Builder<'a> {
         self
     }
 
+    /// Ends the message with the head of an attribute whose value the caller sends from elsewhere,
+    /// uncopied: answers what was written, and how many zeros must follow the value.
+    pub fn finish_before_value(mut self, kind: u16, value_len: usize) -> Option<(usize, usize)> {
+        let padding = padded(value_len.min(1 << 16)) - value_len.min(1 << 16);
+        self.append(kind, &[])?;
+        let body = (self.len - HEADER_LEN).checked_add(value_len)?.checked_add(padding)?;
+        let (body, value_len) = (u16::try_from(body).ok()?, u16::try_from(value_len).ok()?);
+        self.buffer[2..4].copy_from_slice(&body.to_be_bytes());
+        self.buffer[self.len - 2..self.len].copy_from_slice(&value_len.to_be_bytes());
+        Some((self.len, padding))
+    }
+
     /// The message's length in the buffer, or `None` if it did not fit.
     pub fn finish(self) -> Option<usize> {
         self.fits.then_some(self.len)

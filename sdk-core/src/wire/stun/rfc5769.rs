@@ -156,6 +156,27 @@ fn error_codes_and_types_survive_the_round_trip() {
 }
 
 #[test]
+fn a_value_may_be_sent_from_elsewhere() {
+    for len in [0, 1, 2, 3, 4, 1200] {
+        let value = vec![7; len];
+        let peer = "192.0.2.1:9".parse().unwrap();
+        let (mut whole, mut head) = ([0; 1300], [0; 48]);
+        let start = |buffer| {
+            Builder::new(buffer, Class::Indication, Method::DATA, ID)
+                .xor_address(attr::XOR_PEER_ADDRESS, peer)
+        };
+        let end = start(&mut whole[..]).attribute(attr::DATA, &value).finish().unwrap();
+        let (head_len, padding) =
+            start(&mut head[..]).finish_before_value(attr::DATA, len).unwrap();
+        let sent = [&head[..head_len], &value, &[0; 3][..padding]].concat();
+        assert_eq!(sent, &whole[..end]);
+    }
+    let mut head = [0; 48];
+    let message = Builder::new(&mut head, Class::Indication, Method::DATA, ID);
+    assert_eq!(message.finish_before_value(attr::DATA, 65_530), None);
+}
+
+#[test]
 fn nothing_is_written_past_the_buffer() {
     for size in 0..64 {
         let mut buffer = vec![0; size];

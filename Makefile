@@ -1,0 +1,28 @@
+# make demo    a camera, a server and a link to watch (DEMO_SECONDS=40 ends by itself)
+# make test    all tests; installs what they need where it may
+# make bench   measures; writes target/report/media.json
+.PHONY: demo test bench fmt header clip clean
+
+demo:
+	@scripts/demo.sh
+
+test:
+	@scripts/test.sh
+
+bench:
+	@cargo run --locked --release -p hil-tests --bin bench
+
+fmt:
+	@cargo fmt --all
+
+# include/p2pcam.h from sdk-ffi/src
+header:
+	@P2PCAM_BLESS=1 cargo test --locked -p sdk-ffi --test header the_committed_header
+
+# testdata/h264 from ffmpeg's test sources
+clip:
+	@scripts/make-clip.sh
+
+clean:
+	@cargo clean
+	@rm -rf hil-tests/browser/node_modules

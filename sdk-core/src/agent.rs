@@ -1,0 +1,254 @@
+//! The agent: routes inputs to streams and sessions, and gathers what they want done. No policy,
+//! no socket, no clock.
+//!
+//! The run loop is: [`Agent::handle_input`], then [`Agent::poll_output`] until it answers
+//! [`Output::Timeout`]. An input never fails; a viewer's failure ends that viewer's session and
+//! comes out as an event.
+
+use crate::driver::StreamConfig;
+use crate::event::{CloseReason, Event, StreamId};
+use crate::media::{Run, SendBuffer};
+use crate::net::{Datagram, SocketId, Transmit};
+use crate::peer::dtls::Identity;
+use crate::peer::{LocalSocket, Route};
+use crate::random::Random;
+use crate::session::admission::{Admission, UnsetClock};
+use crate::session::table::{Table, TableConfig};
+use crate::session::{Outputs, Stream, Want};
+use crate::time::{Now, earlier};
+use crate::wire::signal::SessionId;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+pub struct Agent {
+    streams: Vec<Stream>,
+    max_datagram: usize,
+    sessions: Table,
+    random: Random,
+    out: Outputs,
+    /// The control datagram being sent.
+    control: Vec<u8>,
+    /// One viewer's sealed packets, on their way out.
+    sealed: SendBuffer,
+    /// How many of its runs have been handed out.
+    sent_runs: usize,
+    /// Where they go.
+    route: Option<Route>,
+    /// The next session to be asked for media.
+    cursor: usize,
+}
+
+#[derive(Debug, Clone)]
+pub struct AgentConfig {
+    pub device_id: String,
+    /// The session service's raw Ed25519 public key.
+    pub service_public_key: [u8; 32],
+    pub unset_clock: UnsetClock,
+    pub max_viewers: usize,
+    pub relay_only: bool,
+    /// Largest UDP payload to send, in bytes.
+    pub max_datagram: usize,
+}
+
+/// Whatever can happen to a camera.
+pub enum Input<'a> {
+    SignalingUp,
+    SignalingDown {
+        reason: String,
+    },
+    /// A message on the device's topic.
+    Signal(&'a [u8]),
+    Datagram(Datagram<'a>),
+    /// Answers [`Output::OpenSockets`].
+    Sockets {
+        session: SessionId,
+        sockets: Result<Vec<LocalSocket>, String>,
+    },
+    /// Answers [`Output::Resolve`].
+    Resolved {
+        session: SessionId,
+        server: usize,
+        addr: Option<SocketAddr>,
+    },
+    StartStream {
+        id: StreamId,
+        config: StreamConfig,
+    },
+    StopStream {
+        id: StreamId,
+    },
+    /// One access unit (Annex B).
+    Frame {
+        stream: StreamId,
+        data: &'a [u8],
+        timestamp: Duration,
+        after_gap: bool,
+    },
+    CloseViewer {
+        session: SessionId,
+        reason: CloseReason,
+    },
+    Timeout,
+    /// Say goodbye to everybody.
+    Shutdown,
+}
+
+/// What the driver is to do.
+pub enum Output<'a> {
+    /// Send these bytes, which are a run of datagrams.
+    Transmit(Transmit, &'a [u8]),
+    Signal {
+        topic: String,
+        payload: Vec<u8>,
+    },
+    Event(Event),
+    OpenSockets {
+        session: SessionId,
+    },
+    CloseSockets(Vec<SocketId>),
+    Resolve {
+        session: SessionId,
+        server: usize,
+        host: String,
+        port: u16,
+    },
+    /// Nothing more until this moment, or the next input.
+    Timeout(Option<Instant>),
+}
+
+impl Agent {
+    pub fn new(config: AgentConfig, identity: Identity, seed: &[u8; 32]) -> Agent {
+        let admission =
+            Admission::new(config.device_id.clone(), config.service_public_key, config.unset_clock);
+        let table = TableConfig { max_viewers: config.max_viewers, relay_only: config.relay_only };
+        Agent {
+            streams: Vec::new(),
+            max_datagram: config.max_datagram,
+            sessions: Table::new(admission, identity, table),
+            random: Random::new(seed),
+            out: Outputs::new(config.device_id),
+            control: Vec::new(),
+            sealed: SendBuffer::default(),
+            sent_runs: 0,
+            route: None,
+            cursor: 0,
+        }
+    }
+
+    pub fn handle_input(&mut self, now: Now, input: Input<'_>) {
+        let Agent { streams, sessions, random, out, max_datagram, .. } = self;
+        match input {
+            Input::SignalingUp => out.event(Event::SignalingUp),
+            Input::SignalingDown { reason } => out.event(Event::SignalingDown { reason }),
+            Input::Signal(bytes) => sessions.handle_signal(now, bytes, streams, random, out),
+            Input::Datagram(datagram) => {
+                sessions.handle_datagram(now, datagram, streams, out);
+            }
+            Input::Sockets { session, sockets: opened } => {
+                sessions.on_sockets(now, session, opened, random, out);
+            }
+            Input::Resolved { session, server, addr } => {
+                sessions.on_resolved(now, session, server, addr, random, out);
+            }
+            Input::StartStream { id, config } => {
+                let stream = Stream::new(id, &config, *max_datagram);
+                log::info!("stream {:?} started", stream.name());
+                streams.push(stream);
+            }
+            Input::StopStream { id } => {
+                let reason = CloseReason::ClosedByDevice("the stream was stopped");
+                sessions.close_all(now, &reason, |s| s.stream() == id, out);
+                streams.retain(|s| s.id() != id);
+            }
+            Input::Frame { stream, data, timestamp, after_gap } => {
+                if let Some(stream) = streams.iter_mut().find(|s| s.id() == stream) {
+                    stream.on_frame(now, data, timestamp, after_gap, sessions, out);
+                }
+            }
+            Input::CloseViewer { session, reason } => sessions.close(now, session, reason, out),
+            Input::Timeout => {
+                sessions.handle_timeout(now, out);
+                for stream in streams {
+                    stream.handle_timeout(now, out);
+                }
+            }
+            Input::Shutdown => {
+                let reason = CloseReason::ClosedByDevice("the camera is shutting down");
+                sessions.close_all(now, &reason, |_| true, out);
+            }
+        }
+    }
+
+    /// The next thing to do. Call it until it answers [`Output::Timeout`].
+    pub fn poll_output(&mut self, now: Now) -> Output<'_> {
+        loop {
+            if let Some(want) = self.out.pop() {
+                return self.output(want);
+            }
+            let run = self.sealed.runs().get(self.sent_runs).copied();
+            if let (Some(run), Some(route)) = (run, self.route) {
+                return self.next_run(run, route);
+            }
+            if !self.seal_next(now) {
+                return Output::Timeout(self.poll_timeout());
+            }
+        }
+    }
+
+    fn output(&mut self, want: Want) -> Output<'_> {
+        match want {
+            Want::Send(control) => {
+                let transmit = Transmit {
+                    socket: control.socket,
+                    destination: control.destination,
+                    segment_size: control.data.len(),
+                };
+                self.control = control.data;
+                Output::Transmit(transmit, &self.control)
+            }
+            Want::Signal { topic, payload } => Output::Signal { topic, payload },
+            Want::Event(event) => Output::Event(event),
+            Want::OpenSockets { session } => Output::OpenSockets { session },
+            Want::CloseSockets(ids) => Output::CloseSockets(ids),
+            Want::Resolve { session, server, host, port } => {
+                Output::Resolve { session, server, host, port }
+            }
+        }
+    }
+
+    /// Hands out the next run of the viewer whose packets are sealed.
+    fn next_run(&mut self, run: Run, route: Route) -> Output<'_> {
+        self.sent_runs += 1;
+        let transmit = Transmit {
+            socket: route.socket,
+            destination: route.destination,
+            segment_size: run.segment_size,
+        };
+        let end = run.offset + run.len;
+        Output::Transmit(transmit, self.sealed.bytes().get(run.offset..end).unwrap_or_default())
+    }
+
+    /// Seals what waits for one viewer. One at a time, so that the buffer need not be larger than
+    /// one viewer's share. False when nothing waits any more.
+    fn seal_next(&mut self, now: Now) -> bool {
+        self.sealed.clear();
+        self.sent_runs = 0;
+        while let Some(session) = self.sessions.get_mut(self.cursor) {
+            let stream = self.streams.iter().find(|s| s.id() == session.stream());
+            if let Some(stream) = stream
+                && let Some(route) = session.seal(now, stream.video(), &mut self.sealed)
+            {
+                self.route = Some(route);
+                return true;
+            }
+            self.cursor += 1;
+        }
+        self.cursor = 0;
+        false
+    }
+
+    fn poll_timeout(&mut self) -> Option<Instant> {
+        let streams = self.streams.iter().map(Stream::poll_timeout).fold(None, earlier);
+        earlier(self.sessions.poll_timeout(), streams)
+    }
+}

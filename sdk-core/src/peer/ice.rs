@@ -1,0 +1,224 @@
+//! ICE (RFC 8445) by the crate `is`. This is the only file that names it.
+//!
+//! The camera is always controlled: the viewer offers, so the viewer nominates.
+
+use is::stun::{StunMessage, StunPacket};
+use is::{Candidate, CandidateKind, IceAgent, IceAgentEvent, IceConnectionState, IceCreds};
+use is::{Protocol, Sha1HmacProvider};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+/// One viewer's ICE agent.
+pub struct Ice {
+    agent: IceAgent,
+    /// Candidates taken from the viewer, trickled ones and those in its offer.
+    remote_candidates: usize,
+    nominated: Option<Pair>,
+    connected: bool,
+}
+
+/// An ICE user name fragment and password (RFC 8445 §5.3).
+#[derive(Clone, PartialEq, Eq)]
+pub struct Credentials {
+    pub ufrag: String,
+    pub password: String,
+}
+
+/// The addresses that media uses: a socket's own or a relay's, and the viewer's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pair {
+    pub local: SocketAddr,
+    pub remote: SocketAddr,
+}
+
+/// A STUN packet to send.
+pub struct Check {
+    pub pair: Pair,
+    pub data: Vec<u8>,
+}
+
+/// What changed.
+#[derive(Debug, PartialEq, Eq)]
+pub enum IceEvent {
+    /// Media goes here from now on. Comes again when a better pair was found.
+    Nominated(Pair),
+    /// No pair has answered for some seconds. It may come back, or the viewer may restart.
+    Disconnected,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Host,
+    ServerReflexive,
+    PeerReflexive,
+    Relayed,
+}
+
+/// Browsers send a handful; what comes beyond this is ignored.
+const MAX_REMOTE_CANDIDATES: usize = 64;
+/// Spacing of checks (RFC 8445 §14.2 Ta). The RFC's 50 ms is for sharing a thin link with many
+/// agents; 10 ms is within what it allows for one.
+const CHECK_SPACING: Duration = Duration::from_millis(10);
+
+impl Default for Ice {
+    fn default() -> Ice {
+        let mut agent = IceAgent::with_hmac(IceCreds::new(), &RingHmac);
+        agent.set_controlling(false);
+        agent.set_timing_advance(CHECK_SPACING);
+        Ice { agent, remote_candidates: 0, nominated: None, connected: false }
+    }
+}
+
+impl Ice {
+    pub fn local_credentials(&self) -> Credentials {
+        let creds = self.agent.local_credentials();
+        Credentials { ufrag: creds.ufrag.clone(), password: creds.pass.clone() }
+    }
+
+    pub fn set_remote_credentials(&mut self, remote: Credentials) {
+        self.agent.set_remote_credentials(IceCreds { ufrag: remote.ufrag, pass: remote.password });
+    }
+
+    /// Starts over with new credentials on both sides, keeping the local candidates and, until a
+    /// new pair is nominated, the path in use (RFC 8445 §9).
+    pub fn restart(&mut self, remote: Credentials) {
+        self.agent.ice_restart(IceCreds::new(), true);
+        self.remote_candidates = 0;
+        self.set_remote_credentials(remote);
+    }
+
+    /// Adds one of our own addresses. The result is the candidate attribute to tell the viewer,
+    /// or `None` if it adds nothing.
+    ///
+    /// `base` is the socket's address; for a relayed candidate, that of the socket to the relay.
+    pub fn add_local(&mut self, kind: Kind, addr: SocketAddr, base: SocketAddr) -> Option<String> {
+        let candidate = match kind {
+            Kind::Host => Candidate::host(addr, Protocol::Udp),
+            Kind::ServerReflexive => Candidate::server_reflexive(addr, base, Protocol::Udp),
+            Kind::Relayed => Candidate::relayed(addr, base, Protocol::Udp),
+            Kind::PeerReflexive => return None,
+        };
+        self.agent.add_local_candidate(candidate.ok()?).map(Candidate::to_sdp_string)
+    }
+
+    /// All local candidates so far, as attributes.
+    pub fn local_candidates(&self) -> impl Iterator<Item = String> + '_ {
+        self.agent.local_candidates().map(|c| c.to_sdp_string())
+    }
+
+    /// Takes one of the viewer's candidates and answers with its address, so that relays can be
+    /// opened to it. What cannot be used is ignored: other transports than UDP, names instead of
+    /// addresses (`.local`, RFC 8828: such a viewer is found by its checks, as peer-reflexive).
+    pub fn add_remote(&mut self, attribute: &str) -> Option<SocketAddr> {
+        if self.remote_candidates >= MAX_REMOTE_CANDIDATES {
+            return None;
+        }
+        let candidate = Candidate::from_sdp_string(attribute).ok()?;
+        if candidate.proto() != Protocol::Udp || candidate.addr().port() == 0 {
+            return None;
+        }
+        let addr = candidate.addr();
+        self.remote_candidates += 1;
+        self.agent.add_remote_candidate(candidate);
+        Some(addr)
+    }
+
+    /// Takes a STUN packet that came to `pair.local` from `pair.remote`. True if it belongs to
+    /// this session and proved to know its password.
+    pub fn handle_packet(&mut self, now: Instant, pair: Pair, data: &[u8]) -> bool {
+        let Ok(message) = StunMessage::parse(data) else {
+            return false;
+        };
+        let packet = StunPacket {
+            proto: Protocol::Udp,
+            source: pair.remote,
+            destination: pair.local,
+            message,
+        };
+        let accepted = self.agent.handle_packet(now, packet);
+        // The answer to a nominating check decides what happens next: work on it at once.
+        self.agent.handle_timeout(now);
+        accepted
+    }
+
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.agent.handle_timeout(now);
+    }
+
+    pub fn poll_timeout(&mut self) -> Option<Instant> {
+        self.agent.poll_timeout()
+    }
+
+    pub fn poll_check(&mut self) -> Option<Check> {
+        self.agent.poll_transmit().map(|t| Check {
+            pair: Pair { local: t.source, remote: t.destination },
+            data: t.contents.into(),
+        })
+    }
+
+    pub fn poll_event(&mut self) -> Option<IceEvent> {
+        while let Some(event) = self.agent.poll_event() {
+            match event {
+                IceAgentEvent::NominatedSend { source, destination, .. } => {
+                    let pair = Pair { local: source, remote: destination };
+                    self.connected = true;
+                    if self.nominated.replace(pair) != Some(pair) {
+                        return Some(IceEvent::Nominated(pair));
+                    }
+                }
+                IceAgentEvent::IceConnectionStateChange(state) => {
+                    let was = std::mem::replace(&mut self.connected, state.is_connected());
+                    if was && state == IceConnectionState::Disconnected {
+                        return Some(IceEvent::Disconnected);
+                    }
+                }
+                IceAgentEvent::IceRestart(_) | IceAgentEvent::DiscoveredRecv { .. } => {}
+            }
+        }
+        None
+    }
+
+    pub fn is_connected(&self) -> bool {
+        self.connected
+    }
+
+    /// What kind of candidates the two ends of `pair` are: ours, and the viewer's.
+    pub fn kinds(&self, pair: Pair) -> (Kind, Kind) {
+        (
+            kind_of(self.agent.local_candidates(), pair.local),
+            kind_of(self.agent.remote_candidates(), pair.remote),
+        )
+    }
+
+    /// Round trip of the nominated pair's last check.
+    pub fn rtt(&self) -> Option<Duration> {
+        self.agent.nominated_pair_rtt()
+    }
+}
+
+/// An address that nobody named is peer-reflexive.
+fn kind_of(mut candidates: impl Iterator<Item = Candidate>, addr: SocketAddr) -> Kind {
+    candidates.find(|c| c.addr() == addr).map_or(Kind::PeerReflexive, |c| match c.kind() {
+        CandidateKind::Host => Kind::Host,
+        CandidateKind::ServerReflexive => Kind::ServerReflexive,
+        CandidateKind::PeerReflexive => Kind::PeerReflexive,
+        CandidateKind::Relayed => Kind::Relayed,
+    })
+}
+
+/// HMAC-SHA1 for STUN's MESSAGE-INTEGRITY, by ring.
+#[derive(Debug)]
+struct RingHmac;
+
+impl Sha1HmacProvider for RingHmac {
+    fn sha1_hmac(&self, key: &[u8], payloads: &[&[u8]]) -> [u8; 20] {
+        let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, key);
+        let mut context = ring::hmac::Context::with_key(&key);
+        for payload in payloads {
+            context.update(payload);
+        }
+        let mut out = [0; 20];
+        out.copy_from_slice(context.sign().as_ref());
+        out
+    }
+}

@@ -1,0 +1,388 @@
+//! A viewer's transport: it finds a path (ICE), proves who is at its end (DTLS) and says where
+//! media goes.
+//!
+//! ```text
+//! Datagram ─ relay's server? ─ TURN ─┐
+//!            anyone else ────────────┴→ by first byte (RFC 7983): STUN → ICE
+//!                                                                 DTLS → handshake → SRTP keys
+//!                                                                 RTP, RTCP → back to the caller
+//! ```
+
+use super::dtls::{Dtls, DtlsEvent, Identity, SrtpKeying};
+use super::gather::Server;
+use super::ice::{Credentials, Ice, IceEvent, Kind, Pair};
+use super::relays::{RelayEvent, Relays};
+use crate::net::{Datagram, SocketId};
+use crate::random::Random;
+use crate::time::earlier;
+use crate::wire::sdp::Fingerprint;
+use crate::wire::signal::Path;
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::time::Instant;
+
+/// One viewer's way to us and back.
+pub struct Peer {
+    settings: PeerSettings,
+    ice: Ice,
+    dtls: Dtls,
+    sockets: Vec<LocalSocket>,
+    relays: Relays,
+    /// Where media goes, and what is answered to whom.
+    path: Option<Pair>,
+    /// DTLS that came before its sender had shown a valid check: at most [`MAX_EARLY`] datagrams.
+    early: Vec<(Pair, Vec<u8>)>,
+    /// Addresses that have shown a valid check.
+    proven: heapless::Deque<Pair, MAX_PROVEN>,
+    gathering_told: bool,
+    transmits: VecDeque<Control>,
+    events: VecDeque<PeerEvent>,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub struct PeerSettings {
+    /// Hides host and server-reflexive candidates.
+    pub relay_only: bool,
+}
+
+/// One of the driver's sockets, opened for this viewer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LocalSocket {
+    pub id: SocketId,
+    pub addr: SocketAddr,
+}
+
+/// Where to send media: filled into every [`crate::net::Transmit`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Route {
+    pub socket: SocketId,
+    pub destination: SocketAddr,
+    /// The TURN channel to the viewer, whose 4-byte header precedes each packet.
+    pub channel: Option<u16>,
+}
+
+#[derive(Debug)]
+pub enum PeerEvent {
+    /// Tell the viewer of this candidate; an empty one ends the candidates.
+    LocalCandidate(String),
+    /// The path is open and the viewer has proved to be who its offer said.
+    Connected { path: Path, keying: SrtpKeying },
+    /// Media takes another path from now on.
+    PathChanged(Path),
+    /// No check has been answered for some seconds.
+    Disconnected,
+    /// The viewer closed the association.
+    Closed,
+    /// Something does not work, but something else may. The text is for the log.
+    Warning(String),
+    /// The session cannot go on. The text is for people.
+    Failed(String),
+}
+
+/// A control datagram to send.
+#[derive(Debug)]
+pub struct Control {
+    pub socket: SocketId,
+    pub destination: SocketAddr,
+    pub data: Vec<u8>,
+}
+
+const MAX_EARLY: usize = 4;
+const MAX_PROVEN: usize = 16;
+/// Control datagrams waiting to be sent. The driver takes them all at every turn, so this is
+/// reached only when something is wrong; the newest are dropped, as by a full network.
+const MAX_CONTROL: usize = 256;
+
+impl Peer {
+    pub fn new(
+        settings: PeerSettings,
+        identity: &Identity,
+        remote: Credentials,
+        fingerprints: Vec<Fingerprint>,
+    ) -> Result<Peer, String> {
+        let mut ice = Ice::default();
+        ice.set_remote_credentials(remote);
+        Ok(Peer {
+            settings,
+            ice,
+            dtls: Dtls::new(identity, fingerprints).map_err(|e| e.to_string())?,
+            sockets: Vec::new(),
+            relays: Relays::default(),
+            path: None,
+            early: Vec::new(),
+            proven: heapless::Deque::new(),
+            gathering_told: false,
+            transmits: VecDeque::new(),
+            events: VecDeque::new(),
+        })
+    }
+
+    /// Takes the sockets that the driver opened. Their addresses are the host candidates.
+    pub fn on_sockets(&mut self, now: Instant, sockets: &[LocalSocket]) {
+        for socket in sockets {
+            if !self.settings.relay_only {
+                self.ice.add_local(Kind::Host, socket.addr, socket.addr);
+            }
+            self.sockets.push(*socket);
+        }
+        self.settle(now);
+    }
+
+    /// Asks a server, now that its address is known.
+    pub fn on_server(
+        &mut self,
+        now: Instant,
+        server: &Server,
+        addr: SocketAddr,
+        random: &mut Random,
+    ) {
+        self.relays.ask(now, server, addr, &self.sockets, random);
+        self.settle(now);
+    }
+
+    /// All servers that will be asked have been named. Once they have answered or failed, the
+    /// candidates are ended.
+    pub fn on_servers_complete(&mut self, now: Instant) {
+        self.relays.on_complete();
+        self.settle(now);
+    }
+
+    pub fn local_credentials(&self) -> Credentials {
+        self.ice.local_credentials()
+    }
+
+    /// The candidates known so far, for the answer.
+    pub fn local_candidates(&self) -> Vec<String> {
+        self.ice.local_candidates().collect()
+    }
+
+    pub fn add_remote_candidate(&mut self, now: Instant, attribute: &str) {
+        if let Some(addr) = self.ice.add_remote(attribute) {
+            self.relays.permit(now, addr);
+        }
+        self.ice.handle_timeout(now);
+        self.settle(now);
+    }
+
+    /// A new offer with new ICE credentials (RFC 8445 §9). DTLS and media go on.
+    pub fn restart(&mut self, now: Instant, remote: Credentials) {
+        self.ice.restart(remote);
+        self.settle(now);
+    }
+
+    /// Takes a datagram. What comes back is RTP or RTCP for this session, still encrypted.
+    pub fn handle_datagram<'a>(
+        &mut self,
+        now: Instant,
+        datagram: Datagram<'a>,
+    ) -> Option<&'a mut [u8]> {
+        let local = self.sockets.iter().find(|s| s.id == datagram.socket)?.addr;
+        let (pair, data) = match self.relays.unwrap(now, datagram) {
+            Ok((relayed, peer, data)) => (Pair { local: relayed, remote: peer }, data),
+            Err(Some(datagram)) => (Pair { local, remote: datagram.source }, datagram.data),
+            Err(None) => {
+                self.settle(now);
+                return None;
+            }
+        };
+        match data.first()? {
+            // RFC 7983 §7
+            0..=3 if self.ice.handle_packet(now, pair, data) => self.on_proven(now, pair),
+            20..=63 if self.proven.iter().any(|p| *p == pair) => self.on_dtls(now, pair, data),
+            20..=63 if self.early.len() < MAX_EARLY => self.early.push((pair, data.to_vec())),
+            128..=191 if self.proven.iter().any(|p| *p == pair) => return Some(data),
+            _ => {}
+        }
+        self.settle(now);
+        None
+    }
+
+    pub fn handle_timeout(&mut self, now: Instant) {
+        if self.ice.poll_timeout().is_none_or(|at| at <= now) {
+            self.ice.handle_timeout(now);
+        }
+        self.relays.handle_timeout(now);
+        if let Err(e) = self.dtls.handle_timeout(now) {
+            self.events.push_back(PeerEvent::Failed(e.to_string()));
+        }
+        self.settle(now);
+    }
+
+    pub fn poll_timeout(&mut self) -> Option<Instant> {
+        let timeout = earlier(self.ice.poll_timeout(), self.dtls.poll_timeout());
+        earlier(timeout, self.relays.poll_timeout())
+    }
+
+    pub fn poll_transmit(&mut self) -> Option<Control> {
+        self.transmits.pop_front()
+    }
+
+    pub fn poll_event(&mut self) -> Option<PeerEvent> {
+        self.events.pop_front()
+    }
+
+    /// Where media goes; `None` while there is no path, or its channel is not bound yet.
+    pub fn route(&self) -> Option<Route> {
+        let pair = self.path?;
+        if let Some(socket) = self.sockets.iter().find(|s| s.addr == pair.local) {
+            return Some(Route { socket: socket.id, destination: pair.remote, channel: None });
+        }
+        self.relays.route(pair)
+    }
+
+    /// The path in use, by the candidate that says most about it.
+    pub fn path(&self) -> Option<Path> {
+        self.path.map(|pair| path_of(self.ice.kinds(pair)))
+    }
+
+    pub fn is_established(&self) -> bool {
+        self.dtls.is_established() && self.path.is_some()
+    }
+
+    /// Whether the viewer has shown a check with our password, so that it has our answer.
+    pub fn is_proven(&self) -> bool {
+        !self.proven.is_empty()
+    }
+
+    pub fn is_ice_connected(&self) -> bool {
+        self.ice.is_connected()
+    }
+
+    pub fn rtt(&self) -> Option<std::time::Duration> {
+        self.ice.rtt()
+    }
+
+    /// Says goodbye to the viewer and frees the relays. What is queued should still be sent.
+    pub fn close(&mut self, now: Instant) {
+        self.dtls.close(now);
+        self.flush_dtls();
+        self.relays.close(now);
+        self.flush_relays();
+    }
+
+    fn on_proven(&mut self, now: Instant, pair: Pair) {
+        if self.proven.iter().any(|p| *p == pair) {
+            return;
+        }
+        if self.proven.is_full() {
+            self.proven.pop_front();
+        }
+        // Cannot fail: room was just made.
+        let _ = self.proven.push_back(pair);
+        self.relays.permit(now, pair.remote);
+        for (from, data) in std::mem::take(&mut self.early) {
+            if from == pair {
+                self.on_dtls(now, pair, &data);
+            } else {
+                self.early.push((from, data));
+            }
+        }
+    }
+
+    fn on_dtls(&mut self, now: Instant, pair: Pair, data: &[u8]) {
+        // The viewer may speak before its nominating check has come: answer where it is.
+        self.path.get_or_insert(pair);
+        match self.dtls.handle_datagram(now, data) {
+            Ok(None) => {}
+            Ok(Some(DtlsEvent::Established(keying))) => {
+                let path = path_of(self.ice.kinds(*self.path.get_or_insert(pair)));
+                self.events.push_back(PeerEvent::Connected { path, keying });
+            }
+            Ok(Some(DtlsEvent::Closed)) => self.events.push_back(PeerEvent::Closed),
+            // Once keys are agreed, a bad record is dropped (RFC 6347 §4.1.2.7).
+            Err(_) if self.dtls.is_established() => {}
+            Err(e) => self.events.push_back(PeerEvent::Failed(e.to_string())),
+        }
+    }
+
+    /// Moves what the parts have to say to where it belongs, after every input.
+    fn settle(&mut self, now: Instant) {
+        while let Some(event) = self.relays.poll_event() {
+            let candidate = match event {
+                RelayEvent::Reflexive { mapped, base } if !self.settings.relay_only => {
+                    self.ice.add_local(Kind::ServerReflexive, mapped, base)
+                }
+                RelayEvent::Relayed { relayed, base } => {
+                    self.ice.add_local(Kind::Relayed, relayed, base)
+                }
+                RelayEvent::Reflexive { .. } => None,
+                RelayEvent::Failed(text) => {
+                    self.events.push_back(PeerEvent::Warning(text));
+                    None
+                }
+            };
+            self.events.extend(candidate.map(PeerEvent::LocalCandidate));
+            self.ice.handle_timeout(now);
+        }
+        if !self.gathering_told && self.relays.is_complete() {
+            self.gathering_told = true;
+            self.events.push_back(PeerEvent::LocalCandidate(String::new()));
+        }
+        while let Some(event) = self.ice.poll_event() {
+            match event {
+                IceEvent::Nominated(pair) => self.on_nominated(now, pair),
+                IceEvent::Disconnected => self.events.push_back(PeerEvent::Disconnected),
+            }
+        }
+        while let Some(check) = self.ice.poll_check() {
+            self.send(check.pair, &check.data);
+        }
+        self.flush_dtls();
+        self.flush_relays();
+    }
+
+    fn on_nominated(&mut self, now: Instant, pair: Pair) {
+        self.relays.bind(now, pair);
+        let before = self.path.replace(pair);
+        if before != Some(pair) && self.dtls.is_established() {
+            let path = path_of(self.ice.kinds(pair));
+            self.events.push_back(PeerEvent::PathChanged(path));
+        }
+    }
+
+    fn flush_dtls(&mut self) {
+        while let Some(data) = self.dtls.poll_transmit() {
+            if let Some(pair) = self.path {
+                self.send(pair, &data);
+            }
+        }
+    }
+
+    fn flush_relays(&mut self) {
+        while let Some(control) = self.relays.poll_transmit() {
+            self.push(control);
+        }
+    }
+
+    /// Sends one control datagram along `pair`, through the relay if its near end is one.
+    fn send(&mut self, pair: Pair, data: &[u8]) {
+        let control = match self.sockets.iter().find(|s| s.addr == pair.local) {
+            Some(socket) => {
+                Some(Control { socket: socket.id, destination: pair.remote, data: data.to_vec() })
+            }
+            None => self.relays.wrap(pair, data),
+        };
+        if let Some(control) = control {
+            self.push(control);
+        }
+    }
+
+    fn push(&mut self, control: Control) {
+        if self.transmits.len() < MAX_CONTROL {
+            self.transmits.push_back(control);
+        }
+    }
+}
+
+fn path_of((local, remote): (Kind, Kind)) -> Path {
+    let either = |kind| local == kind || remote == kind;
+    if either(Kind::Relayed) {
+        Path::Relay
+    } else if either(Kind::PeerReflexive) {
+        Path::Prflx
+    } else if either(Kind::ServerReflexive) {
+        Path::Srflx
+    } else {
+        Path::Host
+    }
+}

@@ -1,0 +1,560 @@
+//! One viewer from hello to goodbye: a state machine over its signals, its transport and its
+//! media.
+//!
+//! ```text
+//! offer ─→ Opening ─ sockets open, answer sent ─→ Connecting ─ ICE + DTLS ─→ Connected
+//!             └──────────── refused, timed out, bye, lost ─────────────────────→ Closed
+//! ```
+
+use super::outputs::{Outputs, To, Want};
+use super::stream::Stream;
+use super::viewer::Viewer;
+use crate::event::{CloseReason, Event, StreamId};
+use crate::media::{SendBuffer, SrtpKeys, SrtpProfile, Train, VideoStream};
+use crate::net::{Datagram, SocketId};
+use crate::peer::dtls::{Identity, SrtpKeying};
+use crate::peer::gather::{Server, usable_servers};
+use crate::peer::ice::Credentials;
+use crate::peer::{LocalSocket, Peer, PeerEvent, PeerSettings, Route};
+use crate::random::Random;
+use crate::signaling::mailbox::{Correspondence, Offered};
+use crate::signaling::outbox::Outbox;
+use crate::time::{Now, earlier};
+use crate::wire::sdp::{Answer, Description, SdpError, VideoChoice};
+use crate::wire::signal::{
+    Body, Candidate, ErrorCode, Keepalive, Offer, Path, SessionId, SessionState, Signal,
+};
+use crate::wire::token::Claims;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+pub struct Session {
+    id: SessionId,
+    app: String,
+    stream: StreamId,
+    started: Instant,
+    phase: Phase,
+    peer: Peer,
+    servers: Vec<Server>,
+    /// Servers whose address is still being looked up.
+    unresolved: usize,
+    offer: OfferInForce,
+    correspondence: Correspondence,
+    /// Repeats the answer until the viewer is heard.
+    outbox: Outbox,
+    sockets: Vec<SocketId>,
+    viewer: Viewer,
+    keepalive_at: Instant,
+    /// Since when no check has been answered.
+    disconnected_at: Option<Instant>,
+}
+
+enum Phase {
+    /// The driver is opening sockets.
+    Opening,
+    /// The answer is out.
+    Connecting,
+    Connected {
+        path: Path,
+        setup_ms: u32,
+    },
+    Closed,
+}
+
+/// What the viewer offered last, and what was taken of it.
+struct OfferInForce {
+    sdp: String,
+    choice: VideoChoice,
+    /// Counts up with every changed description (RFC 8866 §5.2).
+    version: u64,
+}
+
+/// What does not change from viewer to viewer.
+pub struct Settings<'a> {
+    pub identity: &'a Identity,
+    pub relay_only: bool,
+}
+
+/// Both sides say that they are there, and the session service hears of it.
+const KEEPALIVE: Duration = Duration::from_secs(20);
+/// From the offer to media; the viewer's side gives up after 10 s without an answer.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long a viewer whose checks fail may take to restart ICE.
+const RESTART_GRACE: Duration = Duration::from_secs(15);
+
+impl Session {
+    /// Admits the viewer that sent `signal` with `offer`. Its token has been checked; `claims` is
+    /// what it said.
+    pub fn new(
+        now: Now,
+        signal: &Signal,
+        offer: &Offer,
+        claims: &Claims,
+        stream: &Stream,
+        settings: &Settings<'_>,
+        random: &mut Random,
+    ) -> Result<Session, SdpError> {
+        let choice = choose(&offer.sdp, stream)?;
+        let remote =
+            Credentials { ufrag: choice.ice_ufrag.clone(), password: choice.ice_pwd.clone() };
+        let peer = Peer::new(
+            PeerSettings { relay_only: settings.relay_only },
+            settings.identity,
+            remote,
+            choice.fingerprints.clone(),
+        )
+        .map_err(|message| SdpError { code: ErrorCode::Internal, message })?;
+        let mut correspondence = Correspondence::new();
+        correspondence.on_offer(&offer.sdp);
+        let viewer = Viewer::new(&choice, random);
+        Ok(Session {
+            id: signal.session_id,
+            app: signal.from.clone(),
+            stream: stream.id(),
+            started: now.instant,
+            phase: Phase::Opening,
+            peer,
+            servers: usable_servers(&claims.ice_servers),
+            unresolved: 0,
+            offer: OfferInForce { sdp: offer.sdp.clone(), choice, version: 1 },
+            correspondence,
+            outbox: Outbox::new(),
+            sockets: Vec::new(),
+            viewer,
+            keepalive_at: now.instant + KEEPALIVE,
+            disconnected_at: None,
+        })
+    }
+
+    pub fn id(&self) -> SessionId {
+        self.id
+    }
+
+    pub fn app(&self) -> &str {
+        &self.app
+    }
+
+    pub fn stream(&self) -> StreamId {
+        self.stream
+    }
+
+    pub fn owns(&self, socket: SocketId) -> bool {
+        self.sockets.contains(&socket)
+    }
+
+    pub fn is_closed(&self) -> bool {
+        matches!(self.phase, Phase::Closed)
+    }
+
+    pub fn is_connected(&self) -> bool {
+        matches!(self.phase, Phase::Connected { .. })
+    }
+
+    /// A frame of this viewer's stream was cut into packets.
+    pub fn queue(&mut self, train: &Train) {
+        if self.is_connected() {
+            self.viewer.queue(train);
+        }
+    }
+
+    /// Seals what waits for this viewer; says where it goes if there was something.
+    pub fn seal(&mut self, now: Now, video: &VideoStream, out: &mut SendBuffer) -> Option<Route> {
+        if !self.is_connected() || !self.viewer.has_waiting() {
+            return None;
+        }
+        let route = self.peer.route()?;
+        while out.runs().is_empty() && self.viewer.has_waiting() {
+            if let Some(reason) = self.viewer.seal(now, video, route, out) {
+                log::warn!("sessionId={} a frame was left out: {reason:?}", self.id);
+            }
+        }
+        (!out.runs().is_empty()).then_some(route)
+    }
+
+    pub fn begin(&mut self, out: &mut Outputs) {
+        log::info!("sessionId={} app={} stream={} new viewer", self.id, self.app, self.stream.0);
+        out.event(Event::ViewerNew {
+            session: self.id,
+            app: self.app.clone(),
+            stream: self.stream,
+        });
+        out.push(Want::OpenSockets { session: self.id });
+    }
+
+    /// The driver has opened sockets: the answer, with their addresses, goes out.
+    pub fn on_sockets(
+        &mut self,
+        now: Now,
+        sockets: Result<Vec<LocalSocket>, String>,
+        identity: &Identity,
+        random: &mut Random,
+        out: &mut Outputs,
+    ) {
+        let sockets = match sockets {
+            Ok(sockets) => sockets,
+            Err(e) => {
+                let message = format!("the device has no network socket for this viewer: {e}");
+                return self.fail(now, ErrorCode::Internal, message, out);
+            }
+        };
+        self.sockets.extend(sockets.iter().map(|s| s.id));
+        self.peer.on_sockets(now.instant, &sockets);
+        self.phase = Phase::Connecting;
+        self.answer(now, identity, out);
+        self.ask_servers(now, random, out);
+        for candidate in offered_candidates(&self.offer.sdp) {
+            self.peer.add_remote_candidate(now.instant, &candidate);
+        }
+        let state = Keepalive { state: Some(SessionState::Connecting), ..Keepalive::default() };
+        out.signal(now, self.id, To::Service, Body::Keepalive(state));
+        self.settle(now, out);
+    }
+
+    /// A further offer of the same application in this session.
+    pub fn on_offer(
+        &mut self,
+        now: Now,
+        offer: &Offer,
+        stream: &Stream,
+        identity: &Identity,
+        out: &mut Outputs,
+    ) {
+        let offered = self.correspondence.on_offer(&offer.sdp);
+        if let Offered::Repeated { answer } = offered {
+            if let Some(sdp) = answer.map(str::to_owned) {
+                out.signal(now, self.id, To::App(&self.app), Body::Answer { sdp });
+            }
+            return;
+        }
+        let restart = offered == Offered::Restart;
+        let choice = match choose(&offer.sdp, stream) {
+            Ok(choice) => choice,
+            Err(e) => return self.fail(now, e.code, e.message, out),
+        };
+        if !self.viewer.fits(&choice) {
+            let message = "the new offer maps the stream to other payload types or extensions than \
+                           the first one; open a new session for that";
+            return self.fail(now, ErrorCode::NotAcceptable, message.to_owned(), out);
+        }
+        if restart {
+            log::info!("sessionId={} the viewer restarts ICE", self.id);
+            let remote =
+                Credentials { ufrag: choice.ice_ufrag.clone(), password: choice.ice_pwd.clone() };
+            self.peer.restart(now.instant, remote);
+        }
+        self.offer.sdp.clone_from(&offer.sdp);
+        self.offer.choice = choice;
+        self.offer.version += 1;
+        if !matches!(self.phase, Phase::Opening) {
+            self.answer(now, identity, out);
+            for candidate in offered_candidates(&self.offer.sdp) {
+                self.peer.add_remote_candidate(now.instant, &candidate);
+            }
+        }
+        self.settle(now, out);
+    }
+
+    pub fn on_candidate(&mut self, now: Now, candidate: &Candidate, out: &mut Outputs) {
+        if !candidate.candidate.is_empty() {
+            self.peer.add_remote_candidate(now.instant, &candidate.candidate);
+        }
+        self.settle(now, out);
+    }
+
+    /// Notes any message of the viewer in this session.
+    pub fn on_heard(&mut self, message: &Body) {
+        self.outbox.on_heard(message);
+    }
+
+    /// What to remember of a session that has ended.
+    pub fn correspondence(&self) -> &Correspondence {
+        &self.correspondence
+    }
+
+    /// The address of one of the servers this session wanted looked up.
+    pub fn on_resolved(
+        &mut self,
+        now: Now,
+        server: usize,
+        addr: Option<SocketAddr>,
+        random: &mut Random,
+        out: &mut Outputs,
+    ) {
+        self.unresolved = self.unresolved.saturating_sub(1);
+        if let (Some(server), Some(addr)) = (self.servers.get(server), addr) {
+            self.peer.on_server(now.instant, server, addr, random);
+        }
+        if self.unresolved == 0 {
+            self.peer.on_servers_complete(now.instant);
+        }
+        self.settle(now, out);
+    }
+
+    pub fn handle_datagram(
+        &mut self,
+        now: Now,
+        datagram: Datagram<'_>,
+        stream: &mut Stream,
+        out: &mut Outputs,
+    ) {
+        if self.is_closed() {
+            return;
+        }
+        let was_connected = self.is_connected();
+        if let Some(data) = self.peer.handle_datagram(now.instant, datagram) {
+            let route = self.media_route();
+            if self.viewer.handle_media(now, data, stream.video(), route).keyframe {
+                stream.want_keyframe(now, out);
+            }
+        }
+        self.settle(now, out);
+        if !was_connected && self.is_connected() && !self.viewer.start(stream.video()) {
+            stream.want_keyframe(now, out);
+        }
+    }
+
+    pub fn handle_timeout(&mut self, now: Now, out: &mut Outputs) {
+        if self.is_closed() {
+            return;
+        }
+        self.peer.handle_timeout(now.instant);
+        if now.instant >= self.keepalive_at {
+            self.keepalive_at = now.instant + KEEPALIVE;
+            self.keepalive(now, true, out);
+        }
+        if let Some(message) = self.outbox.poll_repeat(now.instant) {
+            out.signal(now, self.id, To::App(&self.app), message);
+        }
+        if !self.is_connected() && now.instant >= self.started + CONNECT_TIMEOUT {
+            let message = format!(
+                "not connected within {} s: no pair of candidates worked; if the viewer is behind \
+                 a strict NAT or firewall, a TURN server is needed",
+                CONNECT_TIMEOUT.as_secs()
+            );
+            return self.fail(now, ErrorCode::Timeout, message, out);
+        }
+        if self.disconnected_at.is_some_and(|at| now.instant >= at + RESTART_GRACE) {
+            return self.close(now, CloseReason::Lost, out);
+        }
+        if let Some(route) = self.media_route()
+            && let Some(report) = self.viewer.report(now, route)
+        {
+            out.push(Want::Send(report));
+        }
+        self.settle(now, out);
+    }
+
+    pub fn poll_timeout(&mut self) -> Option<Instant> {
+        let mut timeout = earlier(self.peer.poll_timeout(), Some(self.keepalive_at));
+        timeout = earlier(timeout, self.disconnected_at.map(|at| at + RESTART_GRACE));
+        timeout = earlier(timeout, self.outbox.poll_timeout());
+        match &self.phase {
+            Phase::Opening | Phase::Connecting => {
+                earlier(timeout, Some(self.started + CONNECT_TIMEOUT))
+            }
+            Phase::Connected { .. } => earlier(timeout, self.viewer.poll_timeout()),
+            Phase::Closed => None,
+        }
+    }
+
+    /// Ends the session with an `error` for the viewer.
+    pub fn fail(&mut self, now: Now, code: ErrorCode, message: String, out: &mut Outputs) {
+        self.close(now, CloseReason::Failed { code, message }, out);
+    }
+
+    /// Ends the session and tells everybody.
+    pub fn close(&mut self, now: Now, reason: CloseReason, out: &mut Outputs) {
+        if self.is_closed() {
+            return;
+        }
+        if let Some(route) = self.media_route()
+            && let Some(goodbye) = self.viewer.goodbye(route)
+        {
+            out.push(Want::Send(goodbye));
+        }
+        self.phase = Phase::Closed;
+        self.outbox.on_arrived();
+        match &reason {
+            CloseReason::ViewerLeft(_) => {}
+            CloseReason::Failed { code, message } => {
+                let body = Body::Error { code: *code, message: message.clone() };
+                out.signal(now, self.id, To::App(&self.app), body);
+            }
+            other => {
+                let body = Body::Bye { reason: other.to_string() };
+                out.signal(now, self.id, To::App(&self.app), body);
+            }
+        }
+        self.keepalive(now, false, out);
+        self.peer.close(now.instant);
+        while let Some(control) = self.peer.poll_transmit() {
+            out.push(Want::Send(control));
+        }
+        out.push(Want::CloseSockets(std::mem::take(&mut self.sockets)));
+        match self.viewer.stats() {
+            Some(stats) => log::info!("sessionId={} closed: {reason}; {stats:?}", self.id),
+            None => log::info!("sessionId={} closed: {reason}", self.id),
+        }
+        out.event(Event::ViewerClosed { session: self.id, reason });
+    }
+
+    /// Where this viewer's media goes, once it flows.
+    fn media_route(&self) -> Option<Route> {
+        if self.is_connected() { self.peer.route() } else { None }
+    }
+
+    fn answer(&mut self, now: Now, identity: &Identity, out: &mut Outputs) {
+        let Ok(description) = Description::parse(&self.offer.sdp) else {
+            // It was read before.
+            return self.fail(
+                now,
+                ErrorCode::Internal,
+                "the offer cannot be read again".into(),
+                out,
+            );
+        };
+        let credentials = self.peer.local_credentials();
+        let candidates = self.peer.local_candidates();
+        let sdp = Answer {
+            offer: &description,
+            choice: &self.offer.choice,
+            session_number: u64::from(self.viewer.ssrc()),
+            version: self.offer.version,
+            ice_ufrag: &credentials.ufrag,
+            ice_pwd: &credentials.password,
+            fingerprint: *identity.fingerprint(),
+            ssrc: self.viewer.ssrc(),
+            rtx_ssrc: self.viewer.rtx_ssrc(),
+            cname: self.viewer.cname(),
+            stream_id: "p2pcam",
+            track_id: "video",
+            candidates: &candidates,
+            end_of_candidates: false,
+        }
+        .write();
+        self.correspondence.on_answer(&sdp);
+        let body = Body::Answer { sdp };
+        self.outbox.on_sent(now.instant, &body);
+        out.signal(now, self.id, To::App(&self.app), body);
+    }
+
+    /// Servers given by address are asked at once, the others when their name is looked up.
+    fn ask_servers(&mut self, now: Now, random: &mut Random, out: &mut Outputs) {
+        for (index, server) in self.servers.iter().enumerate() {
+            match server.host.parse() {
+                Ok(ip) => {
+                    let addr = SocketAddr::new(ip, server.port);
+                    self.peer.on_server(now.instant, server, addr, random);
+                }
+                Err(_) => {
+                    self.unresolved += 1;
+                    out.push(Want::Resolve {
+                        session: self.id,
+                        server: index,
+                        host: server.host.clone(),
+                        port: server.port,
+                    });
+                }
+            }
+        }
+        if self.unresolved == 0 {
+            self.peer.on_servers_complete(now.instant);
+        }
+    }
+
+    /// Tells the session service, and on its turn the viewer, how the session is.
+    fn keepalive(&self, now: Now, to_viewer: bool, out: &mut Outputs) {
+        let keepalive = match &self.phase {
+            Phase::Opening | Phase::Connecting => {
+                Keepalive { state: Some(SessionState::Connecting), ..Keepalive::default() }
+            }
+            Phase::Connected { path, setup_ms } => Keepalive {
+                state: Some(SessionState::Connected),
+                path: Some(*path),
+                setup_ms: Some(*setup_ms),
+            },
+            Phase::Closed => {
+                Keepalive { state: Some(SessionState::Closed), ..Keepalive::default() }
+            }
+        };
+        if to_viewer {
+            out.signal(now, self.id, To::App(&self.app), Body::Keepalive(keepalive.clone()));
+        }
+        out.signal(now, self.id, To::Service, Body::Keepalive(keepalive));
+    }
+
+    /// Moves what the transport has to say to where it belongs.
+    fn settle(&mut self, now: Now, out: &mut Outputs) {
+        while let Some(event) = self.peer.poll_event() {
+            match event {
+                PeerEvent::LocalCandidate(candidate) => {
+                    let candidate = Candidate {
+                        candidate,
+                        sdp_mid: Some(self.offer.choice.mid.clone()),
+                        sdp_m_line_index: u16::try_from(self.offer.choice.section).ok(),
+                    };
+                    out.signal(now, self.id, To::App(&self.app), Body::Candidate(candidate));
+                }
+                PeerEvent::Connected { path, keying } => self.on_connected(now, path, &keying, out),
+                PeerEvent::PathChanged(path) => self.on_path_changed(now, path, out),
+                PeerEvent::Disconnected => {
+                    log::warn!("sessionId={} no check is answered", self.id);
+                    self.disconnected_at.get_or_insert(now.instant);
+                }
+                PeerEvent::Warning(text) => log::warn!("sessionId={} {text}", self.id),
+                PeerEvent::Closed => {
+                    self.close(now, CloseReason::ViewerLeft(String::new()), out);
+                }
+                PeerEvent::Failed(text) => self.fail(now, ErrorCode::Internal, text, out),
+            }
+        }
+        if self.peer.is_proven() {
+            self.outbox.on_arrived();
+        }
+        if self.peer.is_ice_connected() {
+            self.disconnected_at = None;
+        }
+        while let Some(control) = self.peer.poll_transmit() {
+            out.push(Want::Send(control));
+        }
+    }
+
+    fn on_connected(&mut self, now: Now, path: Path, keying: &SrtpKeying, out: &mut Outputs) {
+        let keys = SrtpProfile::from_id(keying.profile)
+            .and_then(|profile| SrtpKeys::from_exporter(profile, &keying.material, false));
+        let Some(keys) = keys else {
+            let message = "the handshake gave no usable SRTP keys".to_owned();
+            return self.fail(now, ErrorCode::Internal, message, out);
+        };
+        self.viewer.on_keys(now.instant, &keys);
+        let setup = now.instant.saturating_duration_since(self.started);
+        let setup_ms = u32::try_from(setup.as_millis()).unwrap_or(u32::MAX);
+        self.phase = Phase::Connected { path, setup_ms };
+        log::info!("sessionId={} connected in {setup_ms} ms, path {path:?}", self.id);
+        out.event(Event::ViewerConnected { session: self.id, path, setup_ms });
+        self.keepalive(now, false, out);
+    }
+
+    fn on_path_changed(&mut self, now: Now, changed: Path, out: &mut Outputs) {
+        if let Phase::Connected { path, .. } = &mut self.phase
+            && *path != changed
+        {
+            log::info!("sessionId={} path is now {changed:?}", self.id);
+            *path = changed;
+            self.keepalive(now, false, out);
+        }
+    }
+}
+
+fn choose(sdp: &str, stream: &Stream) -> Result<VideoChoice, SdpError> {
+    Description::parse(sdp)?.choose_video(stream.profile_level_id())
+}
+
+/// The candidates that the chosen section of an offer already holds.
+fn offered_candidates(sdp: &str) -> Vec<String> {
+    let Ok(description) = Description::parse(sdp) else {
+        return Vec::new();
+    };
+    let candidates = description.media.iter().flat_map(|m| &m.candidates);
+    candidates.map(|c| (*c).to_owned()).collect()
+}

@@ -1,0 +1,239 @@
+//! A viewer in virtual time: the other end of ICE, DTLS and SRTP, without a socket or a clock.
+
+use bytes::BytesMut;
+use is::stun::{StunMessage, StunPacket};
+use is::{Candidate, IceAgent, IceCreds, Protocol};
+use rtc_dtls::config::{ConfigBuilder, ExtendedMasterSecretType};
+use rtc_dtls::crypto::Certificate;
+use rtc_dtls::crypto_provider::default_provider;
+use rtc_dtls::endpoint::{Endpoint, EndpointEvent};
+use rtc_dtls::extension::extension_use_srtp::SrtpProtectionProfile;
+use rtc_shared::TransportProtocol;
+use sdk_core::media::srtp::{SrtpKeys, SrtpProfile, SrtpReceiver, SrtpSender};
+use sdk_core::wire::rtp;
+use sdk_core::wire::sdp::{Description, Fingerprint};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+pub(crate) struct FakeViewer {
+    pub(crate) addr: SocketAddr,
+    ice: IceAgent,
+    dtls: Endpoint,
+    certificate: Certificate,
+    profiles: Vec<SrtpProtectionProfile>,
+    peer: Option<SocketAddr>,
+    dtls_started: bool,
+    srtp: Option<(SrtpSender, SrtpReceiver)>,
+    pub(crate) profile: Option<SrtpProfile>,
+    pub(crate) packets: Vec<Packet>,
+    pub(crate) rtcp: Vec<Vec<u8>>,
+    pub(crate) peer_closed: bool,
+    /// A fatal alert came.
+    pub(crate) refused: bool,
+    /// Datagrams that are neither of the three.
+    pub(crate) strange: usize,
+}
+
+/// An RTP packet, opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Packet {
+    pub(crate) sequence: u16,
+    pub(crate) timestamp: u32,
+    pub(crate) ssrc: u32,
+    pub(crate) marker: bool,
+    pub(crate) payload: Vec<u8>,
+}
+
+#[derive(Debug)]
+struct RingHmac;
+
+impl is::Sha1HmacProvider for RingHmac {
+    fn sha1_hmac(&self, key: &[u8], payloads: &[&[u8]]) -> [u8; 20] {
+        let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, key);
+        let all = payloads.concat();
+        ring::hmac::sign(&key, &all).as_ref().try_into().unwrap()
+    }
+}
+
+pub(crate) const GCM_AND_CM: &[SrtpProtectionProfile] = &[
+    SrtpProtectionProfile::Srtp_Aes128_Cm_Hmac_Sha1_80,
+    SrtpProtectionProfile::Srtp_Aead_Aes_128_Gcm,
+];
+pub(crate) const CM_ONLY: &[SrtpProtectionProfile] =
+    &[SrtpProtectionProfile::Srtp_Aes128_Cm_Hmac_Sha1_80];
+
+impl FakeViewer {
+    pub(crate) fn new(addr: &str, profiles: &[SrtpProtectionProfile]) -> FakeViewer {
+        let addr = addr.parse().unwrap();
+        let mut ice = IceAgent::with_hmac(IceCreds::new(), &RingHmac);
+        ice.set_controlling(true);
+        ice.add_local_candidate(Candidate::host(addr, Protocol::Udp).unwrap());
+        let provider = default_provider().unwrap();
+        FakeViewer {
+            addr,
+            ice,
+            dtls: Endpoint::new(addr, TransportProtocol::UDP, None),
+            certificate: Certificate::generate_self_signed(Vec::new(), provider.crypto()).unwrap(),
+            profiles: profiles.to_vec(),
+            peer: None,
+            dtls_started: false,
+            srtp: None,
+            profile: None,
+            packets: Vec::new(),
+            rtcp: Vec::new(),
+            peer_closed: false,
+            refused: false,
+            strange: 0,
+        }
+    }
+
+    /// Chromium's offer, with this viewer's credentials.
+    pub(crate) fn offer(&self) -> String {
+        let creds = self.ice.local_credentials();
+        let fingerprint = Fingerprint::of(self.certificate.certificate[0].as_ref());
+        let offer = include_str!("../../../testdata/sdp/chromium_video.sdp");
+        offer
+            .lines()
+            .map(|line| match line.split_once(':') {
+                Some(("a=ice-ufrag", _)) => format!("a=ice-ufrag:{}\r\n", creds.ufrag),
+                Some(("a=ice-pwd", _)) => format!("a=ice-pwd:{}\r\n", creds.pass),
+                Some(("a=fingerprint", _)) => format!("a=fingerprint:{fingerprint}\r\n"),
+                _ => format!("{line}\r\n"),
+            })
+            .collect()
+    }
+
+    pub(crate) fn candidate(&self) -> String {
+        self.ice.local_candidates().next().unwrap().to_sdp_string()
+    }
+
+    /// New ICE credentials, for a second offer.
+    pub(crate) fn restart_ice(&mut self) {
+        self.ice.ice_restart(IceCreds::new(), true);
+    }
+
+    pub(crate) fn on_answer(&mut self, sdp: &str) {
+        let answer = Description::parse(sdp).unwrap();
+        let media = &answer.media[0];
+        self.ice.set_remote_credentials(IceCreds {
+            ufrag: media.ice_ufrag.into(),
+            pass: media.ice_pwd.into(),
+        });
+        for candidate in &media.candidates {
+            self.on_candidate(candidate);
+        }
+    }
+
+    pub(crate) fn on_candidate(&mut self, attribute: &str) {
+        if let Ok(candidate) = Candidate::from_sdp_string(attribute) {
+            self.ice.add_remote_candidate(candidate);
+        }
+    }
+
+    pub(crate) fn handle_datagram(&mut self, now: Instant, source: SocketAddr, data: &mut [u8]) {
+        match data[0] {
+            0..=3 => {
+                let message = StunMessage::parse(data).unwrap();
+                self.ice.handle_packet(
+                    now,
+                    StunPacket { proto: Protocol::Udp, source, destination: self.addr, message },
+                );
+            }
+            20..=63 => {
+                let result = self.dtls.read(now, source, None, BytesMut::from(&*data));
+                // A fatal alert: the camera has refused us.
+                self.refused |= result.is_err();
+                for event in result.unwrap_or_default() {
+                    match event {
+                        EndpointEvent::HandshakeComplete => self.on_handshake(source),
+                        EndpointEvent::PeerClosed => self.peer_closed = true,
+                        _ => {}
+                    }
+                }
+            }
+            128..=191 => self.on_media(data),
+            _ => self.strange += 1,
+        }
+    }
+
+    pub(crate) fn handle_timeout(&mut self, now: Instant) {
+        self.ice.handle_timeout(now);
+        if let Some(peer) = self.peer
+            && self.dtls.poll_timeout(&peer).is_some()
+        {
+            self.dtls.handle_timeout(peer, now).unwrap();
+        }
+    }
+
+    pub(crate) fn poll_timeout(&mut self) -> Option<Instant> {
+        let dtls = self.peer.and_then(|peer| self.dtls.poll_timeout(&peer));
+        [self.ice.poll_timeout(), dtls].into_iter().flatten().min()
+    }
+
+    /// What it sends, with the address it sends to.
+    pub(crate) fn poll_transmit(&mut self, now: Instant) -> Option<(SocketAddr, Vec<u8>)> {
+        while let Some(event) = self.ice.poll_event() {
+            if let is::IceAgentEvent::NominatedSend { destination, .. } = event {
+                self.peer = Some(destination);
+                if !self.dtls_started {
+                    self.dtls_started = true;
+                    let config = self.client_config();
+                    self.dtls.connect(now, destination, config, None).unwrap();
+                }
+            }
+        }
+        if let Some(check) = self.ice.poll_transmit() {
+            return Some((check.destination, check.contents.into()));
+        }
+        let datagram = self.dtls.poll_transmit()?;
+        Some((datagram.transport.peer_addr, datagram.message.to_vec()))
+    }
+
+    /// Seals an RTCP packet and gives it with its destination.
+    pub(crate) fn rtcp(&mut self, plain: &[u8]) -> (SocketAddr, Vec<u8>) {
+        let mut packet = plain.to_vec();
+        let (sender, _) = self.srtp.as_mut().unwrap();
+        sender.seal_rtcp(&mut packet, 0).unwrap();
+        (self.peer.unwrap(), packet)
+    }
+
+    fn client_config(&self) -> Arc<rtc_dtls::config::HandshakeConfig> {
+        let config = ConfigBuilder::default()
+            .with_crypto_provider(default_provider().unwrap())
+            .with_certificates(vec![self.certificate.clone()])
+            .with_srtp_protection_profiles(self.profiles.clone())
+            .with_extended_master_secret(ExtendedMasterSecretType::Require)
+            .with_insecure_skip_verify(true)
+            .build(true, Some(self.addr))
+            .unwrap();
+        Arc::new(config)
+    }
+
+    fn on_handshake(&mut self, peer: SocketAddr) {
+        let state = self.dtls.get_connection_state(peer).unwrap();
+        let profile = SrtpProfile::from_id(state.srtp_protection_profile() as u16).unwrap();
+        let material = state
+            .export_keying_material("EXTRACTOR-dtls_srtp", &[], profile.exporter_len())
+            .unwrap();
+        let keys = SrtpKeys::from_exporter(profile, material.as_ref(), true).unwrap();
+        self.profile = Some(profile);
+        self.srtp = Some((SrtpSender::new(&keys), SrtpReceiver::new(&keys)));
+    }
+
+    fn on_media(&mut self, data: &mut [u8]) {
+        let Some((_, receiver)) = &mut self.srtp else { return };
+        if sdk_core::wire::rtcp::is_rtcp(data) {
+            self.rtcp.push(receiver.open_rtcp(data).unwrap().to_vec());
+            return;
+        }
+        let packet = rtp::Packet::parse(receiver.open_rtp(data).unwrap()).unwrap();
+        self.packets.push(Packet {
+            sequence: packet.sequence,
+            timestamp: packet.timestamp,
+            ssrc: packet.ssrc,
+            marker: packet.marker,
+            payload: packet.payload.to_vec(),
+        });
+    }
+}

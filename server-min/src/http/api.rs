@@ -1,0 +1,246 @@
+//! `/v1/sessions`, for applications.
+
+use super::reply::{self, Reply};
+use super::router::Site;
+use crate::clock;
+use crate::session::credentials::same_secret;
+use crate::session::service::{Addresses, CreateError, Created, Request as SessionRequest};
+use crate::session::store::StoreError;
+use http_body_util::{BodyExt as _, Limited};
+use hyper::body::Body;
+use hyper::header::{
+    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
+    ACCESS_CONTROL_MAX_AGE, ALLOW, AUTHORIZATION, HeaderValue, VARY, WWW_AUTHENTICATE,
+};
+use hyper::{HeaderMap, Method, Request, StatusCode};
+use sdk_core::wire::signal::SessionId;
+use serde::Deserialize;
+use serde_json::json;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// A request is two ids; this is plenty.
+const MAX_BODY_LEN: usize = 16 * 1024;
+/// A body that takes longer is not coming.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+
+const KEY_MISSING: &str = "the application key is missing or wrong: send it as \
+    \"Authorization: Bearer KEY\", one of app_keys in the server's configuration";
+const NO_SUCH_SESSION: &str = "there is no such session; create one with POST /v1/sessions";
+
+/// Answers one request to `path` (which begins with `/v1/`), with the headers that let pages of
+/// other origins read the answer.
+///
+/// Any origin may by default: the API goes by a key in a header, never by a cookie, so a foreign
+/// page can do nothing here that its author could not do without a browser, and viewers made by
+/// others work. `http.cors_origin` narrows it.
+pub(super) async fn answer<B>(site: &Site, request: Request<B>, local: SocketAddr) -> Reply
+where
+    B: Body,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let mut reply = route(site, request, local).await;
+    if let Some(origin) = &site.cors_origin {
+        let headers = reply.headers_mut();
+        headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+        headers.insert(VARY, HeaderValue::from_static("Origin"));
+    }
+    reply
+}
+
+async fn route<B>(site: &Site, request: Request<B>, local: SocketAddr) -> Reply
+where
+    B: Body,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let path = request.uri().path().to_owned();
+    let Some(rest) = path.strip_prefix("/v1/sessions") else { return not_found() };
+    if rest.is_empty() {
+        return match *request.method() {
+            Method::POST => create(site, request, local).await,
+            Method::OPTIONS => preflight("POST, OPTIONS"),
+            _ => not_allowed("POST, OPTIONS"),
+        };
+    }
+    let Some(id) = rest.strip_prefix('/') else { return not_found() };
+    let allowed = "GET, DELETE, OPTIONS";
+    if *request.method() == Method::OPTIONS {
+        return preflight(allowed);
+    }
+    if !matches!(*request.method(), Method::GET | Method::DELETE) {
+        return not_allowed(allowed);
+    }
+    let id = SessionId::parse(id);
+    let now_ms = clock::now_ms();
+    if !may_use(site, request.headers(), id, now_ms) {
+        return unauthorized(
+            "send the application key or this session's own unexpired token as \
+             \"Authorization: Bearer …\"",
+        );
+    }
+    let Some(id) = id else { return reply::error(StatusCode::NOT_FOUND, NO_SUCH_SESSION) };
+    if *request.method() == Method::DELETE {
+        close(site, id, now_ms).await
+    } else {
+        show(site, id, now_ms).await
+    }
+}
+
+async fn create<B>(site: &Site, request: Request<B>, local: SocketAddr) -> Reply
+where
+    B: Body,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    if !has_app_key(site, request.headers()) {
+        return unauthorized(KEY_MISSING);
+    }
+    let addresses = match site.address.of_request(request.headers(), local) {
+        Ok(addresses) => addresses,
+        Err(text) => return reply::error(StatusCode::BAD_REQUEST, &text),
+    };
+    let body = match read_body(request.into_body()).await {
+        Ok(body) => body,
+        Err(refusal) => return refusal,
+    };
+    let wanted: Wanted = match serde_json::from_slice(&body) {
+        Ok(wanted) => wanted,
+        Err(e) => {
+            let text = format!(
+                "the body cannot be read ({e}); expected {{\"deviceId\":\"…\",\"appId\":\"…\"}}"
+            );
+            return reply::error(StatusCode::BAD_REQUEST, &text);
+        }
+    };
+    let Wanted { device_id, app_id, region } = wanted;
+    let wanted = SessionRequest { device_id, app_id, region };
+    match site.service.create(wanted, &addresses, clock::now_ms()).await {
+        Ok(created) => created_reply(&created, &addresses),
+        Err(CreateError::Invalid(text)) => reply::error(StatusCode::BAD_REQUEST, &text),
+        Err(CreateError::Store(StoreError::Full { .. })) => reply::error(
+            StatusCode::TOO_MANY_REQUESTS,
+            "the server has as many sessions as it may hold (session.max_sessions); close some or \
+             try again later",
+        ),
+        Err(e) => failed("create a session", &e.to_string()),
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Wanted {
+    device_id: String,
+    app_id: String,
+    #[serde(default)]
+    region: Option<String>,
+}
+
+fn created_reply(created: &Created, addresses: &Addresses) -> Reply {
+    let mut body = json!({
+        "sessionId": created.session_id.to_string(),
+        "token": created.token,
+        // Unix milliseconds, as every time in this API.
+        "expiresAt": created.expires_at_s * 1000,
+        "iceServers": created.ice_servers,
+        "mqtt": {
+            "url": addresses.mqtt_url,
+            "wsUrl": addresses.ws_url,
+            "username": created.mqtt.username,
+            "password": created.mqtt.password,
+        },
+    });
+    if let Some(online) = created.device_online {
+        body["deviceOnline"] = online.into();
+    }
+    reply::json(StatusCode::CREATED, &body)
+}
+
+async fn show(site: &Site, id: SessionId, now_ms: u64) -> Reply {
+    match site.service.get(id, now_ms).await {
+        Ok(Some(record)) => match serde_json::to_value(&record) {
+            Ok(value) => reply::json(StatusCode::OK, &value),
+            Err(e) => failed("write a session record", &e.to_string()),
+        },
+        Ok(None) => reply::error(StatusCode::NOT_FOUND, NO_SUCH_SESSION),
+        Err(e) => failed("read a session", &e.to_string()),
+    }
+}
+
+/// Closing what is closed already is no error: the caller has what it wanted.
+async fn close(site: &Site, id: SessionId, now_ms: u64) -> Reply {
+    let closed = match site.service.get(id, now_ms).await {
+        Ok(Some(_)) => site.service.close(id, "closed through the session API", now_ms).await,
+        Ok(None) => return reply::error(StatusCode::NOT_FOUND, NO_SUCH_SESSION),
+        Err(e) => Err(e),
+    };
+    match closed {
+        Ok(_) => reply::empty(StatusCode::NO_CONTENT),
+        Err(e) => failed("close a session", &e.to_string()),
+    }
+}
+
+async fn read_body<B>(body: B) -> Result<bytes::Bytes, Reply>
+where
+    B: Body,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    match tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, MAX_BODY_LEN).collect()).await {
+        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+        Ok(Err(e)) if e.is::<http_body_util::LengthLimitError>() => Err(reply::error(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "the body has more than 16 KiB; a session request needs two ids",
+        )),
+        Ok(Err(_)) => Err(reply::error(StatusCode::BAD_REQUEST, "the body broke off")),
+        Err(_) => Err(reply::error(StatusCode::REQUEST_TIMEOUT, "the body did not arrive in 10 s")),
+    }
+}
+
+fn may_use(site: &Site, headers: &HeaderMap, id: Option<SessionId>, now_ms: u64) -> bool {
+    let by_token = || {
+        let (token, id) = (bearer(headers)?, id?);
+        Some(site.service.is_token_of(token, id, now_ms))
+    };
+    has_app_key(site, headers) || by_token().unwrap_or(false)
+}
+
+/// Compares with every key, so that the time taken tells nothing about which one was close.
+fn has_app_key(site: &Site, headers: &HeaderMap) -> bool {
+    let Some(given) = bearer(headers) else { return false };
+    site.app_keys
+        .iter()
+        .fold(false, |found, key| same_secret(key.expose().as_bytes(), given.as_bytes()) | found)
+}
+
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let (scheme, given) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| given.trim())
+}
+
+fn preflight(methods: &'static str) -> Reply {
+    let reply = reply::empty(StatusCode::NO_CONTENT);
+    let reply = reply::with(reply, ACCESS_CONTROL_ALLOW_METHODS, methods);
+    let reply = reply::with(reply, ACCESS_CONTROL_ALLOW_HEADERS, "authorization, content-type");
+    reply::with(reply, ACCESS_CONTROL_MAX_AGE, "600")
+}
+
+fn unauthorized(message: &str) -> Reply {
+    let reply = reply::error(StatusCode::UNAUTHORIZED, message);
+    reply::with(reply, WWW_AUTHENTICATE, "Bearer")
+}
+
+fn not_allowed(methods: &'static str) -> Reply {
+    let text = format!("this method is not for this address; it takes {methods}");
+    reply::with(reply::error(StatusCode::METHOD_NOT_ALLOWED, &text), ALLOW, methods)
+}
+
+fn not_found() -> Reply {
+    let text = "there is nothing here; the API is POST /v1/sessions and GET or DELETE \
+                /v1/sessions/{id}";
+    reply::error(StatusCode::NOT_FOUND, text)
+}
+
+/// The reason goes to the log, not to the client.
+fn failed(what: &str, why: &str) -> Reply {
+    log::error!("could not {what}: {why}");
+    let text = "the server could not do this now; its log says why. Try again later";
+    reply::error(StatusCode::SERVICE_UNAVAILABLE, text)
+}

@@ -1,0 +1,70 @@
+//! The viewer page's files, inside the binary.
+
+use super::reply::{self, Reply};
+use crate::session::credentials::hex;
+use bytes::Bytes;
+use hyper::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, ETAG, HeaderValue, IF_NONE_MATCH, REFERRER_POLICY,
+    X_CONTENT_TYPE_OPTIONS,
+};
+use hyper::{HeaderMap, StatusCode};
+
+/// Nothing from elsewhere, except that the page may speak to brokers and session services under
+/// other names than its own.
+const POLICY: &str = "default-src 'self'; connect-src 'self' ws: wss: http: https:; \
+    base-uri 'none'; form-action 'none'; frame-ancestors 'self'; object-src 'none'";
+
+const HTML: &str = "text/html; charset=utf-8";
+const CSS: &str = "text/css; charset=utf-8";
+const SCRIPT: &str = "text/javascript; charset=utf-8";
+
+/// The files by their path, with their entity tags.
+pub(super) struct Assets(Vec<Asset>);
+
+struct Asset {
+    path: &'static str,
+    content_type: &'static str,
+    body: &'static [u8],
+    etag: HeaderValue,
+}
+
+impl Assets {
+    pub(super) fn new() -> Assets {
+        let files: [(&str, &str, &[u8]); 4] = [
+            ("/", HTML, include_bytes!("page/index.html")),
+            ("/style.css", CSS, include_bytes!("page/style.css")),
+            ("/viewer.js", SCRIPT, include_bytes!("page/viewer.js")),
+            ("/mqtt.js", SCRIPT, include_bytes!("page/mqtt.js")),
+        ];
+        let asset = |(path, content_type, body): (_, _, &'static [u8])| {
+            let digest = ring::digest::digest(&ring::digest::SHA256, body);
+            let tag = format!("\"{}\"", &hex(digest.as_ref())[..16]);
+            let etag = HeaderValue::from_str(&tag).expect("hex digits in quotes are visible ASCII");
+            Asset { path, content_type, body, etag }
+        };
+        Assets(files.into_iter().map(asset).collect())
+    }
+
+    /// The file at `path`; `304` where the client has it already.
+    pub(super) fn answer(&self, path: &str, headers: &HeaderMap) -> Option<Reply> {
+        let path = if path == "/index.html" { "/" } else { path };
+        let asset = self.0.iter().find(|asset| asset.path == path)?;
+        let known =
+            headers.get(IF_NONE_MATCH).and_then(|tags| tags.to_str().ok()).is_some_and(|tags| {
+                tags.split(',').any(|tag| tag.trim().trim_start_matches("W/") == asset.etag)
+            });
+        let mut reply = if known {
+            reply::empty(StatusCode::NOT_MODIFIED)
+        } else {
+            reply::text(StatusCode::OK, asset.content_type, Bytes::from_static(asset.body))
+        };
+        let headers = reply.headers_mut();
+        headers.insert(ETAG, asset.etag.clone());
+        // Asked for anew each time, so that a new binary shows its new page.
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+        headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
+        headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+        Some(reply)
+    }
+}

@@ -1,0 +1,91 @@
+//! Which request is answered by what.
+
+use super::address::PublicAddress;
+use super::assets::Assets;
+use super::reply::{self, Reply};
+use super::{api, upgrade};
+use crate::config::Secret;
+use crate::session::{Metrics, Service};
+use hyper::body::Incoming;
+use hyper::header::{ALLOW, HeaderValue};
+use hyper::upgrade::Upgraded;
+use hyper::{Method, Request, StatusCode};
+use hyper_util::rt::TokioIo;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// Takes a WebSocket connection whose handshake is done.
+pub type WebSocketDoor = Rc<dyn Fn(TokioIo<Upgraded>, SocketAddr)>;
+
+/// Everything the HTTP side answers from.
+pub struct Site {
+    pub(super) service: Rc<Service>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) address: PublicAddress,
+    pub(super) app_keys: Vec<Secret>,
+    pub(super) cors_origin: Option<HeaderValue>,
+    region: String,
+    broker: WebSocketDoor,
+    more_metrics: Box<dyn Fn() -> String>,
+    assets: Assets,
+}
+
+impl Site {
+    pub fn new(
+        service: Rc<Service>,
+        metrics: Arc<Metrics>,
+        address: PublicAddress,
+        config: &crate::config::Config,
+        broker: WebSocketDoor,
+        more_metrics: Box<dyn Fn() -> String>,
+    ) -> Site {
+        let origin = &config.http.cors_origin;
+        let cors_origin = HeaderValue::from_str(origin).ok().filter(|_| !origin.is_empty());
+        Site {
+            service,
+            metrics,
+            address,
+            app_keys: config.app_keys.clone(),
+            cors_origin,
+            region: config.region.clone(),
+            broker,
+            more_metrics,
+            assets: Assets::new(),
+        }
+    }
+
+    /// Answers one request that came from `peer` to our address `local`.
+    pub(super) async fn answer(
+        &self,
+        request: Request<Incoming>,
+        peer: SocketAddr,
+        local: SocketAddr,
+    ) -> Reply {
+        let path = request.uri().path();
+        if path.starts_with("/v1/") {
+            return api::answer(self, request, local).await;
+        }
+        if path == "/mqtt" {
+            return upgrade::answer(request, peer, &self.broker);
+        }
+        if !matches!(*request.method(), Method::GET | Method::HEAD) {
+            let text = "this address takes GET; sessions are made with POST /v1/sessions";
+            let reply = reply::error(StatusCode::METHOD_NOT_ALLOWED, text);
+            return reply::with(reply, ALLOW, "GET, HEAD");
+        }
+        match path {
+            "/metrics" => {
+                let body = self.metrics.render(&self.region) + &(self.more_metrics)();
+                reply::text(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", body)
+            }
+            "/healthz" => reply::text(StatusCode::OK, "text/plain; charset=utf-8", "ok\n"),
+            _ => self.assets.answer(path, request.headers()).unwrap_or_else(|| {
+                reply::error(
+                    StatusCode::NOT_FOUND,
+                    "there is nothing here; the viewer page is at /",
+                )
+            }),
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! The listener: connections in, bounded in number and in time, so that silent clients hold nothing.
+
+use super::router::Site;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio::time::timeout;
+
+/// A request's head must be there within this time of the connection or of the last answer.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long one connection may serve requests before it is asked to end.
+const CONNECTION_LIFE: Duration = Duration::from_secs(120);
+/// How long an answer under way may take after that, or after the server was told to stop.
+const GRACE: Duration = Duration::from_secs(5);
+const MAX_HEADER_LEN: usize = 16 * 1024;
+const MAX_HEADERS: usize = 64;
+
+/// Serves until `stop` says true. Within a `LocalSet`.
+pub async fn serve(
+    listener: TcpListener,
+    site: Rc<Site>,
+    max_connections: usize,
+    mut stop: watch::Receiver<bool>,
+) {
+    let places = Arc::new(Semaphore::new(max_connections));
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = stop.wait_for(|stop| *stop) => break,
+        };
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(e) => {
+                // Out of descriptors, or a client that left already. Others may still come.
+                log::warn!("a connection was not taken: {e}");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            }
+        };
+        // Past the bound a newcomer is turned away at once, rather than kept waiting.
+        let Ok(place) = places.clone().try_acquire_owned() else {
+            log::warn!("{peer} turned away: {max_connections} connections (http.max_connections)");
+            continue;
+        };
+        let (site, stop) = (site.clone(), stop.clone());
+        tokio::task::spawn_local(async move {
+            connection(stream, peer, site, stop).await;
+            drop(place);
+        });
+    }
+}
+
+async fn connection(
+    stream: TcpStream,
+    peer: SocketAddr,
+    site: Rc<Site>,
+    mut stop: watch::Receiver<bool>,
+) {
+    let Ok(local) = stream.local_addr() else { return };
+    let _ = stream.set_nodelay(true);
+    let answer = service_fn(|request| {
+        let site = &site;
+        async move {
+            let what = format!("{} {}", request.method(), request.uri().path());
+            let reply = site.answer(request, peer, local).await;
+            log::debug!("{peer} {what} {}", reply.status().as_u16());
+            Ok::<_, Infallible>(reply)
+        }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .max_headers(MAX_HEADERS)
+        .max_buf_size(MAX_HEADER_LEN)
+        .serve_connection(TokioIo::new(stream), answer)
+        .with_upgrades();
+    tokio::pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => Some(ended),
+        () = tokio::time::sleep(CONNECTION_LIFE) => None,
+        _ = stop.wait_for(|stop| *stop) => None,
+    };
+    let ended = match ended {
+        Some(ended) => ended,
+        None => {
+            connection.as_mut().graceful_shutdown();
+            match timeout(GRACE, connection).await {
+                Ok(ended) => ended,
+                Err(_) => return log::debug!("{peer} cut off: it did not take its answer"),
+            }
+        }
+    };
+    if let Err(e) = ended {
+        log::debug!("{peer} {e}");
+    }
+}

@@ -1,0 +1,108 @@
+//! Topic names and filters: what is well formed, and what matches (MQTT 5.0 §4.7).
+
+/// A name that a message may be published to. Names beginning with `$` belong to brokers.
+pub(crate) fn is_valid_name(name: &str) -> bool {
+    is_well_formed_name(name) && !name.starts_with('$')
+}
+
+pub(crate) fn is_well_formed_name(name: &str) -> bool {
+    !name.is_empty() && !name.contains(['+', '#', '\0'])
+}
+
+pub(crate) fn is_valid_filter(filter: &str) -> bool {
+    if filter.is_empty() || filter.contains('\0') {
+        return false;
+    }
+    let mut levels = filter.split('/').peekable();
+    while let Some(level) = levels.next() {
+        let well_formed = match level {
+            "#" => levels.peek().is_none(),
+            "+" => true,
+            _ => !level.contains(['+', '#']),
+        };
+        if !well_formed {
+            return false;
+        }
+    }
+    true
+}
+
+pub(crate) fn is_shared(filter: &str) -> bool {
+    filter == "$share" || filter.starts_with("$share/")
+}
+
+pub(crate) fn has_wildcard(filter: &str) -> bool {
+    filter.contains(['+', '#'])
+}
+
+/// Whether a valid `filter` matches a valid `name`.
+pub(crate) fn matches(filter: &str, name: &str) -> bool {
+    // §4.7.2: a leading wildcard does not reach the `$` topics.
+    if name.starts_with('$') && filter.starts_with(['+', '#']) {
+        return false;
+    }
+    let mut levels = name.split('/');
+    for expected in filter.split('/') {
+        if expected == "#" {
+            return true;
+        }
+        match levels.next() {
+            Some(level) if expected == "+" || expected == level => {}
+            _ => return false,
+        }
+    }
+    levels.next().is_none()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn filters_match_as_the_standard_says() {
+        for (filter, name) in [
+            ("a/b", "a/b"),
+            ("a/+", "a/b"),
+            ("a/#", "a"),
+            ("a/#", "a/b/c"),
+            ("#", "a/b"),
+            ("+/+", "/x"),
+            ("/+", "/x"),
+            ("+", "x"),
+            ("a/+/c", "a//c"),
+            ("$SYS/#", "$SYS/x"),
+        ] {
+            assert!(matches(filter, name), "{filter} {name}");
+        }
+        for (filter, name) in [
+            ("a/b", "a"),
+            ("a/+", "a"),
+            ("a/+", "a/b/c"),
+            ("+", "/x"),
+            ("a", "A"),
+            ("#", "$SYS/x"),
+            ("+/x", "$SYS/x"),
+            ("a/b/#", "a"),
+            ("a/", "a"),
+        ] {
+            assert!(!matches(filter, name), "{filter} {name}");
+        }
+    }
+
+    #[test]
+    fn wildcards_stand_alone_in_their_level_and_hash_comes_last() {
+        for good in ["#", "+", "a/+/#", "/", "a", "+/b"] {
+            assert!(is_valid_filter(good), "{good}");
+        }
+        for bad in ["", "a#", "a/#/b", "a+", "+a/b", "##", "a/b#", "a\0"] {
+            assert!(!is_valid_filter(bad), "{bad}");
+        }
+        assert!(
+            !is_valid_name("a/+")
+                && !is_valid_name("")
+                && !is_valid_name("$SYS/x")
+                && is_valid_name("a//b")
+        );
+        assert!(is_shared("$share/g/a") && !is_shared("$shared"));
+    }
+}

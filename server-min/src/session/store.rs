@@ -1,0 +1,91 @@
+//! Where session records live: the interface that memory implements here, and that a shared store
+//! (Redis) implements where several nodes serve the same sessions.
+
+use super::record::SessionRecord;
+use sdk_core::wire::signal::{Path, SessionId, SessionState};
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use tokio::sync::watch;
+
+/// A store's answer. Boxed, so that the service can hold any store behind one pointer.
+pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + 'a>>;
+
+/// Keeps session records. Each call is atomic; each is told the time.
+pub trait SessionStore {
+    /// Keeps a new record. Refuses an id that is taken, and a record more than the bound.
+    fn create(&self, record: SessionRecord, now_ms: u64) -> Answer<'_, ()>;
+
+    /// The record, if it is there and has not expired.
+    fn get(&self, id: SessionId, now_ms: u64) -> Answer<'_, Option<SessionRecord>>;
+
+    /// Applies `change` to an open session and publishes the result to its watchers. `None` where
+    /// there is no such session or it has been closed: a closed session stays closed.
+    fn update(&self, id: SessionId, change: Change, now_ms: u64) -> Answer<'_, Option<Updated>>;
+
+    /// Closes a session and takes its TURN user name out of it. The record as it was before, or
+    /// `None` where there was nothing left to close: so each close is acted upon exactly once.
+    fn close(&self, id: SessionId, now_ms: u64) -> Answer<'_, Option<SessionRecord>>;
+
+    /// Open sessions nobody reported on for `idle_ms`, and those whose time to live has passed;
+    /// at most `limit` of them. Records that are both closed and expired are forgotten on the way.
+    fn stale(&self, now_ms: u64, idle_ms: u64, limit: usize) -> Answer<'_, Vec<SessionRecord>>;
+
+    /// What is published on `session_updates:{id}`: the record after each change, the newest only
+    /// where the watcher is slower. Ends when the record is forgotten. `None`: no such session.
+    fn watch(&self, id: SessionId) -> Answer<'_, Option<watch::Receiver<SessionRecord>>>;
+}
+
+/// What a report says about a session. Empty is a sign of life and nothing else.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Change {
+    pub state: Option<SessionState>,
+    pub path: Option<Path>,
+    pub setup_ms: Option<u32>,
+}
+
+/// A record before and after a change, so that the caller can count what happened for the first
+/// time.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Updated {
+    pub before: SessionRecord,
+    pub after: SessionRecord,
+}
+
+/// Why a store did not do what it was asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StoreError {
+    /// The bound on sessions is reached: try again later, or raise `session.max_sessions`.
+    Full { max: usize },
+    /// The session id is in use.
+    Exists,
+    /// The store cannot be reached, with the reason.
+    Unavailable(String),
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StoreError::Full { max } => write!(f, "all {max} sessions are in use"),
+            StoreError::Exists => f.write_str("the session id is in use"),
+            StoreError::Unavailable(why) => write!(f, "the session store is unavailable: {why}"),
+        }
+    }
+}
+
+impl std::error::Error for StoreError {}
+
+impl Change {
+    /// Applies itself to a record. A session goes from connecting to connected and never back; the
+    /// first path and set-up time stay, since each connection counts once.
+    pub fn apply(&self, record: &mut SessionRecord, now_ms: u64) {
+        if let Some(state) = self.state
+            && state != SessionState::Connecting
+        {
+            record.status = state;
+        }
+        record.path = record.path.or(self.path);
+        record.setup_ms = record.setup_ms.or(self.setup_ms);
+        record.updated_at = record.updated_at.max(now_ms);
+    }
+}

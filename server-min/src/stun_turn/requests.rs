@@ -1,0 +1,430 @@
+//! Requests and their answers: Binding for everybody, the rest for those who prove who they are.
+
+use super::allocation::{Allocation, Denied, ReservationToken};
+use super::core::{Action, AllocationId, Client, Core, Now, RelayPorts};
+use super::credentials::{Proven, Unproven, session_of};
+use sdk_core::wire::stun::attribute as attr;
+use sdk_core::wire::stun::{Builder, Class, LongTermKey, Message, Method, channel_data};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Room a reply may need; what is longer is not sent.
+pub const MAX_REPLY_LEN: usize = 512;
+/// RFC 8656 §7.2: who asks for less gets this.
+const DEFAULT_LIFETIME_S: u32 = 600;
+/// Addresses in one CreatePermission.
+const MAX_PEERS_AT_ONCE: usize = 32;
+/// Kinds listed in one 420.
+const MAX_UNKNOWN_LISTED: usize = 8;
+
+/// What the server understands; everything else below 0x8000 earns a 420.
+const KNOWN: &[u16] = &[
+    attr::USERNAME,
+    attr::MESSAGE_INTEGRITY,
+    attr::MESSAGE_INTEGRITY_SHA256,
+    attr::CHANNEL_NUMBER,
+    attr::LIFETIME,
+    attr::XOR_PEER_ADDRESS,
+    attr::DATA,
+    attr::REALM,
+    attr::NONCE,
+    attr::REQUESTED_ADDRESS_FAMILY,
+    attr::EVEN_PORT,
+    attr::REQUESTED_TRANSPORT,
+    attr::DONT_FRAGMENT,
+    attr::RESERVATION_TOKEN,
+];
+
+/// What a request was granted.
+enum Granted {
+    Mapped,
+    Allocated(AllocationId),
+    Lifetime(u32),
+    Done,
+}
+
+/// An error code, with its reason phrase.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Refusal {
+    code: u16,
+    reason: &'static str,
+}
+
+const fn refusal(code: u16, reason: &'static str) -> Refusal {
+    Refusal { code, reason }
+}
+
+const BAD_REQUEST: Refusal = refusal(400, "Bad Request");
+const FORBIDDEN: Refusal = refusal(403, "Forbidden");
+const UNKNOWN_ATTRIBUTE: Refusal = refusal(420, "Unknown Attribute");
+const MISMATCH: Refusal = refusal(437, "Allocation Mismatch");
+const FAMILY_NOT_SUPPORTED: Refusal = refusal(440, "Address Family not Supported");
+const WRONG_CREDENTIALS: Refusal = refusal(441, "Wrong Credentials");
+const TRANSPORT_NOT_SUPPORTED: Refusal = refusal(442, "Unsupported Transport Protocol");
+const FAMILY_MISMATCH: Refusal = refusal(443, "Peer Address Family Mismatch");
+const QUOTA_REACHED: Refusal = refusal(486, "Allocation Quota Reached");
+const NO_CAPACITY: Refusal = refusal(508, "Insufficient Capacity");
+
+impl Core {
+    /// Takes a datagram from a client. `reply` has room for [`MAX_REPLY_LEN`] bytes.
+    pub fn handle_client<'d>(
+        &mut self,
+        now: Now,
+        client: Client,
+        data: &'d [u8],
+        ports: &mut impl RelayPorts,
+        reply: &mut [u8],
+    ) -> Action<'d> {
+        if let Some((number, payload)) = channel_data::parse(data) {
+            return self.channel_to_peer(now, client, number, payload);
+        }
+        let Some(message) = Message::parse(data) else { return Action::None };
+        let answered = match (message.class(), message.method()) {
+            (Class::Indication, Method::SEND) => return self.send_to_peer(now, client, &message),
+            (Class::Request, Method::BINDING) => self.binding(client, &message, reply),
+            (
+                Class::Request,
+                Method::ALLOCATE
+                | Method::REFRESH
+                | Method::CREATE_PERMISSION
+                | Method::CHANNEL_BIND,
+            ) => self.authenticated(now, client, &message, ports, reply),
+            // RFC 8489 §6.3: unknown methods and stray responses are dropped.
+            _ => None,
+        };
+        answered.map_or(Action::None, |len| Action::Reply { len })
+    }
+
+    fn binding(&mut self, client: Client, request: &Message<'_>, out: &mut [u8]) -> Option<usize> {
+        self.stats.binding_requests += 1;
+        // MESSAGE-INTEGRITY may be there; nothing here depends on it.
+        let outcome = match request.unknown_required(KNOWN).next() {
+            Some(_) => Err(UNKNOWN_ATTRIBUTE),
+            None => Ok(Granted::Mapped),
+        };
+        self.answer(client, request, outcome, None, out)
+    }
+
+    fn authenticated(
+        &mut self,
+        now: Now,
+        client: Client,
+        request: &Message<'_>,
+        ports: &mut impl RelayPorts,
+        out: &mut [u8],
+    ) -> Option<usize> {
+        let existing = self.by_client.get(&client).copied();
+        let allocation = existing.and_then(|id| self.allocations.get(id));
+        let established = allocation.map(|a| (&*a.username, &a.key));
+        let proven = self.credentials.prove(now, client.address, request, established);
+        let proven = match proven {
+            Ok(proven) => proven,
+            Err(unproven) => return self.challenge(now, client, request, unproven, out),
+        };
+        let is_owner = established.is_none_or(|(name, _)| name == proven.username);
+        let outcome = match request.method() {
+            _ if request.unknown_required(KNOWN).next().is_some() => Err(UNKNOWN_ATTRIBUTE),
+            _ if !is_owner => Err(WRONG_CREDENTIALS),
+            Method::ALLOCATE => self.allocate(now, client, existing, request, &proven, ports),
+            method => match existing {
+                None => Err(MISMATCH),
+                Some(id) if method == Method::REFRESH => self.refresh(now, id, request, ports),
+                Some(id) if method == Method::CREATE_PERMISSION => {
+                    self.create_permission(now, id, request)
+                }
+                Some(id) => self.channel_bind(now, id, request),
+            },
+        };
+        if let Err(refusal) = outcome {
+            log::debug!(
+                "sessionId={} TURN refused {:?} of {}: {} {}",
+                session_of(&proven.username),
+                request.method(),
+                client.address,
+                refusal.code,
+                refusal.reason
+            );
+        }
+        self.answer(client, request, outcome, Some(&proven.key), out)
+    }
+
+    fn allocate(
+        &mut self,
+        now: Now,
+        client: Client,
+        existing: Option<AllocationId>,
+        request: &Message<'_>,
+        proven: &Proven,
+        ports: &mut impl RelayPorts,
+    ) -> Result<Granted, Refusal> {
+        if let Some(id) = existing {
+            let transaction = self.allocations.get(id).map(|a| a.transaction);
+            return match transaction == Some(request.transaction_id()) {
+                true => Ok(Granted::Allocated(id)),
+                false => Err(MISMATCH),
+            };
+        }
+        let transport = request.get(attr::REQUESTED_TRANSPORT).ok_or(BAD_REQUEST)?;
+        let transport: [u8; 4] = transport.try_into().map_err(|_| BAD_REQUEST)?;
+        if transport[0] != attr::TRANSPORT_UDP {
+            return Err(TRANSPORT_NOT_SUPPORTED);
+        }
+        let even_port = request.get(attr::EVEN_PORT);
+        let token = request.get(attr::RESERVATION_TOKEN);
+        let family = request.get(attr::REQUESTED_ADDRESS_FAMILY);
+        if token.is_some() && (even_port.is_some() || family.is_some()) {
+            return Err(BAD_REQUEST);
+        }
+        // RFC 8656 §18.8: the first bit asks for the next port as well.
+        let reserve_next = match even_port {
+            Some([flags]) => flags & 0x80 != 0,
+            Some(_) => return Err(BAD_REQUEST),
+            None => false,
+        };
+        let relay = match token {
+            Some(token) => {
+                let token: ReservationToken = token.try_into().map_err(|_| BAD_REQUEST)?;
+                self.claim(&token, &proven.username).ok_or(NO_CAPACITY)?
+            }
+            None => {
+                let ip = self.relay_ip_for(client, family)?;
+                if !self.has_quota(&proven.username, 1 + usize::from(reserve_next)) {
+                    return Err(QUOTA_REACHED);
+                }
+                self.open_relay(ip, even_port.is_some(), ports).ok_or(NO_CAPACITY)?
+            }
+        };
+        let mut reservation = None;
+        if reserve_next {
+            reservation = self.reserve_next(now.instant, relay, &proven.username, ports);
+            if reservation.is_none() {
+                self.release(relay, ports);
+                return Err(NO_CAPACITY);
+            }
+        }
+        let Some(local) = self.relays.get(relay.0 as usize).map(|relay| relay.local) else {
+            return Err(NO_CAPACITY);
+        };
+        let lifetime = Duration::from_secs(self.lifetime_s(request).into());
+        let mut allocation = Allocation::new(
+            now.instant,
+            client,
+            relay,
+            self.outside(local),
+            Arc::from(proven.username.as_str()),
+            proven.key,
+            request.transaction_id(),
+            now.instant + lifetime,
+        );
+        allocation.reservation = reservation;
+        Ok(Granted::Allocated(self.insert(allocation)))
+    }
+
+    fn refresh(
+        &mut self,
+        now: Now,
+        id: AllocationId,
+        request: &Message<'_>,
+        ports: &mut impl RelayPorts,
+    ) -> Result<Granted, Refusal> {
+        let relayed = self.allocations.get(id).map(|a| a.relayed).ok_or(MISMATCH)?;
+        if let Some(family) = request.get(attr::REQUESTED_ADDRESS_FAMILY)
+            && is_ipv6(family)? != relayed.is_ipv6()
+        {
+            return Err(FAMILY_MISMATCH);
+        }
+        if request.get_u32(attr::LIFETIME) == Some(0) {
+            self.free(id, ports);
+            return Ok(Granted::Lifetime(0));
+        }
+        let lifetime_s = self.lifetime_s(request);
+        self.extend(id, now.instant + Duration::from_secs(lifetime_s.into()));
+        Ok(Granted::Lifetime(lifetime_s))
+    }
+
+    fn create_permission(
+        &mut self,
+        now: Now,
+        id: AllocationId,
+        request: &Message<'_>,
+    ) -> Result<Granted, Refusal> {
+        let mut peers = [IpAddr::from([0; 4]); MAX_PEERS_AT_ONCE];
+        let mut count = 0;
+        for attribute in request.attributes().filter(|a| a.kind == attr::XOR_PEER_ADDRESS) {
+            let peer = request.decode_xor_address(attribute.value).ok_or(BAD_REQUEST)?;
+            self.check_peer(id, peer)?;
+            *peers.get_mut(count).ok_or(NO_CAPACITY)? = peer.ip();
+            count += 1;
+        }
+        if count == 0 {
+            return Err(BAD_REQUEST);
+        }
+        let allocation = self.allocations.get_mut(id).ok_or(MISMATCH)?;
+        allocation.permit(now.instant, &peers[..count]).map_err(denied)?;
+        Ok(Granted::Done)
+    }
+
+    fn channel_bind(
+        &mut self,
+        now: Now,
+        id: AllocationId,
+        request: &Message<'_>,
+    ) -> Result<Granted, Refusal> {
+        let number = request.get_u32(attr::CHANNEL_NUMBER).ok_or(BAD_REQUEST)? >> 16;
+        let peer = request.get_xor_address(attr::XOR_PEER_ADDRESS).ok_or(BAD_REQUEST)?;
+        // RFC 8656 ends at 0x4FFF; RFC 5766, and coturn's client with it, at 0x7FFF.
+        let valid = channel_data::FIRST_CHANNEL..=channel_data::LAST_CHANNEL_RFC5766;
+        let number = u16::try_from(number).ok().filter(|n| valid.contains(n)).ok_or(BAD_REQUEST)?;
+        self.check_peer(id, peer)?;
+        let allocation = self.allocations.get_mut(id).ok_or(MISMATCH)?;
+        allocation.bind(now.instant, number, peer).map_err(denied)?;
+        Ok(Granted::Done)
+    }
+
+    fn check_peer(&self, id: AllocationId, peer: SocketAddr) -> Result<(), Refusal> {
+        let allocation = self.allocations.get(id).ok_or(MISMATCH)?;
+        if allocation.relayed.is_ipv6() != peer.is_ipv6() {
+            return Err(FAMILY_MISMATCH);
+        }
+        if !self.policy.allows(peer.ip()) {
+            log::info!(
+                "sessionId={} TURN peer {} is in a range this server does not relay to; \
+                 allow_loopback_peers and allow_private_peers would change that",
+                session_of(&allocation.username),
+                peer.ip()
+            );
+            return Err(FORBIDDEN);
+        }
+        Ok(())
+    }
+
+    fn relay_ip_for(&self, client: Client, family: Option<&[u8]>) -> Result<IpAddr, Refusal> {
+        let ipv6 = family.map_or(Ok(false), is_ipv6)?;
+        self.relay_ip(client, ipv6).ok_or(FAMILY_NOT_SUPPORTED)
+    }
+
+    fn lifetime_s(&self, request: &Message<'_>) -> u32 {
+        let wanted = request.get_u32(attr::LIFETIME).unwrap_or(DEFAULT_LIFETIME_S);
+        wanted.min(self.config.max_lifetime_s).max(DEFAULT_LIFETIME_S)
+    }
+
+    /// 401, 438 or 400 for someone unproven: nothing is kept, and as little as possible is sent,
+    /// because the sender's address may be forged. Hence no reason phrase.
+    fn challenge(
+        &mut self,
+        now: Now,
+        client: Client,
+        request: &Message<'_>,
+        unproven: Unproven,
+        out: &mut [u8],
+    ) -> Option<usize> {
+        let code = match unproven {
+            Unproven::Unauthorized => 401,
+            Unproven::StaleNonce => 438,
+            Unproven::Malformed => 400,
+        };
+        if request.get(attr::MESSAGE_INTEGRITY).is_some() && code != 438 {
+            self.stats.requests_refused += 1;
+            let name = request.get_str(attr::USERNAME).unwrap_or("-");
+            log::debug!("sessionId={} TURN answers {code} to {}", session_of(name), client.address);
+        }
+        let response = self.respond(request, Class::Error, out).error(code, "");
+        let response = match code {
+            400 => response,
+            _ => response
+                .attribute(attr::REALM, self.credentials.realm().as_bytes())
+                .attribute(attr::NONCE, &self.credentials.nonce(now, client.address)),
+        };
+        seal(response, request, None).finish()
+    }
+
+    fn answer(
+        &mut self,
+        client: Client,
+        request: &Message<'_>,
+        outcome: Result<Granted, Refusal>,
+        key: Option<&LongTermKey>,
+        out: &mut [u8],
+    ) -> Option<usize> {
+        let class = match outcome {
+            Ok(_) => {
+                self.stats.requests_ok += 1;
+                Class::Success
+            }
+            Err(_) => {
+                self.stats.requests_refused += 1;
+                Class::Error
+            }
+        };
+        let response = self.respond(request, class, out);
+        let response = match outcome {
+            Ok(Granted::Done) => response,
+            Ok(Granted::Mapped) => response.xor_address(attr::XOR_MAPPED_ADDRESS, client.address),
+            Ok(Granted::Lifetime(lifetime_s)) => response.u32(attr::LIFETIME, lifetime_s),
+            Ok(Granted::Allocated(id)) => {
+                let allocation = self.allocations.get(id)?;
+                response
+                    .xor_address(attr::XOR_RELAYED_ADDRESS, allocation.relayed)
+                    .u32(attr::LIFETIME, self.lifetime_s(request))
+                    .xor_address(attr::XOR_MAPPED_ADDRESS, client.address)
+                    .maybe(attr::RESERVATION_TOKEN, allocation.reservation.as_ref().map(|t| &t[..]))
+            }
+            Err(refusal) if refusal == UNKNOWN_ATTRIBUTE => {
+                let mut listed = [0; 2 * MAX_UNKNOWN_LISTED];
+                let kinds = request.unknown_required(KNOWN);
+                let count = listed
+                    .chunks_exact_mut(2)
+                    .zip(kinds)
+                    .map(|(slot, kind)| slot.copy_from_slice(&kind.to_be_bytes()))
+                    .count();
+                // Binding's 420 goes to anyone: no reason phrase there either.
+                let reason = if key.is_some() { refusal.reason } else { "" };
+                response
+                    .error(refusal.code, reason)
+                    .attribute(attr::UNKNOWN_ATTRIBUTES, &listed[..2 * count])
+            }
+            Err(refusal) => response.error(refusal.code, refusal.reason),
+        };
+        seal(response, request, key).finish()
+    }
+
+    fn respond<'b>(&self, request: &Message<'_>, class: Class, out: &'b mut [u8]) -> Builder<'b> {
+        Builder::new(out, class, request.method(), request.transaction_id())
+    }
+}
+
+/// The same integrity check as the request's, and a fingerprint where the request had one.
+fn seal<'b>(
+    response: Builder<'b>,
+    request: &Message<'_>,
+    key: Option<&LongTermKey>,
+) -> Builder<'b> {
+    let response = match key {
+        None => response,
+        Some(key) if request.get(attr::MESSAGE_INTEGRITY_SHA256).is_some() => {
+            response.integrity_sha256(key)
+        }
+        Some(key) => response.integrity(key),
+    };
+    match request.get(attr::FINGERPRINT) {
+        Some(_) => response.fingerprint(),
+        None => response,
+    }
+}
+
+fn is_ipv6(family: &[u8]) -> Result<bool, Refusal> {
+    match family {
+        [attr::FAMILY_IPV4, ..] if family.len() == 4 => Ok(false),
+        [attr::FAMILY_IPV6, ..] if family.len() == 4 => Ok(true),
+        [_, ..] if family.len() == 4 => Err(FAMILY_NOT_SUPPORTED),
+        _ => Err(BAD_REQUEST),
+    }
+}
+
+fn denied(denied: Denied) -> Refusal {
+    match denied {
+        Denied::Conflict => BAD_REQUEST,
+        Denied::TooMany => NO_CAPACITY,
+    }
+}

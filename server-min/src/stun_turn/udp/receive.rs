@@ -1,0 +1,129 @@
+//! Reads a batch of datagrams with one system call. Where the kernel has UDP_GRO, each message may
+//! be a run of datagrams from one sender.
+
+use super::sys::RawAddress;
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, RawFd};
+
+pub(super) struct Receiver {
+    /// [`BATCH`] buffers of [`BUFFER_LEN`] bytes.
+    arena: Vec<u8>,
+    messages: Vec<Run>,
+    more: bool,
+}
+
+/// Datagrams of one sender, one behind the other in the arena.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Run {
+    pub(super) source: SocketAddr,
+    pub(super) offset: usize,
+    pub(super) len: usize,
+    /// Of each datagram; the last may be shorter.
+    pub(super) segment: usize,
+}
+
+/// Messages a call.
+const BATCH: usize = 32;
+/// The largest datagram there is, and the largest run.
+const BUFFER_LEN: usize = 65_536;
+
+/// Room for one `int` of ancillary data.
+#[derive(Clone, Copy)]
+#[repr(C, align(8))]
+struct Control([u8; 64]);
+
+impl Receiver {
+    pub(super) fn new() -> Receiver {
+        Receiver {
+            arena: vec![0; BATCH * BUFFER_LEN],
+            messages: Vec::with_capacity(BATCH),
+            more: false,
+        }
+    }
+
+    /// Where the runs lie.
+    pub(super) fn arena(&self) -> &[u8] {
+        &self.arena
+    }
+
+    pub(super) fn runs(&self) -> &[Run] {
+        &self.messages
+    }
+
+    /// Whether the last call filled the batch, so that there may be more at once.
+    pub(super) fn may_have_more(&self) -> bool {
+        self.more
+    }
+
+    /// Replaces the runs by what the socket has now. Errors of single datagrams (ICMP) are dropped.
+    pub(super) fn receive(&mut self, socket: &impl AsRawFd) {
+        self.messages.clear();
+        let mut names = [RawAddress::zeroed(); BATCH];
+        let mut controls = [Control([0; 64]); BATCH];
+        let mut vectors = [libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 }; BATCH];
+        // SAFETY: all of the header is integers and pointers, for which zero is a value.
+        let mut headers: [libc::mmsghdr; BATCH] = unsafe { std::mem::zeroed() };
+        for (i, buffer) in self.arena.chunks_exact_mut(BUFFER_LEN).enumerate().take(BATCH) {
+            vectors[i] = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: BUFFER_LEN };
+            let header = &mut headers[i].msg_hdr;
+            header.msg_name = (&raw mut names[i]).cast();
+            header.msg_namelen = RawAddress::LEN;
+            header.msg_iov = &raw mut vectors[i];
+            header.msg_iovlen = 1;
+            header.msg_control = (&raw mut controls[i]).cast();
+            header.msg_controllen = size_of::<Control>() as _;
+        }
+        let count = receive_messages(socket.as_raw_fd(), &mut headers);
+        self.more = count == BATCH;
+        for (i, header) in headers.iter().enumerate().take(count) {
+            let len = (header.msg_len as usize).min(BUFFER_LEN);
+            let Some(source) = names[i].get().filter(|_| len > 0) else { continue };
+            let segment = gro_segment(&header.msg_hdr).unwrap_or(len).clamp(1, len);
+            self.messages.push(Run { source, offset: i * BUFFER_LEN, len, segment });
+        }
+    }
+}
+
+fn receive_messages(fd: RawFd, headers: &mut [libc::mmsghdr; BATCH]) -> usize {
+    loop {
+        // SAFETY: the headers point to buffers that live in our caller, with their true sizes.
+        let count = unsafe {
+            libc::recvmmsg(
+                fd,
+                headers.as_mut_ptr(),
+                BATCH as libc::c_uint,
+                libc::MSG_DONTWAIT as _,
+                std::ptr::null_mut(),
+            )
+        };
+        match usize::try_from(count) {
+            Ok(count) => return count,
+            Err(_) if last_error() == libc::EINTR => {}
+            Err(_) => return 0,
+        }
+    }
+}
+
+/// The size of the datagrams in a message, if the kernel has merged several.
+fn gro_segment(header: &libc::msghdr) -> Option<usize> {
+    // SAFETY: the kernel has just filled the header's control buffer, of the length that the header
+    // says; the CMSG functions stay within it, and the value is read only if it is all there.
+    unsafe {
+        let mut control = libc::CMSG_FIRSTHDR(header);
+        while !control.is_null() {
+            let head = &*control;
+            let is_gro = head.cmsg_level == libc::SOL_UDP && head.cmsg_type == libc::UDP_GRO;
+            let int_len = libc::CMSG_LEN(size_of::<libc::c_int>() as libc::c_uint) as usize;
+            if is_gro && head.cmsg_len as usize >= int_len {
+                let value = libc::CMSG_DATA(control).cast::<libc::c_int>().read_unaligned();
+                return usize::try_from(value).ok().filter(|value| *value > 0);
+            }
+            control = libc::CMSG_NXTHDR(header, control);
+        }
+    }
+    None
+}
+
+fn last_error() -> i32 {
+    std::io::Error::last_os_error().raw_os_error().unwrap_or(0)
+}
