@@ -14,7 +14,7 @@ use std::time::Duration;
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
 const APP_KEY: &str = "lab-application-key";
-const DEVICE_SECRET: &str = "lab-device-secret";
+const CONFIG: &str = "server-min.toml";
 /// The session service's signing key. Fixed, so that a test can sign what no service would.
 const SIGNING_SEED: [u8; 32] = [7; 32];
 
@@ -100,31 +100,42 @@ impl Lab {
         Ok(lab)
     }
 
+    /// Everything fixed, so that keys and credentials outlive a restart.
+    fn write_config(&self, at: &Ports) -> Result<(), String> {
+        let text = format!(
+            r#"
+log = "debug"
+public_host = "127.0.0.1"
+app_keys = ["{APP_KEY}"]
+[http]
+listen = "{}"
+[mqtt]
+listen = "{}"
+device_secret = "lab-device-secret"
+app_secret = "lab-app-secret"
+[turn]
+listen = ["{}"]
+secrets = ["lab-turn-secret"]
+# The relay serves this machine alone: peers on loopback are the point.
+allow_loopback_peers = true
+allow_private_peers = true
+[session]
+signing_key_file = "signing.key"
+"#,
+            at.http, at.mqtt, at.stun
+        );
+        write_private(&self.folder.join(CONFIG), text.as_bytes())
+    }
+
     fn server_command(&self) -> Command {
         let mut command = Command::new(&self.built.server);
-        let key = self.folder.join("signing.key");
-        command
-            .current_dir(&self.folder)
-            .env("SERVER_MIN_SESSION_SIGNING_KEY_FILE", key)
-            .env("SERVER_MIN_MQTT_DEVICE_SECRET", DEVICE_SECRET)
-            // Fixed as well, so that credentials outlive a restart.
-            .env("SERVER_MIN_MQTT_APP_SECRET", "lab-app-secret")
-            .env("SERVER_MIN_TURN_SECRET", "lab-turn-secret")
-            .env("P2PCAM_APP_KEY", APP_KEY);
+        command.current_dir(&self.folder).args(["--config", CONFIG]);
         command
     }
 
     async fn launch_server(&mut self, at: &Ports) -> Result<Ports, String> {
-        let mut command = self.server_command();
-        command
-            .args(["--public_host", "127.0.0.1"])
-            .args(["--http.listen", &at.http])
-            .args(["--mqtt.listen", &at.mqtt])
-            .args(["--turn.listen", &at.stun])
-            // The relays serve this machine alone: peers on loopback are the point.
-            .args(["--turn.allow_loopback_peers", "true"])
-            .args(["--turn.allow_private_peers", "true"])
-            .args(["--log", "debug"]);
+        self.write_config(at)?;
+        let command = self.server_command();
         let mut server = Process::start("server-min", command)?;
         let ports = server.line("`ready:`", PATIENCE, ready).await?;
         self.server = Some(server);
@@ -136,6 +147,8 @@ impl Lab {
         let command = self.camera_command()?;
         let mut camera = Process::start("camera", command)?;
         camera.line("that signaling is up", PATIENCE, is_up).await?;
+        // Until then a viewer is told that the stream is not running.
+        camera.line("that its stream runs", PATIENCE, has_started).await?;
         self.camera = Some(camera);
         Ok(())
     }
@@ -249,6 +262,10 @@ fn ready(line: &str) -> Option<Ports> {
 
 fn is_up(line: &str) -> Option<()> {
     line.contains("signaling up").then_some(())
+}
+
+fn has_started(line: &str) -> Option<()> {
+    (line.contains("stream \"main\" started")).then_some(())
 }
 
 fn write_private(path: &Path, bytes: &[u8]) -> Result<(), String> {

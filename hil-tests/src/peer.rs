@@ -1,8 +1,10 @@
 //! The viewer's peer connection: the `webrtc` crate's, which is another implementation than the
-//! device's own path. Outside tests, this is the only file that names that crate.
+//! device's own path. Beside `one_by_one`, this is the only file that names that
+//! crate outside tests.
 
 use crate::api::IceServer;
 use crate::clock;
+use crate::one_by_one::OneByOne;
 use crate::received::Received;
 use rtc::ice::mdns::MulticastDnsMode;
 use rtc::peer_connection::configuration::media_engine::MIME_TYPE_H264;
@@ -143,6 +145,7 @@ impl Peer {
             .with_setting_engine(settings.build())
             .with_interceptor_registry(registry)
             .with_handler(Arc::new(Events { state: state.clone(), candidates }))
+            .with_runtime(Arc::new(OneByOne))
             .with_udp_addrs(vec![options.bind])
             .build()
             .await

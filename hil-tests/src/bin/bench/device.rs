@@ -41,6 +41,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
         broker_url: option("--broker")?.clone(),
         broker_username: None,
         broker_password: Some(option("--password")?.clone()),
+        broker_ca_file: None,
         service_public_key: key(option("--public-key")?)?,
         identity_file: None,
         max_viewers: 16,
@@ -53,6 +54,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
     let stream = StreamConfig { name: "main".into(), codec: Codec::H264, bitrate: 2_000_000 };
     let stream = camera.start_stream(stream).map_err(|e| e.to_string())?;
 
+    println!("stream \"main\" started");
     let start = clock::now();
     let period = Duration::from_secs(1) / FRAMES_PER_SECOND;
     let mut number = 0u32;
