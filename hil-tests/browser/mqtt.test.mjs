@@ -59,10 +59,10 @@ test('messages go both ways at QoS 1', TIMEOUT, async (t) => {
 
 test('QoS 0 is delivered, and refused while offline', TIMEOUT, async (t) => {
   const mqtt = client(t);
-  await assert.rejects(mqtt.publish('x', 'early', 0), /offline/);
+  await assert.rejects(mqtt.publish('x', 'early', { qos: 0 }), /offline/);
   await mqtt.subscribe('zero', 0);
   const heard = detail(mqtt, 'message');
-  await mqtt.publish('zero', 'now', 0);
+  await mqtt.publish('zero', 'now', { qos: 0 });
   assert.equal((await heard).text, 'now');
 });
 

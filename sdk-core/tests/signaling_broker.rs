@@ -2,15 +2,16 @@
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+mod signaling_common;
+
 use rumqttc::{AsyncClient, Event, Incoming, MqttOptions, QoS};
 use sdk_core::driver::broker::{BrokerConfig, BrokerLink, LinkEvent, PublishError};
 use sdk_core::wire::signal::{device_topic, status_topic};
+use signaling_common::Mosquitto;
 use std::collections::HashSet;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -18,66 +19,8 @@ use tokio::time::{Instant, timeout};
 
 const DEVICE: &str = "device_1";
 
-/// A Mosquitto on a port of its own, ended with the value.
-struct Mosquitto {
-    process: Child,
-    port: u16,
-    dir: PathBuf,
-}
-
-impl Mosquitto {
-    /// `extra` are further lines of its configuration, which may name files by `DIR`.
-    fn start(extra: &str, files: &[(&str, &str)]) -> Mosquitto {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let dir = std::env::temp_dir().join(format!("broker-{}-{number}", std::process::id()));
-        std::fs::create_dir_all(&dir).unwrap();
-        let path = dir.to_str().unwrap();
-        for (name, text) in files {
-            std::fs::write(dir.join(name), text.replace("DIR", path)).unwrap();
-        }
-        // Port 0 is not for Mosquitto: take one that was free a moment ago, and another if it is
-        // not any more.
-        for _ in 0..10 {
-            let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-            let file = dir.join("mosquitto.conf");
-            let extra = extra.replace("DIR", path);
-            // Started as root, it would give up the rights to its own files.
-            let text = format!("user root\nlistener {port} 127.0.0.1\n{extra}\n");
-            std::fs::write(&file, text).unwrap();
-            let mut process = Command::new("mosquitto")
-                .arg("-c")
-                .arg(&file)
-                .stdout(Stdio::null())
-                .stderr(Stdio::null())
-                .spawn()
-                .expect("mosquitto is needed: install the Debian package `mosquitto`");
-            for _ in 0..100 {
-                if TcpStream::connect(("127.0.0.1", port)).is_ok() {
-                    return Mosquitto { process, port, dir };
-                }
-                if process.try_wait().unwrap().is_some() {
-                    break;
-                }
-                std::thread::sleep(Duration::from_millis(20));
-            }
-            let _ = process.kill();
-            let _ = process.wait();
-        }
-        panic!("mosquitto does not start");
-    }
-
-    fn open() -> Mosquitto {
-        Mosquitto::start("allow_anonymous true", &[])
-    }
-}
-
-impl Drop for Mosquitto {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-        let _ = std::fs::remove_dir_all(&self.dir);
-    }
+fn open_broker() -> Mosquitto {
+    Mosquitto::start("allow_anonymous true", &[])
 }
 
 /// Passes connections on to the broker until they are cut.
@@ -96,11 +39,12 @@ impl Proxy {
             for client in listener.incoming() {
                 let Ok(client) = client else { return };
                 let Ok(server) = TcpStream::connect(("127.0.0.1", broker)) else { continue };
+                let both = [client.try_clone().unwrap(), server.try_clone().unwrap()];
+                kept.lock().unwrap().extend(both);
                 for (from, to) in [(&client, &server), (&server, &client)] {
                     let (from, to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
                     std::thread::spawn(move || pass_on(from, to));
                 }
-                kept.lock().unwrap().extend([client, server]);
             }
         });
         Proxy { address, connections }
@@ -190,7 +134,7 @@ async fn observed(from: &mut Observed) -> (String, String) {
 
 #[tokio::test]
 async fn messages_go_both_ways_and_the_status_tells_who_is_there() {
-    let broker = Mosquitto::open();
+    let broker = open_broker();
     let (status, own) = (status_topic(DEVICE), device_topic(DEVICE));
     let topics = [status.as_str(), "p2p/signal/app/app_1"];
     let (client, mut seen) = observer(broker.port, "app_1", &topics).await;
@@ -225,7 +169,7 @@ async fn messages_go_both_ways_and_the_status_tells_who_is_there() {
 
 #[tokio::test]
 async fn a_lost_connection_is_reported_and_the_will_says_so_to_others() {
-    let broker = Mosquitto::open();
+    let broker = open_broker();
     let proxy = Proxy::start(broker.port);
     let status = status_topic(DEVICE);
     let (_client, mut seen) = observer(broker.port, "app_1", &[&status]).await;
@@ -285,7 +229,7 @@ async fn no_message_is_lost_over_three_forced_reconnects() {
 
 #[tokio::test]
 async fn what_was_queued_before_the_broker_was_there_is_sent_when_it_is() {
-    let broker = Mosquitto::open();
+    let broker = open_broker();
     let (_client, mut seen) = observer(broker.port, "app_1", &["t"]).await;
     let mut link = BrokerLink::new(config(broker.port)).unwrap();
     for n in 0..70 {
@@ -358,7 +302,7 @@ async fn what_no_broker_would_take_is_refused_at_once() {
 /// The largest message there may be passes in both directions.
 #[tokio::test]
 async fn messages_of_64_kib_pass() {
-    let broker = Mosquitto::open();
+    let broker = open_broker();
     let (client, mut seen) = observer(broker.port, "app_1", &["t"]).await;
     let mut link = BrokerLink::new(config(broker.port)).unwrap();
     assert_eq!(link.next().await, LinkEvent::Up);

@@ -11,23 +11,22 @@
 //! retained: online once it can be reached, offline by its last will or at an orderly end.
 
 mod backoff;
+mod connection;
 mod endpoint;
 mod queue;
 
 use crate::wire::signal::{MAX_SIGNAL_LEN, device_topic, is_valid_id, status_topic};
 use backoff::Backoff;
 use bytes::Bytes;
+use connection::{Connection, Owner};
 use endpoint::Endpoint;
 use queue::Queue;
 use rumqttc::{
-    AsyncClient, ConnectReturnCode, ConnectionError, EventLoop, Incoming, LastWill, MqttOptions,
-    Outgoing, QoS, StateError, SubscribeReasonCode,
+    AsyncClient, ConnectReturnCode, ConnectionError, Incoming, LastWill, MqttOptions, Outgoing,
+    QoS, StateError, SubscribeReasonCode,
 };
-use std::collections::VecDeque;
-use std::future::Future;
 use std::io;
 use std::path::PathBuf;
-use std::pin::Pin;
 use std::time::Duration;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
@@ -98,27 +97,6 @@ enum State {
     Subscribing { connection: Connection, until: Instant },
     Up { connection: Connection, since: Instant },
     Closed,
-}
-
-/// One connection and what it owes us.
-struct Connection {
-    client: AsyncClient,
-    /// The event loop at work. It is kept across calls of [`BrokerLink::next`], since dropping it
-    /// half-way would lose packets.
-    polling: Pin<Box<dyn Future<Output = (Box<EventLoop>, Polled)> + Send>>,
-    /// Publications handed to the event loop that have no packet id yet, in order.
-    handed: VecDeque<Owner>,
-    /// Publications on their way, by packet id.
-    unacknowledged: Vec<(u16, Owner)>,
-}
-
-type Polled = Result<rumqttc::Event, ConnectionError>;
-
-/// Whose publication it is: the link's own status, or the queue's message of that number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Owner {
-    Status,
-    Message(u64),
 }
 
 impl BrokerLink {
@@ -220,7 +198,7 @@ impl BrokerLink {
                 _ => break,
             }
         }
-        connection.publish_status(&self.config, false);
+        publish_status(&self.config, connection, false);
         let farewell = async {
             while connection.owes(Owner::Status) {
                 let event = connection.event().await?;
@@ -264,12 +242,7 @@ impl BrokerLink {
         network.set_tcp_nodelay(true);
         network.set_connection_timeout(CONNECT_TIMEOUT.as_secs());
         events.set_network_options(network);
-        Connection {
-            client,
-            polling: poll(Box::new(events)),
-            handed: VecDeque::new(),
-            unacknowledged: Vec::new(),
-        }
+        Connection::new(client, events)
     }
 
     fn on_event(&mut self, event: rumqttc::Event) -> Option<LinkEvent> {
@@ -296,7 +269,7 @@ impl BrokerLink {
                 let State::Subscribing { mut connection, .. } = self.take_state() else {
                     return None;
                 };
-                connection.publish_status(&self.config, true);
+                publish_status(&self.config, &mut connection, true);
                 self.state = State::Up { connection, since: Instant::now() };
                 self.queue.expire(Instant::now());
                 self.send_queued();
@@ -380,71 +353,14 @@ impl BrokerLink {
             ConnectionError::MqttState(StateError::AwaitPingResp) => {
                 format!("{at} does not answer any more")
             }
+            #[cfg(feature = "tls")]
+            ConnectionError::Tls(e) => format!(
+                "no secure connection to {at}: {e}; check broker_ca_file, the name in broker_url, \
+                 and this device's clock"
+            ),
             e => format!("the connection to {at} failed: {e}"),
         }
     }
-}
-
-impl Connection {
-    async fn event(&mut self) -> Polled {
-        let (events, polled) = (&mut self.polling).await;
-        self.polling = poll(events);
-        polled
-    }
-
-    /// Hands over a publication. False where the event loop takes no more at present.
-    fn publish(&mut self, owner: Owner, topic: &str, retain: bool, payload: &[u8]) -> bool {
-        let done = self.client.try_publish(topic, QoS::AtLeastOnce, retain, payload).is_ok();
-        if done {
-            self.handed.push_back(owner);
-        }
-        done
-    }
-
-    fn publish_status(&mut self, config: &BrokerConfig, online: bool) {
-        let topic = status_topic(&config.device_id);
-        if !self.publish(Owner::Status, &topic, true, &status(config, online)) {
-            log::warn!("broker: the status could not be sent");
-        }
-    }
-
-    fn owes(&self, owner: Owner) -> bool {
-        self.handed.contains(&owner) || self.unacknowledged.iter().any(|(_, o)| *o == owner)
-    }
-
-    /// Follows publications on their way. True if one was acknowledged.
-    ///
-    /// `rumqttc` takes them in the order they were handed over, tells the packet id of each as it
-    /// writes it, and tells of an acknowledgement only after that.
-    fn on_publication(&mut self, event: &rumqttc::Event, queue: &mut Queue) -> bool {
-        match event {
-            rumqttc::Event::Outgoing(Outgoing::Publish(packet_id)) => {
-                if let Some(owner) = self.handed.pop_front() {
-                    self.unacknowledged.push((*packet_id, owner));
-                }
-                false
-            }
-            rumqttc::Event::Incoming(Incoming::PubAck(ack)) => {
-                let found = self.unacknowledged.iter().position(|(id, _)| *id == ack.pkid);
-                if let Some((_, Owner::Message(number))) =
-                    found.map(|i| self.unacknowledged.swap_remove(i))
-                {
-                    queue.on_acknowledged(number);
-                }
-                found.is_some()
-            }
-            _ => false,
-        }
-    }
-}
-
-fn poll(
-    mut events: Box<EventLoop>,
-) -> Pin<Box<dyn Future<Output = (Box<EventLoop>, Polled)> + Send>> {
-    Box::pin(async move {
-        let polled = events.poll().await;
-        (events, polled)
-    })
 }
 
 /// Hands over what the window has room for.
@@ -456,4 +372,11 @@ fn send(queue: &mut Queue, connection: &mut Connection) {
 
 fn status(config: &BrokerConfig, online: bool) -> Vec<u8> {
     format!(r#"{{"online":{online},"timestamp":{}}}"#, (config.unix_millis)()).into_bytes()
+}
+
+fn publish_status(config: &BrokerConfig, connection: &mut Connection, online: bool) {
+    let topic = status_topic(&config.device_id);
+    if !connection.publish(Owner::Status, &topic, true, &status(config, online)) {
+        log::warn!("broker: the status could not be sent");
+    }
 }

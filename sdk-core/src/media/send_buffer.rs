@@ -83,6 +83,10 @@ impl SendBuffer {
         Mark { bytes: self.bytes.len(), runs: self.runs.len() }
     }
 
+    pub(super) fn bytes_since(&self, mark: Mark) -> usize {
+        self.bytes.len() - mark.bytes
+    }
+
     /// Takes back all since `mark`, which must be of the start of a group.
     pub(super) fn rewind(&mut self, mark: Mark) {
         self.bytes.truncate(mark.bytes);

@@ -171,7 +171,9 @@ impl VideoStream {
 
     /// The trains since the last keyframe, beginning with it: what a new viewer needs to show the
     /// present picture at once. None of them if they are too many, or no longer held.
-    pub fn gop_trains(&self) -> impl ExactSizeIterator<Item = Train> + '_ {
+    pub fn gop_trains(
+        &self,
+    ) -> impl ExactSizeIterator<Item = Train> + DoubleEndedIterator + Clone + '_ {
         let count = self
             .since_keyframe
             .filter(|&(_, bytes)| bytes <= self.config.gop_bytes)
@@ -215,6 +217,7 @@ impl VideoStream {
                 _ => false,
             };
             if !dropped {
+                // The unit is a part of the access unit.
                 let start = nal.as_ptr().addr() - access_unit.as_ptr().addr();
                 let known = self.parameter_sets.note(nal);
                 nals.push(Nal::OfFrame { start, len: nal.len(), known });

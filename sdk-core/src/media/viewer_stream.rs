@@ -2,6 +2,7 @@
 //! the payloads that all viewers share.
 
 mod feedback;
+mod reporting;
 
 pub use feedback::RtcpFacts;
 
@@ -12,7 +13,6 @@ use super::send_buffer::{CHANNEL_HEADER_LEN, SendBuffer};
 use super::single_nals::{self, SingleNal};
 use super::srtp::{SealError, SrtpKeys, SrtpReceiver, SrtpSender};
 use super::video_stream::{Train, VideoStream};
-use crate::wire::rtcp;
 use crate::wire::rtp::{self, ExtensionIds, HeaderFields, HeaderTemplate};
 use std::time::{Duration, Instant};
 
@@ -113,6 +113,7 @@ pub struct ViewerStream {
     started: Instant,
     /// The newest picture's timestamp, and when it was sealed: ties RTP's clock to the wall's.
     newest: Option<(u32, Instant)>,
+    last_keyframe: Option<Instant>,
     sent: SentTrains,
     limiter: ResendLimiter,
     reports: ReportSchedule,
@@ -152,6 +153,7 @@ impl ViewerStream {
             next_transport_sequence: 1,
             started: now,
             newest: None,
+            last_keyframe: None,
             sent: SentTrains::new(),
             limiter: ResendLimiter::new(),
             reports: ReportSchedule::default(),
@@ -213,11 +215,7 @@ impl ViewerStream {
             return 0;
         }
         let trains = stream.gop_trains();
-        let Some(newest) =
-            trains.len().checked_sub(1).and_then(|last| stream.gop_trains().nth(last))
-        else {
-            return 0;
-        };
+        let Some(newest) = trains.clone().next_back() else { return 0 };
         let mut left = trains.len() as u32;
         let sealed = trains.take_while(|train| {
             left -= 1;
@@ -273,10 +271,11 @@ impl ViewerStream {
             abs_send_time: rtp::abs_send_time(now.saturating_duration_since(self.started)),
             transport_sequence: self.next_transport_sequence,
         };
-        let per_packet = CHANNEL_HEADER_LEN + self.header.len() + self.sender.rtp_overhead();
+        let channel_header = channel.map_or(0, |_| CHANNEL_HEADER_LEN);
+        let overhead = channel_header + self.header.len() + self.sender.rtp_overhead();
         out.start_group();
         let mark = out.mark();
-        out.reserve(train.bytes as usize + segment.packets as usize * per_packet);
+        out.reserve(train.bytes as usize + segment.packets as usize * overhead);
         let mut place = 0;
         let mut result = Ok(());
         for_each_payload(self.config.packetization_mode, stream, train, |payload| {
@@ -286,20 +285,25 @@ impl ViewerStream {
         });
         out.start_group();
         if result.is_err() || place != segment.packets {
+            // What was sealed so far never leaves, so its packet indices may be used again.
             out.rewind(mark);
             return Err(match result {
                 Err(SealError::KeyWornOut) => DropReason::KeyWornOut,
                 _ => DropReason::TooOld,
             });
         }
+        let payload_bytes = out.bytes_since(mark) - segment.packets as usize * overhead;
         self.sent.push(segment);
         self.next_sequence += u64::from(segment.packets);
         self.next_transport_sequence =
             self.next_transport_sequence.wrapping_add(segment.packets as u16);
         self.newest = Some((segment.timestamp, now));
+        if train.keyframe {
+            self.last_keyframe = Some(now);
+        }
         self.reports.on_media(now);
         self.stats.packets += u64::from(segment.packets);
-        self.stats.bytes += u64::from(train.bytes);
+        self.stats.bytes += payload_bytes as u64;
         Ok(segment.packets)
     }
 
@@ -349,86 +353,6 @@ impl ViewerStream {
         self.sender.seal_rtp(out.body_mut(open), self.header.len(), ssrc, sequence)?;
         out.close(open);
         Ok(())
-    }
-
-    /// When [`Self::write_report`] is due.
-    pub fn poll_timeout(&self) -> Option<Instant> {
-        self.reports.next()
-    }
-
-    /// Writes a sender report if one is due. `ntp` is the wall clock in NTP's format (seconds since
-    /// 1900, 32.32 bits); if it is not set, any clock that goes forward will do.
-    pub fn write_report(
-        &mut self,
-        now: Instant,
-        ntp: u64,
-        channel: Option<u16>,
-        out: &mut SendBuffer,
-    ) -> bool {
-        let (Some(due), Some((timestamp, at))) = (self.reports.next(), self.newest) else {
-            return false;
-        };
-        if now < due {
-            return false;
-        }
-        let since = super::video_stream::media_ticks(now.saturating_duration_since(at));
-        let info = rtcp::SenderInfo {
-            ntp,
-            rtp_timestamp: timestamp.wrapping_add(since),
-            packets: self.stats.packets as u32,
-            octets: self.stats.bytes as u32,
-        };
-        self.reports.on_report(now, ntp);
-        let ssrc = self.config.ssrc;
-        self.write_rtcp(channel, out, |bytes| rtcp::write_sender_report(bytes, ssrc, &info))
-    }
-
-    /// Writes a goodbye for the viewer's tracks. False if it cannot be sealed any more.
-    pub fn write_goodbye(&mut self, channel: Option<u16>, out: &mut SendBuffer) -> bool {
-        let ssrc = self.config.ssrc;
-        let rtx = self.rtx.as_ref().map(|rtx| rtx.ssrc);
-        self.write_rtcp_with(
-            channel,
-            out,
-            |bytes| rtcp::write_empty_receiver_report(bytes, ssrc),
-            |bytes| {
-                rtcp::write_goodbye(bytes, ssrc);
-                rtx.into_iter().for_each(|rtx| rtcp::write_goodbye(bytes, rtx));
-            },
-        )
-    }
-
-    fn write_rtcp(
-        &mut self,
-        channel: Option<u16>,
-        out: &mut SendBuffer,
-        report: impl FnOnce(&mut Vec<u8>),
-    ) -> bool {
-        self.write_rtcp_with(channel, out, report, |_| ())
-    }
-
-    /// A compound packet: a report, the CNAME, and what follows (RFC 3550 6.1).
-    fn write_rtcp_with(
-        &mut self,
-        channel: Option<u16>,
-        out: &mut SendBuffer,
-        report: impl FnOnce(&mut Vec<u8>),
-        rest: impl FnOnce(&mut Vec<u8>),
-    ) -> bool {
-        out.start_group();
-        let mark = out.mark();
-        let open = out.open(channel);
-        let start = open.body_start();
-        report(out.bytes_mut());
-        rtcp::write_cname(out.bytes_mut(), self.config.ssrc, &self.config.cname);
-        rest(out.bytes_mut());
-        if self.sender.seal_rtcp(out.bytes_mut(), start).is_err() {
-            out.rewind(mark);
-            return false;
-        }
-        out.close(open);
-        out.start_group();
-        true
     }
 }
 

@@ -49,11 +49,11 @@ impl ViewerStream {
                 }
                 Packet::PictureLoss { media_ssrc } if media_ssrc == ssrc => {
                     self.stats.plis += 1;
-                    facts.keyframe_wanted = true;
+                    facts.keyframe_wanted |= !self.crossed_a_keyframe(now);
                 }
                 Packet::FullIntraRequests(requests) => {
                     for (_, number) in requests.filter(|&(media_ssrc, _)| media_ssrc == ssrc) {
-                        self.on_fir(number, &mut facts);
+                        self.on_fir(now, number, &mut facts);
                     }
                 }
                 Packet::MaxBitrate { bits_per_second, .. } => {
@@ -76,11 +76,17 @@ impl ViewerStream {
     }
 
     /// A request is repeated under its number until the picture comes (RFC 5104 4.3.1.2).
-    fn on_fir(&mut self, number: u8, facts: &mut RtcpFacts) {
+    fn on_fir(&mut self, now: Instant, number: u8, facts: &mut RtcpFacts) {
         if self.last_fir.replace(number) != Some(number) {
             self.stats.firs += 1;
-            facts.keyframe_wanted = true;
+            facts.keyframe_wanted |= !self.crossed_a_keyframe(now);
         }
+    }
+
+    /// Whether what the viewer says now was said before it could have the last keyframe.
+    fn crossed_a_keyframe(&self, now: Instant) -> bool {
+        let rtt = self.stats.rtt.unwrap_or_default().min(MAX_RTT);
+        self.last_keyframe.is_some_and(|sent| now < sent + rtt)
     }
 
     fn on_lost(

@@ -24,7 +24,7 @@ export const SUBSCRIBE_REFUSED = 0x80;
 
 const PROTOCOL_LEVEL = 4; // 3.1.1
 const FLAG_USER_NAME = 0x80, FLAG_PASSWORD = 0x40, FLAG_CLEAN_SESSION = 0x02;
-const FLAG_DUP = 0x08;
+const FLAG_DUP = 0x08, FLAG_RETAIN = 0x01;
 const MAX_STRING_BYTES = 0xffff;
 
 const utf8 = new TextEncoder();
@@ -45,8 +45,8 @@ export function connectPacket({ clientId, username, password, keepaliveSeconds }
     string('MQTT'), [PROTOCOL_LEVEL, flags], u16(keepaliveSeconds), ...fields);
 }
 
-export function publishPacket({ topic, payload, qos, dup = false, packetId }) {
-  const flags = (dup ? FLAG_DUP : 0) | (qos << 1);
+export function publishPacket({ topic, payload, qos, dup = false, retain = false, packetId }) {
+  const flags = (dup ? FLAG_DUP : 0) | (qos << 1) | (retain ? FLAG_RETAIN : 0);
   return packet(PacketType.PUBLISH, flags, string(topic), qos > 0 ? u16(packetId) : [], payload);
 }
 
@@ -121,7 +121,7 @@ function parse({ type, flags }, body) {
       return {
         type, qos,
         dup: (flags & FLAG_DUP) !== 0,
-        retain: (flags & 1) !== 0,
+        retain: (flags & FLAG_RETAIN) !== 0,
         topic: new TextDecoder().decode(body.subarray(2, topicEnd)),
         packetId: qos > 0 ? readU16(body, topicEnd) : undefined,
         payload: body.slice(start),

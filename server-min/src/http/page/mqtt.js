@@ -44,7 +44,7 @@ export class MqttClient extends EventTarget {
   #closed = false;
   #nextPacketId = 1;
   #subscriptions = new Map(); // topic → {qos, packetId, waiting: [{resolve, reject}]}
-  #outbox = new Map(); // packetId → {topic, payload, sentAt, dup, resolve}
+  #outbox = new Map(); // packetId → {topic, payload, retain, sentAt, dup, resolve, reject}
 
   /** `urls`: where to try, in turn. `WebSocket` and `random` can be put in by tests. */
   constructor({ urls, WebSocket = globalThis.WebSocket, random = Math.random }) {
@@ -95,11 +95,11 @@ export class MqttClient extends EventTarget {
   }
 
   /** Resolves once the broker has the message (QoS 1) or it has been handed over (QoS 0). */
-  publish(topic, payload, qos = 1) {
+  publish(topic, payload, { qos = 1, retain = false } = {}) {
     const bytes = typeof payload === 'string' ? utf8.encode(payload) : payload;
     if (qos === 0) {
       if (!this.online) return Promise.reject(new Error('not sent: the broker is offline'));
-      this.#send(publishPacket({ topic, payload: bytes, qos }));
+      this.#send(publishPacket({ topic, payload: bytes, qos, retain }));
       return Promise.resolve();
     }
     if (this.#closed) return Promise.reject(new Error('not sent: this client is closed'));
@@ -108,7 +108,7 @@ export class MqttClient extends EventTarget {
     }
     return new Promise((resolve, reject) => {
       const packetId = this.#freePacketId();
-      const entry = { topic, payload: bytes, sentAt: 0, dup: false, resolve, reject };
+      const entry = { topic, payload: bytes, retain, sentAt: 0, dup: false, resolve, reject };
       this.#outbox.set(packetId, entry);
       if (this.#connection?.connectSent) this.#sendPublish(packetId, entry);
       this.#resendTimer ??= setInterval(() => this.#resendOverdue(), RESEND_AFTER_MS / 5);

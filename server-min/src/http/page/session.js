@@ -126,13 +126,18 @@ export class ViewerSession extends EventTarget {
     this.#mark('grant');
     this.#grant = grant;
     this.id = grant.sessionId;
-    this.pc.setConfiguration({ ...this.pc.getConfiguration(), iceServers: grant.iceServers ?? [] });
+    useIceServers(this.pc, grant.iceServers ?? []);
+    if (grant.deviceOnline === false) this.#onStatus({ online: false });
     const refused = (error) => {
       if (!this.ended && this.#link?.online) this.#fail(new Failure('signalingRefused', error.message));
     };
     this.#link.subscribe(`p2p/signal/app/${this.appId}`).catch(refused);
     this.#link.subscribe(`p2p/status/device/${this.device}`).then(
-      () => this.#after('status', UNKNOWN_GRACE_MS, () => this.#onStatusUnknown()),
+      () => {
+        // The retained status may well have come before the grant of its topic.
+        if (this.#cameraOnline !== undefined || this.ended) return;
+        this.#after('status', UNKNOWN_GRACE_MS, () => this.#onStatusUnknown());
+      },
       () => {}); // not allowed to see it: then we go by the camera's answer alone
     this.#link.connect({
       clientId: this.appId,
@@ -200,7 +205,9 @@ export class ViewerSession extends EventTarget {
     const text = JSON.stringify({
       type, sessionId: this.id, from: this.appId, to, payload, timestamp: Date.now(),
     });
-    this.#link?.publish(topic, text).catch((error) => console.debug('p2pcam:', error.message));
+    this.#link?.publish(topic, text).catch((error) => {
+      if (!this.ended) console.warn(`p2pcam: ${type} not sent:`, error.message);
+    });
   }
 
   #sendKeepalive(toServerOnly = false) {
@@ -455,6 +462,19 @@ function preferCameraCodecs(transceiver) {
     throw new Failure('codec', 'it has neither H.264 nor H.265');
   }
   transceiver.setCodecPreferences(codecs);
+}
+
+/** One entry that this browser does not take must not cost us the others. */
+function useIceServers(pc, iceServers) {
+  const taken = [];
+  for (const server of iceServers) {
+    try {
+      pc.setConfiguration({ ...pc.getConfiguration(), iceServers: [...taken, server] });
+      taken.push(server);
+    } catch (error) {
+      console.warn('p2pcam: ICE server not taken:', server.urls, error.message);
+    }
+  }
 }
 
 function asFailure(error) {

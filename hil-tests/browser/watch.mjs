@@ -1,0 +1,104 @@
+// Opens the viewer page in Chromium and reports, as one line of JSON, what it saw.
+//
+//     node watch.mjs --url URL [--relay] [--seconds N] [--every MS] [--pixel X,Y]… [--click]
+//                    [--screenshot FILE] [--json FILE] [--within SECONDS] [--expect-error TEXT]
+//
+// Ends with 0 if a picture was decoded and grew over N seconds; with --expect-error if the page
+// said TEXT (a part of its words, in any case); with 1 otherwise; with 2 if it was called wrongly.
+// --click presses the page's play button instead of letting it start by itself, so that
+// `firstFrameMs` is from the click to the first decoded frame.
+
+import { writeFileSync } from 'node:fs';
+import { parseArgs } from 'node:util';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { openPage, pixels, until, videoStats, viewerState, withBrowser } from './lib.mjs';
+
+const options = readOptions();
+const report = await withBrowser(watch, { width: options.width, height: 900 })
+  .catch((error) => ({ ok: false, failure: error.message }));
+const line = JSON.stringify(report);
+console.log(line);
+if (options.json) writeFileSync(options.json, `${line}\n`);
+process.exitCode = report.ok ? 0 : 1;
+
+async function watch(context) {
+  const page = await openPage(context, options.url);
+  const report = { ok: false };
+  try {
+    if (options.click) await page.click('#start', { timeout: options.withinMs });
+    if (options.expectError !== undefined) await expectError(page);
+    else await expectPicture(page, report);
+    report.ok = true;
+  } catch (error) {
+    report.failure = error.message;
+  }
+  if (options.screenshot) await page.screenshot({ path: options.screenshot });
+  const seen = await viewerState(page).catch(() => null);
+  return { ...report, ...seen, words: await words(page), problems: page.problems };
+}
+
+async function expectPicture(page, report) {
+  const decoded = (s) => s?.framesDecoded > 0;
+  await until(async () => {
+    const { state, error } = (await viewerState(page)) ?? {};
+    if (state === 'failed') throw new Error(`the page says: ${error.title} (${error.detail})`);
+    return videoStats(page);
+  }, decoded, options.withinMs, 'no frame was decoded');
+  await until(() => viewerState(page), (s) => s.state === 'playing', options.withinMs, 'not playing');
+
+  const samples = [await videoStats(page)];
+  for (const end = Date.now() + options.seconds * 1000; Date.now() < end;) {
+    await sleep(Math.min(options.everyMs, Math.max(1, end - Date.now())));
+    samples.push(await videoStats(page));
+  }
+  const last = samples.at(-1);
+  Object.assign(report, last, {
+    framesDecoded: samples.map((s) => s.framesDecoded),
+    sampledAtMs: samples.map((s) => s.atMs),
+    relayed: last.local === 'relay' || last.remote === 'relay',
+    pixels: options.pixels.length ? await pixels(page, options.pixels) : [],
+  });
+  const standing = report.framesDecoded.findIndex((n, i) => i > 0 && n <= report.framesDecoded[i - 1]);
+  if (standing > 0) throw new Error(`the picture stood still before sample ${standing}`);
+}
+
+async function expectError(page) {
+  const wanted = options.expectError.toLowerCase();
+  await until(() => words(page), (text) => text.toLowerCase().includes(wanted), options.withinMs,
+    `the page never said “${options.expectError}”`);
+}
+
+/** What a person reads on the page, apart from the figures. */
+const words = (page) => page.evaluate(() => [...document.querySelectorAll('#state, #failure-title, #failure-advice, #failure-detail')]
+  .filter((e) => e.checkVisibility()).map((e) => e.textContent).filter(Boolean).join('\n')).catch(() => '');
+
+function readOptions() {
+  try {
+    const { values } = parseArgs({ options: {
+      url: { type: 'string' }, relay: { type: 'boolean' }, click: { type: 'boolean' },
+      seconds: { type: 'string', default: '3' }, every: { type: 'string', default: '1000' },
+      within: { type: 'string', default: '30' }, width: { type: 'string', default: '1280' },
+      pixel: { type: 'string', multiple: true, default: [] },
+      screenshot: { type: 'string' }, json: { type: 'string' }, 'expect-error': { type: 'string' },
+    } });
+    if (!values.url) throw new Error('--url is missing');
+    const url = new URL(values.url);
+    if (values.relay) url.searchParams.set('relay', '1');
+    if (values.click) url.searchParams.set('autostart', '0');
+    const points = values.pixel.map((text) => text.split(',').map(Number));
+    if (points.some((p) => p.length !== 2 || p.some((n) => !Number.isInteger(n) || n < 0))) {
+      throw new Error('--pixel takes X,Y');
+    }
+    const numbers = { seconds: +values.seconds, everyMs: +values.every, withinMs: +values.within * 1000, width: +values.width };
+    for (const [name, value] of Object.entries(numbers)) {
+      if (!(value > 0)) throw new Error(`${name} must be a number above 0`);
+    }
+    return {
+      url: url.href, click: values.click, pixels: points, screenshot: values.screenshot,
+      json: values.json, expectError: values['expect-error'], ...numbers,
+    };
+  } catch (error) {
+    console.error(`watch.mjs: ${error.message}\nUsage: node watch.mjs --url URL [--relay] [--seconds N] …`);
+    process.exit(2);
+  }
+}

@@ -1,0 +1,146 @@
+//! The promise of the hot path: in steady state a packet costs no allocation, for one viewer or
+//! eight. Counted by the allocator itself, on this thread only, since others belong to the harness.
+#![allow(clippy::unwrap_used, reason = "a helper that fails fails the test")]
+
+mod media_support;
+
+use media_support::*;
+use sdk_core::media::{
+    PacketizationMode, Rtx, Sealed, SendBuffer, SrtpProfile, VideoConfig, VideoStream,
+    ViewerConfig, ViewerStream,
+};
+use sdk_core::wire::rtp::ExtensionIds;
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::time::Duration;
+
+struct Counting;
+
+thread_local! {
+    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+}
+
+// SAFETY: all is done by the system's allocator; counting touches a thread-local without a
+// destructor or an allocation of its own.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
+        // SAFETY: the caller's promise is passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promise is passed on.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
+        // SAFETY: the caller's promise is passed on.
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+fn allocations(work: impl FnOnce()) -> u64 {
+    let before = ALLOCATIONS.get();
+    work();
+    ALLOCATIONS.get() - before
+}
+
+/// A few seconds of video with keyframes, losses and reports, counted after a first round.
+fn steady_state(viewers: usize, profile: SrtpProfile, config: &ViewerConfig) -> (u64, u64) {
+    let mut now = start_of_time();
+    let mut stream = VideoStream::new(VideoConfig::new(2_000_000, 1200));
+    let mut out = SendBuffer::new();
+    let mut remote = Remote::new(profile);
+    let mut viewers: Vec<ViewerStream> =
+        (0..viewers).map(|_| viewer(now, config.clone(), profile).0).collect();
+    let frames: Vec<Vec<u8>> = (0..60)
+        .map(|at| if at % 30 == 0 { idr(40_000) } else { delta(6000 + 10 * at, at as u8) })
+        .collect();
+
+    let mut measured = 0;
+    let mut packets = 0;
+    let mut sequence = config.initial_sequence;
+    for round in 0..4 {
+        for (at, frame) in frames.iter().enumerate() {
+            now += Duration::from_millis(33);
+            let nack = remote.nack(&[sequence.wrapping_sub(3), sequence.wrapping_sub(2)]);
+            let mut nacks = vec![nack; viewers.len()];
+            let timestamp = Duration::from_millis(33 * (60 * round + at as u64));
+            let count = allocations(|| {
+                out.clear();
+                let train = stream.push(frame, timestamp).unwrap().unwrap();
+                sequence = sequence.wrapping_add(train.packets as u16);
+                for (viewer, nack) in viewers.iter_mut().zip(&mut nacks) {
+                    let sealed = viewer.seal_train(now, &stream, &train, Some(0x4000), &mut out);
+                    assert_eq!(sealed, Sealed::Sent { packets: train.packets });
+                    viewer.handle_rtcp(now, nack, &stream, Some(0x4000), &mut out).unwrap();
+                    viewer.write_report(now, 1, Some(0x4000), &mut out);
+                    packets += u64::from(train.packets);
+                }
+            });
+            if round > 0 {
+                measured += count;
+            }
+        }
+    }
+    let resent: u64 = viewers.iter().map(|viewer| viewer.stats().resent_packets).sum();
+    assert!(resent > 100 * viewers.len() as u64, "packets were sent again as well: {resent}");
+    (measured, packets)
+}
+
+#[test]
+fn the_counter_counts() {
+    assert_eq!(allocations(|| drop(std::hint::black_box(vec![1_u8; 10]))), 1);
+    assert_eq!(allocations(|| ()), 0);
+}
+
+#[test]
+fn no_allocation_per_packet_with_gcm() {
+    for viewers in [1, 8] {
+        let (allocations, packets) =
+            steady_state(viewers, SrtpProfile::AeadAes128Gcm, &viewer_config());
+        println!("{viewers} viewers, GCM: {allocations} allocations for {packets} packets");
+        assert_eq!(allocations, 0);
+    }
+}
+
+#[test]
+fn no_allocation_per_packet_with_counter_mode_extensions_and_rtx() {
+    let config = ViewerConfig {
+        rtx: Some(Rtx { ssrc: RTX_SSRC, payload_type: 97 }),
+        extensions: ExtensionIds {
+            mid: Some((1, "0".into())),
+            abs_send_time: Some(2),
+            transport_cc: Some(3),
+        },
+        ..viewer_config()
+    };
+    let (allocations, _) = steady_state(1, SrtpProfile::AesCm128HmacSha1_80, &config);
+    assert_eq!(allocations, 0);
+}
+
+#[test]
+fn no_allocation_per_packet_in_mode_0() {
+    let mode = PacketizationMode::SingleNal;
+    let mut now = start_of_time();
+    let config = ViewerConfig { packetization_mode: mode, ..viewer_config() };
+    let (mut viewer, _) = viewer(now, config, SrtpProfile::AeadAes128Gcm);
+    let mut stream = VideoStream::new(VideoConfig::new(2_000_000, 1200));
+    let mut out = SendBuffer::new();
+    let frame = idr(20_000);
+    let mut counts = (0..50).map(|at| {
+        now += Duration::from_millis(33);
+        allocations(|| {
+            out.clear();
+            let train = stream.push(&frame, Duration::from_millis(33 * at)).unwrap().unwrap();
+            viewer.seal_train(now, &stream, &train, None, &mut out);
+        })
+    });
+    assert!(counts.next() > Some(0), "buffers grow once");
+    assert_eq!(counts.sum::<u64>(), 0);
+}

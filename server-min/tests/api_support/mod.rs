@@ -1,0 +1,210 @@
+//! A real server on loopback ports of its own, and small clients for it.
+#![allow(dead_code, unreachable_pub, reason = "each test file uses its own part")]
+
+use rumqttc::{AsyncClient, Event, MqttOptions, Packet, QoS};
+use serde_json::Value;
+use server_min::config::{Config, Setting, load};
+use server_min::server::Server;
+use server_min::session::credentials::device_password;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::task::LocalSet;
+use tokio::time::timeout;
+
+pub const APP_KEY: &str = "test-key";
+pub const DEVICE_SECRET: &str = "device-secret";
+pub const TURN_SECRET: &str = "north";
+pub const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A configuration on free loopback ports, with `more` on top.
+pub fn config(more: &[(&str, &str)]) -> Config {
+    let basic = [
+        ("http.listen", "127.0.0.1:0"),
+        ("mqtt.listen", "127.0.0.1:0"),
+        ("turn.listen", "127.0.0.1:0"),
+        ("turn.secrets", TURN_SECRET),
+        ("mqtt.device_secret", DEVICE_SECRET),
+        ("app_keys", APP_KEY),
+        ("region", "eu-1"),
+    ];
+    let settings: Vec<Setting> = basic
+        .iter()
+        .chain(more)
+        .map(|(key, value)| Setting {
+            key: (*key).into(),
+            value: (*value).into(),
+            source: format!("--{key}"),
+        })
+        .collect();
+    load(None, &settings).unwrap()
+}
+
+/// Runs `test` beside a server.
+pub fn with_server<F: Future<Output = Server>>(
+    more: &[(&str, &str)],
+    test: impl FnOnce(Server) -> F,
+) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    LocalSet::new().block_on(&runtime, async {
+        let server = Server::start(config(more)).await.unwrap();
+        let server = timeout(Duration::from_secs(60), test(server)).await.unwrap();
+        server.stop().await;
+    });
+}
+
+pub struct Response {
+    pub status: u16,
+    pub head: String,
+    pub body: String,
+}
+
+impl Response {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.head.lines().find_map(|line| {
+            let (key, value) = line.split_once(':')?;
+            key.eq_ignore_ascii_case(name).then(|| value.trim())
+        })
+    }
+
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|e| panic!("{e}: {}", self.body))
+    }
+
+    /// The text of an error reply, whose code must be the status.
+    pub fn error(&self) -> String {
+        let json = self.json();
+        assert_eq!(json["error"]["code"], self.status, "{}", self.body);
+        json["error"]["message"].as_str().unwrap().to_owned()
+    }
+}
+
+/// One request on a connection of its own; `headers` are whole lines.
+pub async fn request(
+    server: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[String],
+    body: &str,
+) -> Response {
+    let mut stream = TcpStream::connect(server).await.unwrap();
+    let mut text = format!("{method} {path} HTTP/1.1\r\nConnection: close\r\n");
+    if !headers.iter().any(|h| h.starts_with("Host:")) {
+        text += &format!("Host: {server}\r\n");
+    }
+    for header in headers {
+        text += &format!("{header}\r\n");
+    }
+    text += &format!("Content-Length: {}\r\n\r\n{body}", body.len());
+    // A server that refuses early may close before it has read everything.
+    let _ = stream.write_all(text.as_bytes()).await;
+    let mut reply = Vec::new();
+    let _ = timeout(PATIENCE, stream.read_to_end(&mut reply)).await.unwrap();
+    let reply = String::from_utf8(reply).unwrap();
+    let (head, body) =
+        reply.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no reply: {reply:?}"));
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    Response { status, head: head.into(), body: body.into() }
+}
+
+pub async fn get(server: SocketAddr, path: &str) -> Response {
+    request(server, "GET", path, &[], "").await
+}
+
+pub fn bearer(key: &str) -> String {
+    format!("Authorization: Bearer {key}")
+}
+
+/// A session for `device` and `app`, as the API gave it.
+pub async fn new_session(server: SocketAddr, device: &str, app: &str) -> Value {
+    let body = serde_json::json!({"deviceId": device, "appId": app}).to_string();
+    let reply = request(server, "POST", "/v1/sessions", &[bearer(APP_KEY)], &body).await;
+    assert_eq!(reply.status, 201, "{}", reply.body);
+    reply.json()
+}
+
+/// An MQTT client that is connected.
+pub struct Mqtt {
+    client: AsyncClient,
+    events: tokio::sync::mpsc::UnboundedReceiver<Packet>,
+}
+
+impl Mqtt {
+    /// Connects, or says which CONNACK code came instead.
+    pub async fn connect(server: SocketAddr, user: &str, password: &str) -> Result<Mqtt, String> {
+        let mut options =
+            MqttOptions::new(format!("c-{user}"), server.ip().to_string(), server.port());
+        options.set_credentials(user, password).set_keep_alive(Duration::from_secs(20));
+        let (client, mut event_loop) = AsyncClient::new(options, 32);
+        match timeout(PATIENCE, event_loop.poll()).await.unwrap() {
+            Ok(Event::Incoming(Packet::ConnAck(_))) => {}
+            other => return Err(format!("{other:?}")),
+        }
+        let (sender, events) = tokio::sync::mpsc::unbounded_channel();
+        tokio::task::spawn_local(async move {
+            while let Ok(event) = event_loop.poll().await {
+                if let Event::Incoming(packet) = event {
+                    let _ = sender.send(packet);
+                }
+            }
+        });
+        Ok(Mqtt { client, events })
+    }
+
+    pub async fn device(server: SocketAddr, sn: &str) -> Mqtt {
+        let mut device =
+            Mqtt::connect(server, sn, &device_password(DEVICE_SECRET, sn)).await.unwrap();
+        device.subscribe(&format!("p2p/signal/device/{sn}")).await;
+        device
+    }
+
+    /// The application of a session, with the credentials that came with it.
+    pub async fn app(server: SocketAddr, session: &Value, app: &str) -> Mqtt {
+        let text = |key: &str| session["mqtt"][key].as_str().unwrap().to_owned();
+        let mut client = Mqtt::connect(server, &text("username"), &text("password")).await.unwrap();
+        client.subscribe(&format!("p2p/signal/app/{app}")).await;
+        client
+    }
+
+    pub async fn subscribe(&mut self, topic: &str) {
+        self.client.subscribe(topic, QoS::AtLeastOnce).await.unwrap();
+        self.until(|packet| matches!(packet, Packet::SubAck(_)).then_some(())).await;
+    }
+
+    /// Publishes and waits until the broker has it.
+    pub async fn publish(&mut self, topic: &str, message: &Value) {
+        let payload = message.to_string();
+        self.client.publish(topic, QoS::AtLeastOnce, false, payload).await.unwrap();
+        self.until(|packet| matches!(packet, Packet::PubAck(_)).then_some(())).await;
+    }
+
+    /// The next message.
+    pub async fn message(&mut self) -> Value {
+        self.until(|packet| match packet {
+            Packet::Publish(publish) => Some(serde_json::from_slice(&publish.payload).unwrap()),
+            _ => None,
+        })
+        .await
+    }
+
+    async fn until<T>(&mut self, wanted: impl Fn(&Packet) -> Option<T>) -> T {
+        let found = async {
+            loop {
+                let packet = self.events.recv().await.expect("the broker ended the connection");
+                if let Some(found) = wanted(&packet) {
+                    return found;
+                }
+            }
+        };
+        timeout(PATIENCE, found).await.expect("what was expected did not come")
+    }
+}
+
+/// The value of a metric, labels included in `name`.
+pub async fn metric(server: SocketAddr, name: &str) -> f64 {
+    let text = get(server, "/metrics").await.body;
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    line.unwrap_or_else(|| panic!("{name} is not in\n{text}")).parse().unwrap()
+}
