@@ -1,5 +1,7 @@
 //! The `server-min` command as its users meet it.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
 use server_min::session::credentials::device_password;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _};
@@ -7,6 +9,7 @@ use std::net::{TcpListener, UdpSocket};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
 
 const PORTS: [&str; 6] = [
     "--http.listen",
@@ -30,7 +33,26 @@ fn server_min(args: &[&str]) -> Command {
 }
 
 fn run(args: &[&str]) -> Output {
-    server_min(args).output().unwrap()
+    ended(&mut server_min(args))
+}
+
+/// What a command that ends by itself says. One that serves instead is killed, and fails the test.
+fn ended(command: &mut Command) -> Output {
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut running = Running(child);
+    for _ in 0..400 {
+        if running.0.try_wait().unwrap().is_some() {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(25));
+    }
+    let _ = running.0.kill();
+    let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
+    running.0.stdout.take().unwrap().read_to_end(&mut stdout).unwrap();
+    running.0.stderr.take().unwrap().read_to_end(&mut stderr).unwrap();
+    let status = running.0.wait().unwrap();
+    assert!(status.code().is_some(), "it went on: {}", String::from_utf8_lossy(&stderr));
+    Output { status, stdout, stderr }
 }
 
 fn stdout(output: &Output) -> String {
@@ -125,7 +147,7 @@ fn a_port_in_use_is_named_with_the_setting_that_changes_it() {
         ("turn.listen", udp.local_addr().unwrap()),
     ] {
         let mut command = server_min(&PORTS);
-        let output = command.args([format!("--{setting}"), address.to_string()]).output().unwrap();
+        let output = ended(command.args([format!("--{setting}"), address.to_string()]));
         let text = stderr(&output);
         assert_eq!(output.status.code(), Some(1), "{text}");
         let port = address.port();
@@ -169,7 +191,7 @@ fn check_config_shows_what_would_be_used_without_secrets() {
     fs::write(&file, "app_keys = [\"hunter2\"]\n[http]\nlisten = \"127.0.0.1:81\"\n[turn]\nsecrets = [\"hunter2\"]\n")
         .unwrap();
     let mut command = server_min(&["--config", &file, "--check-config", "--log", "warn"]);
-    let output = command.env("SERVER_MIN_HTTP_LISTEN", "127.0.0.1:82").output().unwrap();
+    let output = ended(command.env("SERVER_MIN_HTTP_LISTEN", "127.0.0.1:82"));
     let text = stdout(&output);
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     assert!(
@@ -184,7 +206,7 @@ fn check_config_shows_what_would_be_used_without_secrets() {
     let text = stderr(&output);
     assert!(text.contains("line 2, turn.min_prt: unknown field `min_prt`"), "{text}");
     let mut command = server_min(&["--check-config"]);
-    let output = command.env("SERVER_MIN_HTTP_PROT", "1").output().unwrap();
+    let output = ended(command.env("SERVER_MIN_HTTP_PROT", "1"));
     assert!(stderr(&output).contains("SERVER_MIN_HTTP_PROT"), "{}", stderr(&output));
     let output = run(&["--turn.min_port", "0", "--check-config"]);
     assert!(stderr(&output).contains("turn.min_port"), "{}", stderr(&output));

@@ -1,0 +1,45 @@
+/* The C API with nothing behind it: the benchmark links the example with this to see what the SDK
+ * itself adds. */
+#include "p2pcam.h"
+
+#include <stddef.h>
+
+p2p_status_t p2p_init(const struct p2p_config_t *config, struct p2p_agent_t **agent) {
+    (void)config, (void)agent;
+    return P2P_ERR_INTERNAL;
+}
+
+p2p_status_t p2p_deinit(struct p2p_agent_t *agent) {
+    (void)agent;
+    return P2P_OK;
+}
+
+p2p_status_t p2p_start_stream(struct p2p_agent_t *agent, const struct p2p_stream_config_t *config,
+                              struct p2p_stream_t **stream) {
+    (void)agent, (void)config, (void)stream;
+    return P2P_ERR_INTERNAL;
+}
+
+p2p_status_t p2p_push_frame(struct p2p_stream_t *stream, const struct p2p_frame_t *frame) {
+    (void)stream, (void)frame;
+    return P2P_ERR_INTERNAL;
+}
+
+p2p_status_t p2p_stop_stream(struct p2p_stream_t *stream) {
+    (void)stream;
+    return P2P_OK;
+}
+
+p2p_status_t p2p_viewer_close(struct p2p_agent_t *agent, const char *session_id, const char *reason) {
+    (void)agent, (void)session_id, (void)reason;
+    return P2P_ERR_INTERNAL;
+}
+
+const char *p2p_strerror(int32_t status) {
+    (void)status;
+    return "";
+}
+
+const char *p2p_last_error(void) { return ""; }
+
+const char *p2p_version(void) { return ""; }

@@ -1,0 +1,173 @@
+//! The clip the camera plays, and the strongest proof there is: what a viewer received are the
+//! clip's own bytes, picture for picture, in order.
+
+use crate::h264::{
+    AccessUnit, NAL_AUD, NAL_IDR, NAL_PPS, NAL_SEI, NAL_SPS, is_slice, nal_type, split_annexb,
+};
+use std::path::Path;
+
+pub struct Clip {
+    /// The slices of each picture.
+    pictures: Vec<Vec<Vec<u8>>>,
+    /// Every parameter set that occurs.
+    parameter_sets: Vec<Vec<u8>>,
+    pub idr_count: usize,
+    pub bytes: usize,
+}
+
+impl Clip {
+    pub fn read(path: &Path) -> Result<Clip, String> {
+        let bytes = std::fs::read(path).map_err(|e| format!("{}: {e}", path.display()))?;
+        Clip::parse(&bytes).map_err(|e| format!("{}: {e}", path.display()))
+    }
+
+    /// Takes an Annex B stream apart. A picture begins where its first slice begins: at
+    /// `first_mb_in_slice` 0, which is a leading 1 bit (H.264 §7.3.3, ue(v)).
+    pub fn parse(bytes: &[u8]) -> Result<Clip, String> {
+        let mut clip = Clip {
+            pictures: Vec::new(),
+            parameter_sets: Vec::new(),
+            idr_count: 0,
+            bytes: bytes.len(),
+        };
+        for nal in split_annexb(bytes) {
+            match nal_type(nal) {
+                NAL_SPS | NAL_PPS if !clip.parameter_sets.iter().any(|known| known == nal) => {
+                    clip.parameter_sets.push(nal.to_vec());
+                }
+                _ if is_slice(nal) => {
+                    if nal.get(1).is_some_and(|first| first & 0x80 != 0) {
+                        clip.pictures.push(Vec::new());
+                        clip.idr_count += usize::from(nal_type(nal) == NAL_IDR);
+                    }
+                    match clip.pictures.last_mut() {
+                        Some(picture) => picture.push(nal.to_vec()),
+                        None => return Err("the first slice is not the first of a picture".into()),
+                    }
+                }
+                _ => {}
+            }
+        }
+        if clip.pictures.is_empty() || clip.parameter_sets.is_empty() {
+            return Err("no pictures, or no parameter sets".into());
+        }
+        Ok(clip)
+    }
+
+    /// Each picture as an encoder hands it over, keyframes with their parameter sets.
+    pub fn annexb_pictures(&self) -> Vec<Vec<u8>> {
+        let picture = |slices: &Vec<Vec<u8>>| {
+            let is_idr = slices.iter().any(|nal| nal_type(nal) == NAL_IDR);
+            let sets = if is_idr { self.parameter_sets.as_slice() } else { &[] };
+            sets.iter()
+                .chain(slices)
+                .flat_map(|nal| [&[0, 0, 0, 1], nal.as_slice()].concat())
+                .collect()
+        };
+        self.pictures.iter().map(picture).collect()
+    }
+
+    pub fn pictures(&self) -> usize {
+        self.pictures.len()
+    }
+
+    /// Checks that `units` are the clip's pictures, byte for byte and in its order, from wherever
+    /// they begin and round and round. An encoder that is asked for a keyframe makes one, so a
+    /// jump is allowed where it lands on an IDR picture; the number of jumps is the answer. Every
+    /// parameter set must be one of the clip's.
+    pub fn expect_played(&self, units: &[AccessUnit]) -> Result<usize, String> {
+        let mut jumps = 0;
+        let mut next = None;
+        for (i, unit) in units.iter().enumerate() {
+            let at = match next.filter(|&next| self.is_picture(next, unit)) {
+                Some(at) => at,
+                None => {
+                    let found = (0..self.pictures.len()).find(|&at| self.is_picture(at, unit));
+                    let is = found.map_or("none of its".into(), |at| format!("its picture {at}"));
+                    match (found, next) {
+                        (Some(at), None) => at,
+                        (Some(at), Some(_)) if unit.is_idr() => {
+                            jumps += 1;
+                            at
+                        }
+                        _ => {
+                            return Err(format!(
+                                "frame {i} should be the clip's picture {next:?}, but is {is} \
+                                 (NAL types {:?}, complete: {})",
+                                unit.types(),
+                                unit.complete
+                            ));
+                        }
+                    }
+                }
+            };
+            next = Some((at + 1) % self.pictures.len());
+            self.expect_known_nals(unit).map_err(|text| format!("frame {i}: {text}"))?;
+        }
+        match next {
+            Some(_) => Ok(jumps),
+            None => Err("no frames were received".into()),
+        }
+    }
+
+    fn is_picture(&self, at: usize, unit: &AccessUnit) -> bool {
+        unit.slices().eq(self.pictures[at].iter().map(Vec::as_slice))
+    }
+
+    fn expect_known_nals(&self, unit: &AccessUnit) -> Result<(), String> {
+        for nal in &unit.nals {
+            let strange = match nal_type(nal) {
+                NAL_SPS | NAL_PPS => !self.parameter_sets.contains(nal),
+                // Both are dropped or kept as the packetizer likes.
+                NAL_AUD | NAL_SEI => false,
+                _ => !is_slice(nal),
+            };
+            if strange {
+                return Err(format!("a NAL of type {} that is not the clip's", nal_type(nal)));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn clip() -> Clip {
+        let mut bytes = Vec::new();
+        for nal in
+            [&[0x67, 1][..], &[0x68, 2], &[0x65, 0x80, 1], &[0x41, 0x80, 2], &[0x41, 0x20, 3]]
+        {
+            bytes.extend_from_slice(&[0, 0, 0, 1]);
+            bytes.extend_from_slice(nal);
+        }
+        Clip::parse(&bytes).unwrap()
+    }
+
+    fn unit(nals: &[&[u8]]) -> AccessUnit {
+        AccessUnit {
+            timestamp: 0,
+            nals: nals.iter().map(|nal| nal.to_vec()).collect(),
+            complete: true,
+        }
+    }
+
+    #[test]
+    fn the_clip_is_recognised_from_any_picture_on_and_round_its_end() {
+        let clip = clip();
+        assert_eq!((clip.pictures(), clip.idr_count), (2, 1));
+        let idr = unit(&[&[0x67, 1], &[0x68, 2], &[0x65, 0x80, 1]]);
+        let two_slices = unit(&[&[0x41, 0x80, 2], &[0x41, 0x20, 3]]);
+        assert_eq!(clip.expect_played(&[idr.clone(), two_slices.clone(), idr.clone()]), Ok(0));
+        assert_eq!(clip.expect_played(&[two_slices.clone(), idr.clone()]), Ok(0));
+        assert_eq!(clip.expect_played(&[idr.clone(), idr.clone()]), Ok(1));
+        let twice = [two_slices.clone(), two_slices.clone()];
+        assert!(clip.expect_played(&twice).is_err(), "the keyframe between is missing");
+        assert!(clip.expect_played(&[]).is_err());
+        let changed = unit(&[&[0x67, 1], &[0x68, 9], &[0x65, 0x80, 1]]);
+        assert!(clip.expect_played(&[changed]).is_err(), "another parameter set");
+        let cut = unit(&[&[0x41, 0x80, 2]]);
+        assert!(clip.expect_played(&[idr, cut]).is_err(), "a slice is missing");
+    }
+}

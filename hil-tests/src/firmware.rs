@@ -1,0 +1,84 @@
+//! Builds what the tests run, once per test run: `server-min`, `libp2pcam.a`, and the C examples
+//! linked with it as a vendor would.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+/// Where the pieces are.
+#[derive(Debug, Clone)]
+pub struct Built {
+    pub server: PathBuf,
+    pub camera: PathBuf,
+}
+
+/// The workspace's top.
+pub fn root() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().unwrap_or(here).to_path_buf()
+}
+
+/// `target/<profile>` of the running test or benchmark.
+pub fn profile_dir() -> Result<PathBuf, String> {
+    let exe = std::env::current_exe().map_err(|e| e.to_string())?;
+    let mut dir = exe.parent().ok_or("the test has no folder")?;
+    if dir.ends_with("deps") {
+        dir = dir.parent().ok_or("the test's folder has no parent")?;
+    }
+    Ok(dir.to_path_buf())
+}
+
+/// Builds in the profile that the caller itself was built in.
+pub fn build() -> Result<&'static Built, String> {
+    static BUILT: OnceLock<Result<Built, String>> = OnceLock::new();
+    BUILT.get_or_init(build_now).as_ref().map_err(Clone::clone)
+}
+
+fn build_now() -> Result<Built, String> {
+    let out = profile_dir()?;
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.current_dir(root()).args(["build", "--quiet", "-p", "sdk-ffi", "-p", "server-min"]);
+    match out.file_name().and_then(|name| name.to_str()) {
+        Some("debug") | None => {}
+        Some(profile) => {
+            cargo.args(["--profile", profile]);
+        }
+    }
+    run(&mut cargo)?;
+    let camera = out.join("hil").join("camera");
+    link_camera(&out.join("libp2pcam.a"), &camera)?;
+    Ok(Built { server: out.join("server-min"), camera })
+}
+
+/// Compiles `examples/c/camera.c` and links it, with nothing but what the README tells a vendor.
+pub fn link_camera(archive: &Path, camera: &Path) -> Result<(), String> {
+    let source = root().join("examples/c/camera.c");
+    let folder = camera.parent().ok_or("the camera has no folder")?;
+    std::fs::create_dir_all(folder).map_err(|e| format!("{}: {e}", folder.display()))?;
+    // Linked under another name first: another test run may be using the old one.
+    let fresh = folder.join(format!("camera.{}", std::process::id()));
+    let mut cc = Command::new("cc");
+    cc.args(["-std=c11", "-O2", "-Wall", "-Wextra"])
+        .arg("-I")
+        .arg(root().join("include"))
+        .arg(&source)
+        .arg(archive)
+        .args(["-lpthread", "-ldl", "-lm", "-o"])
+        .arg(&fresh);
+    run(&mut cc)?;
+    std::fs::rename(&fresh, camera).map_err(|e| format!("{}: {e}", camera.display()))
+}
+
+/// Runs a build step; what it wrote is the error's text.
+pub fn run(command: &mut Command) -> Result<String, String> {
+    let output = command.output().map_err(|e| format!("{command:?}: {e}"))?;
+    match output.status.success() {
+        true => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
+        false => Err(format!(
+            "{command:?}: {}\n{}{}",
+            output.status,
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        )),
+    }
+}

@@ -1,0 +1,390 @@
+//! The viewer's peer connection: the `webrtc` crate's, which is another implementation than the
+//! device's own path. Beside `one_by_one`, this is the only file that names that
+//! crate outside tests.
+
+use crate::api::IceServer;
+use crate::clock;
+use crate::one_by_one::OneByOne;
+use crate::received::Received;
+use rtc::ice::mdns::MulticastDnsMode;
+use rtc::peer_connection::configuration::media_engine::MIME_TYPE_H264;
+use rtc::rtcp::payload_feedbacks::full_intra_request::{FirEntry, FullIntraRequest};
+use rtc::rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;
+use rtc::rtp_transceiver::rtp_sender::{
+    RTCPFeedback, RTCRtpCodec, RTCRtpCodecParameters, RtpCodecKind,
+};
+use sdk_core::wire::signal::Candidate;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
+use webrtc::media_stream::track_remote::{TrackRemote, TrackRemoteEvent};
+use webrtc::peer_connection::{
+    MediaEngine, PeerConnection, PeerConnectionBuilder, PeerConnectionEventHandler,
+    RTCConfigurationBuilder, RTCIceCandidateInit, RTCIceGatheringState, RTCIceServer,
+    RTCIceTransportPolicy, RTCPeerConnectionIceEvent, RTCPeerConnectionState,
+    RTCSessionDescription, RTCStatsReportEntry, Registry, SettingEngineBuilder,
+    SrtpProtectionProfile, StatsSelector, register_default_interceptors,
+};
+use webrtc::rtp_transceiver::{RTCRtpTransceiverDirection, RTCRtpTransceiverInit};
+
+/// One H.264 format of the offer.
+#[derive(Debug, Clone)]
+pub struct H264Format {
+    pub payload_type: u8,
+    /// `profile-level-id`, six hexadecimal digits.
+    pub profile: &'static str,
+    pub packetization_mode: u8,
+}
+
+impl H264Format {
+    pub const BASELINE: H264Format =
+        H264Format { payload_type: 102, profile: "42e01f", packetization_mode: 1 };
+    pub const BASELINE_MODE_0: H264Format =
+        H264Format { payload_type: 104, profile: "42e01f", packetization_mode: 0 };
+    pub const MAIN: H264Format =
+        H264Format { payload_type: 106, profile: "4d001f", packetization_mode: 1 };
+    pub const HIGH: H264Format =
+        H264Format { payload_type: 108, profile: "64001f", packetization_mode: 1 };
+}
+
+/// Which SRTP protection profiles the viewer offers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Srtp {
+    /// AEAD_AES_128_GCM alone.
+    Gcm,
+    /// AES_CM_128_HMAC_SHA1_80 alone, which RFC 8827 makes mandatory.
+    AesCm,
+}
+
+pub struct PeerOptions {
+    pub ice_servers: Vec<IceServer>,
+    pub relay_only: bool,
+    pub formats: Vec<H264Format>,
+    /// The crate's own list if `None`.
+    pub srtp: Option<Srtp>,
+    /// Where to bind, for instance `127.0.0.1:0`.
+    pub bind: String,
+}
+
+/// What the connection has come to, shared with its callbacks.
+#[derive(Default)]
+pub struct PeerState {
+    pub received: Received,
+    pub connected: Option<Instant>,
+    pub failed: Option<String>,
+    track: Option<Arc<dyn TrackRemote>>,
+}
+
+/// The pair that carries the media, by candidate types (`host`, `srflx`, `prflx`, `relay`), and
+/// what DTLS agreed on.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Selected {
+    pub local: String,
+    pub remote: String,
+    pub local_address: String,
+    pub remote_address: String,
+    pub srtp: String,
+    pub dtls: String,
+}
+
+/// Reads a connection's state, from any task.
+#[derive(Clone)]
+pub struct SharedState(Arc<Mutex<PeerState>>);
+
+impl SharedState {
+    pub fn look<T>(&self, read: impl FnOnce(&PeerState) -> T) -> T {
+        read(&lock(&self.0))
+    }
+}
+
+pub struct Peer {
+    connection: Arc<dyn PeerConnection>,
+    state: Arc<Mutex<PeerState>>,
+    fir_sequence: u8,
+}
+
+impl Peer {
+    /// Makes the connection with one transceiver that only receives video. Local candidates come
+    /// out of the receiver, the empty one last.
+    pub async fn new(
+        options: PeerOptions,
+    ) -> Result<(Peer, mpsc::UnboundedReceiver<Candidate>), String> {
+        let text = |e: webrtc::error::Error| e.to_string();
+        let mut media = MediaEngine::default();
+        for format in &options.formats {
+            media.register_codec(codec(format), RtpCodecKind::Video).map_err(text)?;
+        }
+        let registry = register_default_interceptors(Registry::new(), &mut media).map_err(text)?;
+        let mut settings = SettingEngineBuilder::new()
+            .with_multicast_dns_mode(MulticastDnsMode::Disabled)
+            .with_include_loopback_candidate(true);
+        if let Some(srtp) = options.srtp {
+            settings = settings.with_srtp_protection_profiles(vec![match srtp {
+                Srtp::Gcm => SrtpProtectionProfile::Srtp_Aead_Aes_128_Gcm,
+                Srtp::AesCm => SrtpProtectionProfile::Srtp_Aes128_Cm_Hmac_Sha1_80,
+            }]);
+        }
+        let servers = options.ice_servers.into_iter().map(|server| RTCIceServer {
+            urls: server.urls,
+            username: server.username,
+            credential: server.credential,
+        });
+        let policy = match options.relay_only {
+            true => RTCIceTransportPolicy::Relay,
+            false => RTCIceTransportPolicy::All,
+        };
+        let configuration = RTCConfigurationBuilder::new()
+            .with_ice_servers(servers.collect())
+            .with_ice_transport_policy(policy)
+            .build();
+        let state = Arc::new(Mutex::new(PeerState::default()));
+        let (candidates, local) = mpsc::unbounded_channel();
+        let connection = PeerConnectionBuilder::new()
+            .with_configuration(configuration)
+            .with_media_engine(media)
+            .with_setting_engine(settings.build())
+            .with_interceptor_registry(registry)
+            .with_handler(Arc::new(Events { state: state.clone(), candidates }))
+            .with_runtime(Arc::new(OneByOne))
+            .with_udp_addrs(vec![options.bind])
+            .build()
+            .await
+            .map_err(text)?;
+        let receive_only = RTCRtpTransceiverInit {
+            direction: RTCRtpTransceiverDirection::Recvonly,
+            ..RTCRtpTransceiverInit::default()
+        };
+        connection
+            .add_transceiver_from_kind(RtpCodecKind::Video, Some(receive_only))
+            .await
+            .map_err(text)?;
+        Ok((Peer { connection: Arc::new(connection), state, fir_sequence: 0 }, local))
+    }
+
+    fn state(&self) -> MutexGuard<'_, PeerState> {
+        lock(&self.state)
+    }
+
+    /// What the connection has come to. May be read while the connection is busy.
+    pub fn shared(&self) -> SharedState {
+        SharedState(self.state.clone())
+    }
+
+    /// Makes the offer, and with it starts to gather candidates. The offer holds none of them.
+    pub async fn offer(&self) -> Result<String, String> {
+        let offer = self.connection.create_offer(None).await.map_err(|e| e.to_string())?;
+        let sdp = offer.sdp.clone();
+        self.connection.set_local_description(offer).await.map_err(|e| e.to_string())?;
+        Ok(sdp)
+    }
+
+    pub async fn answer(&self, sdp: String) -> Result<(), String> {
+        let answer = RTCSessionDescription::answer(sdp).map_err(|e| e.to_string())?;
+        self.connection.set_remote_description(answer).await.map_err(|e| e.to_string())
+    }
+
+    pub async fn add_candidate(&self, candidate: Candidate) -> Result<(), String> {
+        let candidate = RTCIceCandidateInit {
+            candidate: candidate.candidate,
+            sdp_mid: candidate.sdp_mid,
+            sdp_mline_index: candidate.sdp_m_line_index,
+            ..RTCIceCandidateInit::default()
+        };
+        self.connection.add_ice_candidate(candidate).await.map_err(|e| e.to_string())
+    }
+
+    /// Sends a Picture Loss Indication (RFC 4585 §6.3.1).
+    pub async fn send_pli(&self) -> Result<(), String> {
+        let (track, media_ssrc) = self.track()?;
+        let pli = PictureLossIndication { sender_ssrc: 1, media_ssrc };
+        track.write_rtcp(vec![Box::new(pli)]).await.map_err(|e| e.to_string())
+    }
+
+    /// Sends a Full Intra Request (RFC 5104 §4.3.1), each with a new sequence number.
+    pub async fn send_fir(&mut self) -> Result<(), String> {
+        let (track, ssrc) = self.track()?;
+        self.fir_sequence = self.fir_sequence.wrapping_add(1);
+        let fir = FullIntraRequest {
+            sender_ssrc: 1,
+            media_ssrc: 0,
+            fir: vec![FirEntry { ssrc, sequence_number: self.fir_sequence }],
+        };
+        track.write_rtcp(vec![Box::new(fir)]).await.map_err(|e| e.to_string())
+    }
+
+    fn track(&self) -> Result<(Arc<dyn TrackRemote>, u32), String> {
+        let state = self.state();
+        match (&state.track, state.received.ssrc) {
+            (Some(track), Some(ssrc)) => Ok((track.clone(), ssrc)),
+            _ => Err("there is no video yet".into()),
+        }
+    }
+
+    /// The pair in use, from the crate's own statistics.
+    pub async fn selected(&self) -> Option<Selected> {
+        let report = self.connection.get_stats(clock::now(), StatsSelector::None).await;
+        let transport = report.transport()?;
+        let pair = report
+            .candidate_pairs()
+            .find(|pair| pair.stats.id == transport.selected_candidate_pair_id)?;
+        // The crate's pairs name candidates without the prefix that their own entries have.
+        let candidate = |prefix: &str, id: &str| match report.get(&format!("{prefix}_{id}")) {
+            Some(
+                RTCStatsReportEntry::LocalCandidate(c) | RTCStatsReportEntry::RemoteCandidate(c),
+            ) => (
+                c.candidate_type.to_string(),
+                format!("{}:{}", c.address.clone().unwrap_or_default(), c.port),
+            ),
+            // Learned from a check (RFC 8445 §7.3.1.3), and so never registered.
+            _ => ("prflx".to_owned(), String::new()),
+        };
+        let (local, local_address) = candidate("RTCLocalIceCandidate", &pair.local_candidate_id);
+        let (remote, remote_address) =
+            candidate("RTCRemoteIceCandidate", &pair.remote_candidate_id);
+        Some(Selected {
+            local,
+            remote,
+            local_address,
+            remote_address,
+            srtp: transport.srtp_cipher.clone(),
+            dtls: transport.dtls_cipher.clone(),
+        })
+    }
+
+    pub async fn close(&self) {
+        // Its TURN allocations are freed on the way; a broken connection must not hang a test.
+        let closing = tokio::time::timeout(Duration::from_secs(5), self.connection.close());
+        if let Ok(Err(e)) = closing.await {
+            log::info!("closing the peer connection: {e}");
+        }
+    }
+}
+
+fn lock(state: &Mutex<PeerState>) -> MutexGuard<'_, PeerState> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The format as the crate writes it in an offer.
+pub fn codec(format: &H264Format) -> RTCRtpCodecParameters {
+    let feedback = |typ: &str, parameter: &str| RTCPFeedback {
+        typ: typ.to_owned(),
+        parameter: parameter.to_owned(),
+    };
+    RTCRtpCodecParameters {
+        rtp_codec: RTCRtpCodec {
+            mime_type: MIME_TYPE_H264.to_owned(),
+            clock_rate: 90_000,
+            channels: 0,
+            sdp_fmtp_line: format!(
+                "level-asymmetry-allowed=1;packetization-mode={};profile-level-id={}",
+                format.packetization_mode, format.profile
+            ),
+            rtcp_feedback: vec![
+                feedback("ccm", "fir"),
+                feedback("nack", ""),
+                feedback("nack", "pli"),
+            ],
+        },
+        payload_type: format.payload_type,
+    }
+}
+
+/// The crate's callbacks. They run on the connection's own task, so they only note what happened.
+struct Events {
+    state: Arc<Mutex<PeerState>>,
+    candidates: mpsc::UnboundedSender<Candidate>,
+}
+
+#[async_trait::async_trait]
+impl PeerConnectionEventHandler for Events {
+    async fn on_ice_candidate(&self, event: RTCPeerConnectionIceEvent) {
+        match event.candidate.to_json() {
+            Ok(init) => self.local(init.candidate, init.sdp_mid, init.sdp_mline_index),
+            Err(e) => log::warn!("a local candidate that cannot be written: {e}"),
+        }
+    }
+
+    async fn on_ice_gathering_state_change(&self, state: RTCIceGatheringState) {
+        if state == RTCIceGatheringState::Complete {
+            self.local(String::new(), Some("0".into()), Some(0));
+        }
+    }
+
+    async fn on_connection_state_change(&self, new: RTCPeerConnectionState) {
+        log::debug!("peer connection: {new}");
+        let mut state = lock(&self.state);
+        match new {
+            RTCPeerConnectionState::Connected => {
+                state.connected.get_or_insert(clock::now());
+            }
+            RTCPeerConnectionState::Failed => {
+                state.failed.get_or_insert("the peer connection failed".into());
+            }
+            _ => {}
+        }
+    }
+
+    async fn on_track(&self, track: Arc<dyn TrackRemote>) {
+        let state = self.state.clone();
+        lock(&state).track = Some(track.clone());
+        // The crate's queue between its task and this one holds 256 packets and drops beyond:
+        // nothing but the count may happen here.
+        tokio::spawn(async move {
+            while let Some(event) = track.poll().await {
+                if let TrackRemoteEvent::OnRtpPacket(packet) = event {
+                    let h = &packet.header;
+                    lock(&state).received.on_packet(
+                        h.ssrc,
+                        h.payload_type,
+                        h.sequence_number,
+                        h.timestamp,
+                        h.marker,
+                        &packet.payload,
+                    );
+                }
+            }
+        });
+    }
+}
+
+impl Events {
+    fn local(&self, candidate: String, mid: Option<String>, index: Option<u16>) {
+        // Nobody listens any more once the viewer is gone.
+        let _ =
+            self.candidates.send(Candidate { candidate, sdp_mid: mid, sdp_m_line_index: index });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_offer_asks_for_video_only_and_its_candidates_come_after_it() {
+        let options = PeerOptions {
+            ice_servers: Vec::new(),
+            relay_only: false,
+            formats: vec![H264Format::BASELINE],
+            srtp: Some(Srtp::Gcm),
+            bind: "127.0.0.1:0".into(),
+        };
+        let (peer, mut local) = Peer::new(options).await.unwrap();
+        let sdp = peer.offer().await.unwrap();
+        println!("{sdp}");
+        assert!(sdp.contains("\r\nm=video 9 UDP/TLS/RTP/SAVPF 102\r\n"), "{sdp}");
+        assert!(sdp.contains("\r\na=recvonly\r\n"), "{sdp}");
+        assert!(sdp.contains("packetization-mode=1;profile-level-id=42e01f"), "{sdp}");
+        assert!(!sdp.contains("a=candidate:"), "{sdp}");
+        let mut candidates = Vec::new();
+        let wait = Duration::from_secs(20);
+        while let Some(candidate) = tokio::time::timeout(wait, local.recv()).await.unwrap() {
+            if candidate.candidate.is_empty() {
+                break;
+            }
+            candidates.push(candidate.candidate);
+        }
+        println!("{candidates:?}");
+        assert!(candidates.iter().any(|c| c.contains("127.0.0.1")), "{candidates:?}");
+        peer.close().await;
+    }
+}

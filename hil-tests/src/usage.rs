@@ -1,0 +1,55 @@
+//! What a process uses, as the kernel counts it.
+
+use std::fs;
+
+/// Processor time since its start, in milliseconds: the sum over its threads, from
+/// `/proc/PID/task/*/schedstat`, which counts nanoseconds where `stat` counts ticks of 10 ms.
+pub fn cpu_ms(pid: u32) -> Result<f64, String> {
+    let folder = format!("/proc/{pid}/task");
+    let tasks = fs::read_dir(&folder).map_err(|e| format!("{folder}: {e}"))?;
+    let mut nanoseconds = 0.0;
+    for task in tasks {
+        let file = task.map_err(|e| e.to_string())?.path().join("schedstat");
+        let text = fs::read_to_string(&file).map_err(|e| format!("{}: {e}", file.display()))?;
+        let first = text.split_whitespace().next().and_then(|n| n.parse::<f64>().ok());
+        nanoseconds += first.ok_or_else(|| format!("{}: {text:?}", file.display()))?;
+    }
+    Ok(nanoseconds / 1e6)
+}
+
+/// Memory in use.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Memory {
+    pub rss_kb: u64,
+    /// The part that is the process's own: heap, stacks, changed data.
+    pub anonymous_kb: u64,
+}
+
+pub fn memory(pid: u32) -> Result<Memory, String> {
+    let file = format!("/proc/{pid}/status");
+    let text = fs::read_to_string(&file).map_err(|e| format!("{file}: {e}"))?;
+    let field = |name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name));
+        let number = line.and_then(|rest| rest.split_whitespace().next()?.parse().ok());
+        number.ok_or_else(|| format!("{file}: no {name}"))
+    };
+    Ok(Memory { rss_kb: field("VmRSS:")?, anonymous_kb: field("RssAnon:")? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_can_read_its_own() {
+        let pid = std::process::id();
+        let before = cpu_ms(pid).unwrap();
+        let mut sum = 0u64;
+        for i in 0..50_000_000u64 {
+            sum = std::hint::black_box(sum ^ i);
+        }
+        assert!(cpu_ms(pid).unwrap() > before, "{sum}");
+        let memory = memory(pid).unwrap();
+        assert!(memory.rss_kb > 1000 && memory.anonymous_kb <= memory.rss_kb, "{memory:?}");
+    }
+}

@@ -1,0 +1,83 @@
+//! A real Chromium opens the page that `server-min` serves, and the picture moves.
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests are tests")]
+
+use hil_tests::browser::Watch;
+use hil_tests::firmware::root;
+use hil_tests::lab::{CameraSetup, Lab};
+use serde_json::Value;
+
+/// Points inside the clip's four corner squares, and their colours (testdata/h264/README.md).
+const KNOWN_PIXELS: [((u32, u32), [u8; 3]); 4] = [
+    ((40, 40), [255, 0, 0]),
+    ((1240, 40), [0, 255, 0]),
+    ((40, 680), [0, 0, 255]),
+    ((1240, 680), [255, 255, 255]),
+];
+/// What an encoder and a decoder may make of a colour.
+const TOLERANCE: u8 = 25;
+
+fn watch(lab: &Lab, screenshot: &str) -> Watch {
+    Watch {
+        seconds: 5,
+        pixels: KNOWN_PIXELS.iter().map(|(point, _)| *point).collect(),
+        screenshot: Some(root().join("target/report").join(screenshot)),
+        ..Watch::new(lab.viewer_url())
+    }
+}
+
+fn expect_moving_picture(report: &Value) {
+    println!("{report}");
+    let frames: Vec<u64> =
+        report["framesDecoded"].as_array().unwrap().iter().map(|n| n.as_u64().unwrap()).collect();
+    assert!(frames.len() >= 4, "{frames:?}");
+    assert!(frames.windows(2).all(|pair| pair[1] > pair[0]), "{frames:?}");
+    // 30 a second are sent; a loaded machine may decode fewer, but not a slide show.
+    assert!(frames[frames.len() - 1] - frames[0] > 40, "{frames:?}");
+    assert!(report["keyFramesDecoded"].as_u64().unwrap() >= 1);
+    assert_eq!((&report["width"], &report["height"]), (&1280.into(), &720.into()));
+    let seen = report["pixels"].as_array().unwrap();
+    assert_eq!(seen.len(), KNOWN_PIXELS.len());
+    for ((point, expected), seen) in KNOWN_PIXELS.iter().zip(seen) {
+        let seen: Vec<u8> =
+            seen.as_array().unwrap().iter().map(|c| c.as_u64().unwrap() as u8).collect();
+        let close = seen.iter().zip(expected).all(|(a, b)| a.abs_diff(*b) <= TOLERANCE);
+        assert!(close, "at {point:?}: expected {expected:?}, saw {seen:?}");
+    }
+}
+
+fn expect_screenshot(name: &str) {
+    let bytes = std::fs::read(root().join("target/report").join(name)).unwrap();
+    assert!(bytes.starts_with(b"\x89PNG"), "{name} is not a picture");
+    assert!(bytes.len() > 20_000, "{name} is nearly empty: {} bytes", bytes.len());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_picture_moves_in_a_browser() {
+    let lab = Lab::start(CameraSetup::default()).await.unwrap();
+    let report = watch(&lab, "viewer.png").run().await.unwrap();
+    expect_moving_picture(&report);
+    assert_eq!(report["relayed"], false);
+    assert_eq!(report["srtpCipher"], "AEAD_AES_128_GCM");
+    expect_screenshot("viewer.png");
+    lab.finish().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_picture_moves_through_a_relay() {
+    let lab = Lab::start(CameraSetup::default()).await.unwrap();
+    let report = Watch { relay: true, ..watch(&lab, "viewer-relay.png") }.run().await.unwrap();
+    expect_moving_picture(&report);
+    assert_eq!((&report["relayed"], &report["local"]), (&true.into(), &"relay".into()));
+    expect_screenshot("viewer-relay.png");
+    lab.finish().unwrap();
+}
+
+/// A page that shows nothing says why, in words.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_camera_that_is_off_is_said_to_be_off() {
+    let lab = Lab::start_server(CameraSetup::default()).await.unwrap();
+    let words = Some("offline".to_owned());
+    let report = Watch { expect_error: words, ..Watch::new(lab.viewer_url()) }.run().await.unwrap();
+    println!("{report}");
+    lab.finish().unwrap();
+}

@@ -1,0 +1,171 @@
+//! The whole path on real parts: `server-min`, the C camera, and the independent viewer.
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests are tests")]
+
+use hil_tests::clip::Clip;
+use hil_tests::h264::{NAL_AUD, NAL_IDR, NAL_PPS, NAL_SEI, NAL_SPS};
+use hil_tests::lab::{CameraSetup, Lab, PATIENCE};
+use hil_tests::viewer::{Options, Viewer};
+use std::time::Duration;
+
+mod common;
+use common::{join, play};
+
+/// The proof of everything at once: what comes out at the viewer is what the camera's encoder
+/// made, byte for byte, beginning with a keyframe, with no packet missing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_viewer_receives_the_clip_byte_for_byte() {
+    let lab = Lab::start(CameraSetup::default()).await.unwrap();
+    let viewer = join(&lab, Options::default()).await;
+    viewer.frames(150, PATIENCE).await.unwrap();
+
+    let clip = Clip::read(&lab.setup.clip).unwrap();
+    viewer.look(|state| {
+        let r = &state.received;
+        assert_eq!((r.missing, r.incomplete_frames, r.kinds().bad), (0, 0, 0));
+        let first: Vec<u8> =
+            r.units[0].types().into_iter().filter(|t| ![NAL_AUD, NAL_SEI].contains(t)).collect();
+        assert_eq!(first, [NAL_SPS, NAL_PPS, NAL_IDR]);
+        assert_eq!(clip.expect_played(&r.units), Ok(0));
+        assert!(r.largest_payload <= 1200, "a payload of {} bytes", r.largest_payload);
+        let kinds = r.kinds();
+        assert!(kinds.stap_a > 0 && kinds.fu_a > 0, "{kinds:?}");
+        // A group of pictures kept for those who join is sent at once, its pictures a millisecond
+        // (90 ticks) apart; from then on the encoder's 30 a second (3000 ticks) hold.
+        let steps: Vec<u32> = r
+            .units
+            .windows(2)
+            .map(|pair| pair[1].timestamp.wrapping_sub(pair[0].timestamp))
+            .skip_while(|step| *step == 90)
+            .collect();
+        assert!(steps.len() > 60, "{steps:?}");
+        assert!(steps.iter().all(|step| step.abs_diff(3000) <= 1), "{steps:?}");
+    });
+    let selected = viewer.selected().await.unwrap();
+    println!(
+        "{selected:?}, connected after {:?}, first frame after {:?}",
+        viewer.setup_time(),
+        viewer.first_frame_time()
+    );
+    assert_ne!((selected.local.as_str(), selected.remote.as_str()), ("relay", "relay"));
+    assert_eq!(selected.srtp, "SRTP_AEAD_AES_128_GCM");
+    viewer.leave().await;
+    lab.finish().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_viewer_behind_a_relay_plays_through_it() {
+    let lab = Lab::start(CameraSetup::default()).await.unwrap();
+    let viewer = join(&lab, Options { relay_only: true, ..Options::default() }).await;
+    play(&lab, &viewer, 60).await;
+    let selected = viewer.selected().await.unwrap();
+    assert_eq!(selected.local, "relay", "{selected:?}");
+    viewer.leave().await;
+    lab.finish().unwrap();
+}
+
+/// A camera that hides its own addresses offers relayed candidates only.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_camera_behind_a_relay_plays_through_it() {
+    let setup = CameraSetup { relay_only: true, ..CameraSetup::default() };
+    let lab = Lab::start(setup).await.unwrap();
+    let viewer = join(&lab, Options::default()).await;
+    play(&lab, &viewer, 60).await;
+    let selected = viewer.selected().await.unwrap();
+    let shown = viewer.talk().remote_candidates.clone();
+    assert!(!shown.is_empty());
+    for candidate in &shown {
+        assert!(candidate.is_empty() || candidate.contains("typ relay"), "{candidate}");
+    }
+    assert_eq!(selected.remote, "relay", "{selected:?}");
+    viewer.leave().await;
+    lab.finish().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn both_sides_behind_relays_play() {
+    let setup = CameraSetup { relay_only: true, ..CameraSetup::default() };
+    let lab = Lab::start(setup).await.unwrap();
+    let viewer = join(&lab, Options { relay_only: true, ..Options::default() }).await;
+    play(&lab, &viewer, 60).await;
+    let selected = viewer.selected().await.unwrap();
+    assert_eq!((selected.local.as_str(), selected.remote.as_str()), ("relay", "relay"));
+    viewer.leave().await;
+    lab.finish().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn eight_viewers_watch_at_once_and_the_ninth_is_told() {
+    let setup = CameraSetup { max_viewers: Some(8), ..CameraSetup::default() };
+    let lab = Lab::start(setup).await.unwrap();
+    let mut viewers = Vec::new();
+    for i in 0..8 {
+        let app = format!("app-{i}");
+        let joined = Viewer::join(&lab.api, &lab.setup.device, &app, Options::default()).await;
+        viewers.push(joined.unwrap());
+    }
+    for viewer in &viewers {
+        viewer.frames(60, PATIENCE).await.unwrap();
+    }
+    let ninth = join(&lab, Options::default()).await;
+    common::expect_refused(&ninth, 429).await;
+    // The refusal cost nobody a packet.
+    let clip = Clip::read(&lab.setup.clip).unwrap();
+    for viewer in &viewers {
+        let seen = viewer.look(|state| state.received.frames);
+        viewer.frames(seen + 30, PATIENCE).await.unwrap();
+        viewer.look(|state| {
+            clip.expect_played(&state.received.units).unwrap();
+            assert_eq!(state.received.missing, 0);
+        });
+    }
+    // Who leaves makes room.
+    viewers.remove(0).leave().await;
+    common::soon("a place for one more", async || {
+        let viewer = join(&lab, Options::default()).await;
+        viewer.frames(1, Duration::from_secs(10)).await.is_ok()
+    })
+    .await;
+    for viewer in viewers {
+        viewer.leave().await;
+    }
+    lab.finish().unwrap();
+}
+
+/// PLI (RFC 4585) and FIR (RFC 5104) both reach the firmware, which answers with a keyframe.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_keyframe_that_is_asked_for_comes() {
+    let mut lab = Lab::start(CameraSetup::default()).await.unwrap();
+    let viewer = join(&lab, Options::default()).await;
+    viewer.frames(10, PATIENCE).await.unwrap();
+    for kind in ["PLI", "FIR"] {
+        let mark = lab.camera().mark();
+        let before = viewer.look(|state| state.received.keyframes);
+        match kind {
+            "PLI" => viewer.send_pli().await.unwrap(),
+            _ => viewer.send_fir().await.unwrap(),
+        }
+        let asked = |line: &str| line.contains("keyframe").then_some(());
+        lab.camera().line_after(mark, kind, PATIENCE, asked).await.unwrap();
+        viewer
+            .until("a keyframe", PATIENCE, |state| state.received.keyframes > before)
+            .await
+            .unwrap();
+    }
+    viewer.leave().await;
+    lab.finish().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_cameras_two_streams_are_told_apart() {
+    let sub = hil_tests::lab::clip_path("baseline-180p30.h264");
+    let setup = CameraSetup { sub_clip: Some(sub.clone()), ..CameraSetup::default() };
+    let lab = Lab::start(setup).await.unwrap();
+    let main = join(&lab, Options { stream: Some("main".into()), ..Options::default() }).await;
+    let small = join(&lab, Options { stream: Some("sub".into()), ..Options::default() }).await;
+    play(&lab, &main, 60).await;
+    small.frames(60, PATIENCE).await.unwrap();
+    small.look(|state| Clip::read(&sub).unwrap().expect_played(&state.received.units)).unwrap();
+    main.leave().await;
+    small.leave().await;
+    lab.finish().unwrap();
+}
