@@ -1,7 +1,8 @@
 # make demo    a camera, a server and a link to watch (DEMO_SECONDS=40 ends by itself)
 # make test    all tests; installs what they need where it may
 # make bench   measures; writes target/report/media.json
-.PHONY: demo test bench fmt header clip clean
+# make audit   looks the dependencies up in the advisory database
+.PHONY: demo test bench audit fmt header clip clean
 
 demo:
 	@scripts/demo.sh
@@ -11,6 +12,10 @@ test:
 
 bench:
 	@cargo run --locked --release -p hil-tests --bin bench
+
+# Known weaknesses of the crates we use; needs the network and cargo-deny
+audit:
+	@PATH="$(CURDIR)/target/tools/bin:$$PATH" cargo deny check advisories
 
 fmt:
 	@cargo fmt --all

@@ -169,29 +169,25 @@ enum p2p_status_t
    */
   P2P_ERR_BUSY = -8,
   /**
-   * No such viewer is connected or being connected.
-   */
-  P2P_ERR_NO_VIEWER = -9,
-  /**
    * The call cannot be made from inside a callback.
    */
-  P2P_ERR_IN_CALLBACK = -10,
+  P2P_ERR_IN_CALLBACK = -9,
   /**
    * The agent is being de-initialised by another thread.
    */
-  P2P_ERR_CLOSED = -11,
+  P2P_ERR_CLOSED = -10,
   /**
    * The operating system refused a thread, a socket or a file.
    */
-  P2P_ERR_IO = -12,
+  P2P_ERR_IO = -11,
   /**
    * Not enough memory to copy the frame.
    */
-  P2P_ERR_MEMORY = -13,
+  P2P_ERR_MEMORY = -12,
   /**
    * A fault inside the library. It was contained; please report the text.
    */
-  P2P_ERR_INTERNAL = -14,
+  P2P_ERR_INTERNAL = -13,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
@@ -409,7 +405,7 @@ typedef struct p2p_config_t {
    */
   const char *device_id;
   /**
-   * Required. "mqtt://host[:port]".
+   * Required. "mqtt://host[:port]"; "mqtts://" where the library was built with TLS.
    */
   const char *broker_url;
   /**
@@ -421,6 +417,10 @@ typedef struct p2p_config_t {
    */
   const char *broker_password;
   /**
+   * PEM file with the certificates that a mqtts:// broker may be signed by. NULL: the system's.
+   */
+  const char *broker_ca_file;
+  /**
    * Required. The session service's Ed25519 public key, 32 bytes as 64 hexadecimal digits or as
    * base64 (either alphabet, with or without padding).
    */
@@ -431,11 +431,12 @@ typedef struct p2p_config_t {
    */
   const char *identity_file;
   /**
-   * Viewers at once, further ones are told "too many" (429). 0: P2P_DEFAULT_MAX_VIEWERS.
+   * Viewers at once, at most 128; further ones are told "too many" (429).
+   * 0: P2P_DEFAULT_MAX_VIEWERS.
    */
   uint32_t max_viewers;
   /**
-   * Largest UDP payload to send, in bytes, 576 to 1472. 0: P2P_DEFAULT_MAX_DATAGRAM.
+   * Largest UDP payload to send, in bytes, 548 to 1472. 0: P2P_DEFAULT_MAX_DATAGRAM.
    */
   uint32_t max_datagram;
   /**
@@ -567,7 +568,8 @@ p2p_status_t p2p_init(const struct p2p_config_t *config,
 p2p_status_t p2p_deinit(struct p2p_agent_t *agent);
 
 /**
- * Says goodbye to one viewer, which is told the reason; on_event then reports it as closed.
+ * Says goodbye to one viewer, which is told the reason; on_event then reports it as closed. A viewer
+ * that is gone already is no error.
  *
  * session_id is the text that the events carry. reason may be NULL. Up to 80 bytes of it reach the
  * viewer, and up to 32 different reasons in a process's life; beyond that it is a general one.

@@ -34,8 +34,9 @@ if ((${#missing[@]})); then
 fi
 for name in DEMO_HTTP_PORT DEMO_MQTT_PORT DEMO_TURN_PORT; do
     value=${!name:-1}
-    [[ $value =~ ^[0-9]{1,5}$ ]] && ((10#$value >= 1 && 10#$value <= 65535)) ||
+    if [[ ! $value =~ ^[1-9][0-9]{0,4}$ ]] || ((value > 65535)); then
         fail "$name is \"$value\": expected a port, 1 to 65535"
+    fi
 done
 [[ -z $seconds || $seconds =~ ^[0-9]+([.][0-9]+)?$ ]] ||
     fail "DEMO_SECONDS is \"$seconds\": expected a number of seconds"
@@ -84,16 +85,16 @@ cleanup() {
     end "$camera"
     end "$server"
     end "$timer"
+    cp "$work"/*.log "$target/demo/" 2>/dev/null || true
     rm -rf "$work"
     exit "$status"
 }
 trap cleanup EXIT
 trap 'say "ending"; exit 0' INT TERM HUP
 
-# died NAME PID LOG: what its last words were, and what to do about them.
+# died NAME STATUS LOG: what its last words were, and what to do about them.
 died() {
-    local name=$1 log=$3 status=0 setting
-    wait "$2" || status=$?
+    local name=$1 status=$2 log=$3 setting
     say "$name ended by itself (status $status). Its last words:"
     tail -n 20 "$log" | sed 's/^/    /' >&2
     for setting in http mqtt turn; do
@@ -109,7 +110,11 @@ died() {
 await() {
     local name=$1 pid=$2 words=$3 file=$4 log=$5 patience=150
     until grep -q "$words" "$file"; do
-        kill -0 "$pid" 2>/dev/null || died "$name" "$pid" "$log"
+        if ! kill -0 "$pid" 2>/dev/null; then
+            local status=0
+            wait "$pid" || status=$?
+            died "$name" "$status" "$log"
+        fi
         if ((patience-- == 0)); then
             tail -n 20 "$log" | sed 's/^/    /' >&2
             fail "$name did not come up in 15 s (see above)"
@@ -183,7 +188,7 @@ camera=$!
 await "the camera" "$camera" 'signaling up' "$work/camera.log" "$work/camera.log"
 
 echo "viewer: http://$host:$http_port/?device=$device#key=$(url_encode "$app_key")"
-say "logs: $work/server.log $work/camera.log"
+say "logs: $work/*.log, afterwards $target/demo/*.log"
 say "ends ${seconds:+after $seconds s, or }with Ctrl-C"
 
 # --- Until one of them ends -----------------------------------------------------------------------
@@ -192,10 +197,10 @@ if [[ -n $seconds ]]; then
     sleep "$seconds" &
     timer=$!
 fi
-ended=''
-wait -n -p ended "$server" "$camera" ${timer:+"$timer"} || true
+ended='' status=0
+wait -n -p ended "$server" "$camera" ${timer:+"$timer"} || status=$?
 case $ended in
     "$timer") timer='' ;;
-    "$server") server=''; died server-min "$ended" "$work/server.log" ;;
-    "$camera") camera=''; died "the camera" "$ended" "$work/camera.log" ;;
+    "$server") server=''; died server-min "$status" "$work/server.log" ;;
+    "$camera") camera=''; died "the camera" "$status" "$work/camera.log" ;;
 esac

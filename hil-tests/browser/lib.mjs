@@ -14,24 +14,26 @@ const ARGS = [
 const LAUNCH_WITHIN_MS = 60_000;
 const POLL_EVERY_MS = 50;
 
-/** Runs `use(context)` in a Chromium with an empty profile, and leaves nothing behind. */
-export async function withBrowser(use, { width = 1280, height = 900, ...options } = {}) {
+/** A Chromium with an empty profile: {context, close()}. */
+export async function openBrowser({ width = 1280, height = 900 } = {}) {
   const profile = mkdtempSync(path.join(tmpdir(), 'p2pcam-chromium-'));
-  let context;
+  const forget = () => rmSync(profile, { recursive: true, force: true, maxRetries: 5, retryDelay: 100 });
   try {
-    context = await chromium.launchPersistentContext(profile, {
+    const context = await chromium.launchPersistentContext(profile, {
       executablePath: CHROMIUM,
-      // Ours are the only arguments that decide; playwright's own would choose its old headless.
-      headless: false,
+      headless: false, // ARGS say so themselves, with the headless mode that renders as the real one
       args: ARGS,
       viewport: { width, height },
       timeout: LAUNCH_WITHIN_MS,
-      ...options,
     });
-    return await use(context);
-  } finally {
-    await context?.close().catch(() => {});
-    rmSync(profile, { recursive: true, force: true, maxRetries: 5, retryDelay: 100 });
+    const close = async () => {
+      await context.close().catch(() => {});
+      forget();
+    };
+    return { context, close };
+  } catch (error) {
+    forget();
+    throw error;
   }
 }
 

@@ -3,35 +3,24 @@
 
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
-import { openPage, until, viewerState, withBrowser } from './lib.mjs';
+import { openBrowser, openPage, until, viewerState } from './lib.mjs';
 import { ServerMin, SignalingCamera } from './server.mjs';
 
 const TIMEOUT = { timeout: 90_000 };
 const PHONE = { width: 360, height: 740 };
 let server;
-let context;
-let endBrowser;
-let browserDone;
+let browser;
 before(async () => {
   server = await ServerMin.start();
-  const stays = new Promise((resolve) => (endBrowser = resolve));
-  await new Promise((resolve, reject) => {
-    browserDone = withBrowser(async (opened) => {
-      context = opened;
-      resolve();
-      await stays;
-    });
-    browserDone.catch(reject);
-  });
-}, { timeout: 90_000 });
+  browser = await openBrowser();
+}, TIMEOUT);
 after(async () => {
-  endBrowser?.();
-  await browserDone;
+  await browser?.close();
   await server?.stop();
 });
 
 const open = async (t, url) => {
-  const page = await openPage(context, url);
+  const page = await openPage(browser.context, url);
   t.after(() => page.close());
   return page;
 };
@@ -106,7 +95,7 @@ for (const [code, kind, title] of [
     const page = await open(t, server.viewer(`cam_${code}`, { query: '&stream=sub' }));
     const { error } = await failed(page);
     assert.deepEqual([error.kind, error.code, error.title], [kind, code, title]);
-    assert.match(await shown(page, 'failure-detail').innerText(), new RegExp(`because of ${code}`));
+    assert.match(await shown(page, 'failure-detail').textContent(), new RegExp(`because of ${code}`));
   });
 }
 
@@ -175,7 +164,7 @@ test('a server that goes away is said in words', TIMEOUT, async (t) => {
 
 test('nothing outside its own server is asked for, and its policy allows what it does', TIMEOUT, async (t) => {
   await camera(t, 'cam_policy', refusing(429, 'full'));
-  const page = await context.newPage();
+  const page = await browser.context.newPage();
   t.after(() => page.close());
   const hosts = new Set(), complaints = [];
   page.on('request', (request) => hosts.add(new URL(request.url()).host));

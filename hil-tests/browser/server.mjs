@@ -33,30 +33,40 @@ export class ServerMin {
     server.flags = [
       '--http.listen', '127.0.0.1:0', '--mqtt.listen', '127.0.0.1:0',
       '--turn.listen', `127.0.0.1:${await freeUdpPort()}`,
-      '--turn.allow_loopback_peers', 'true', '--app_key', server.key,
+      '--turn.allow_loopback_peers', 'true', '--turn.allow_private_peers', 'true', '--app_key', server.key,
       '--mqtt.device_secret', 'page-test-devices', '--log', 'warn', ...flags,
     ];
-    server.process = spawn(serverBinary(), server.flags, {
-      stdio: ['ignore', 'pipe', 'pipe'], env: environment(),
-    });
     server.log = '';
-    server.process.stderr.on('data', (text) => (server.log += text));
-    const ready = new Promise((resolve, reject) => {
-      let said = '';
-      server.process.stdout.on('data', (text) => {
-        said += text;
-        const addresses = said.match(/^ready: (.*)$/m);
-        if (addresses) resolve(Object.fromEntries(addresses[1].split(' ').map((part) => part.split('='))));
-      });
-      server.process.once('error', reject);
-      server.process.once('exit', (code) => reject(new Error(`server-min ended with ${code}: ${server.log}`)));
-      setTimeout(() => reject(new Error(`server-min was not ready in time: ${server.log}`)), START_WITHIN_MS).unref();
-    });
-    const { http } = await ready;
+    const http = await server.launch(server.flags);
+    server.address = http;
     server.folder = process.env.P2PCAM_PAGE_DIR && await servePageFolder(process.env.P2PCAM_PAGE_DIR, http);
     server.host = server.folder?.host ?? http;
     server.url = `http://${server.host}/`;
     return server;
+  }
+
+  /** Resolves to the HTTP address once everything listens. */
+  launch(flags) {
+    this.process = spawn(serverBinary(), flags, { stdio: ['ignore', 'pipe', 'pipe'], env: environment() });
+    this.process.stderr.on('data', (text) => (this.log += text));
+    return new Promise((resolve, reject) => {
+      const failed = (what) => reject(new Error(`server-min ${what}: ${this.log}`));
+      let said = '';
+      this.process.stdout.on('data', (text) => {
+        said += text;
+        const http = said.match(/^ready:.* http=(\S+)/m);
+        if (http) resolve(http[1]);
+      });
+      this.process.once('error', reject);
+      this.process.once('exit', (code) => failed(`ended with ${code}`));
+      setTimeout(() => failed('was not ready in time'), START_WITHIN_MS).unref();
+    });
+  }
+
+  /** Ends it and starts it again where it was. */
+  async restart() {
+    await this.halt();
+    await this.launch([...this.flags, '--http.listen', this.address]);
   }
 
   viewer(device, { key = this.key, query = '' } = {}) {
@@ -71,6 +81,10 @@ export class ServerMin {
 
   async stop() {
     this.folder?.stop();
+    await this.halt();
+  }
+
+  async halt() {
     if (this.process.exitCode !== null || this.process.signalCode !== null) return;
     const gone = once(this.process, 'exit');
     this.process.kill('SIGTERM');

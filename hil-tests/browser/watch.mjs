@@ -11,15 +11,23 @@
 import { writeFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { openPage, pixels, until, videoStats, viewerState, withBrowser } from './lib.mjs';
+import { openBrowser, openPage, pixels, until, videoStats, viewerState } from './lib.mjs';
 
 const options = readOptions();
-const report = await withBrowser(watch, { width: options.width, height: 900 })
-  .catch((error) => ({ ok: false, failure: error.message }));
+const report = await run().catch((error) => ({ ok: false, failure: error.message }));
 const line = JSON.stringify(report);
 console.log(line);
 if (options.json) writeFileSync(options.json, `${line}\n`);
 process.exitCode = report.ok ? 0 : 1;
+
+async function run() {
+  const browser = await openBrowser({ width: options.width });
+  try {
+    return await watch(browser.context);
+  } finally {
+    await browser.close();
+  }
+}
 
 async function watch(context) {
   const page = await openPage(context, options.url);
@@ -69,8 +77,10 @@ async function expectError(page) {
 }
 
 /** What a person reads on the page, apart from the figures. */
-const words = (page) => page.evaluate(() => [...document.querySelectorAll('#state, #failure-title, #failure-advice, #failure-detail')]
-  .filter((e) => e.checkVisibility()).map((e) => e.textContent).filter(Boolean).join('\n')).catch(() => '');
+function words(page) {
+  return page.evaluate(() => [...document.querySelectorAll('#state, #failure-title, #failure-advice, #failure-detail')]
+    .filter((e) => e.checkVisibility()).map((e) => e.textContent).filter(Boolean).join('\n')).catch(() => '');
+}
 
 function readOptions() {
   try {

@@ -82,7 +82,8 @@ pub extern "C" fn p2p_deinit(agent: *mut p2p_agent_t) -> p2p_status_t {
     })
 }
 
-/// Says goodbye to one viewer, which is told the reason; on_event then reports it as closed.
+/// Says goodbye to one viewer, which is told the reason; on_event then reports it as closed. A viewer
+/// that is gone already is no error.
 ///
 /// session_id is the text that the events carry. reason may be NULL. Up to 80 bytes of it reach the
 /// viewer, and up to 32 different reasons in a process's life; beyond that it is a general one.
@@ -108,8 +109,8 @@ pub unsafe extern "C" fn p2p_viewer_close(
             return Ok(());
         }
         Err(Error::new(
-            p2p_status_t::P2P_ERR_NO_VIEWER,
-            format!("there is no viewer with the session id {session}"),
+            p2p_status_t::P2P_ERR_CLOSED,
+            format!("viewer {session} was not closed: the agent is being de-initialised"),
         ))
     })
 }

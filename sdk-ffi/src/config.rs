@@ -35,21 +35,24 @@ pub struct p2p_config_t {
     /// Required. The device's serial number, its id in topics and tokens: 1 to 64 letters, digits,
     /// '-', '_', '.' or ':'.
     pub device_id: *const c_char,
-    /// Required. "mqtt://host[:port]".
+    /// Required. "mqtt://host[:port]"; "mqtts://" where the library was built with TLS.
     pub broker_url: *const c_char,
     /// NULL: device_id if there is a password, else none.
     pub broker_username: *const c_char,
     /// NULL to send none.
     pub broker_password: *const c_char,
+    /// PEM file with the certificates that a mqtts:// broker may be signed by. NULL: the system's.
+    pub broker_ca_file: *const c_char,
     /// Required. The session service's Ed25519 public key, 32 bytes as 64 hexadecimal digits or as
     /// base64 (either alphabet, with or without padding).
     pub service_public_key: *const c_char,
     /// A file for the DTLS key and certificate (made with mode 0600), so that they need not be made
     /// at each start. NULL: in memory only.
     pub identity_file: *const c_char,
-    /// Viewers at once, further ones are told "too many" (429). 0: P2P_DEFAULT_MAX_VIEWERS.
+    /// Viewers at once, at most 128; further ones are told "too many" (429).
+    /// 0: P2P_DEFAULT_MAX_VIEWERS.
     pub max_viewers: u32,
-    /// Largest UDP payload to send, in bytes, 576 to 1472. 0: P2P_DEFAULT_MAX_DATAGRAM.
+    /// Largest UDP payload to send, in bytes, 548 to 1472. 0: P2P_DEFAULT_MAX_DATAGRAM.
     pub max_datagram: u32,
     /// One of P2P_UNSET_CLOCK_…
     pub unset_clock: i32,
@@ -82,29 +85,17 @@ impl p2p_config_t {
     /// Each text is NULL or ends with a zero byte.
     pub(crate) unsafe fn to_core(self) -> Result<CameraConfig, Error> {
         // SAFETY: promised by the caller, for all texts below.
-        let (device_id, broker_url, broker_username, broker_password, key, identity_file) = unsafe {
+        let (device_id, broker_url, broker_username, broker_password, ca_file, key, identity_file) = unsafe {
             (
                 required(self.device_id, "device_id")?,
                 required(self.broker_url, "broker_url")?,
                 text(self.broker_username, "broker_username")?,
                 text(self.broker_password, "broker_password")?,
+                text(self.broker_ca_file, "broker_ca_file")?,
                 required(self.service_public_key, "service_public_key")?,
                 text(self.identity_file, "identity_file")?,
             )
         };
-        if !sdk_core::wire::signal::is_valid_id(&device_id) {
-            return Err(Error::new(
-                p2p_status_t::P2P_ERR_CONFIG,
-                "device_id: expected 1 to 64 letters, digits, '-', '_', '.' or ':'",
-            ));
-        }
-        let max_datagram = or_default(self.max_datagram, P2P_DEFAULT_MAX_DATAGRAM);
-        if !(576..=1472).contains(&max_datagram) {
-            return Err(Error::new(
-                p2p_status_t::P2P_ERR_CONFIG,
-                format!("max_datagram is {max_datagram}: expected 0, or 576 to 1472 bytes"),
-            ));
-        }
         // MQTT 3.1.1 §3.1.2.9 knows no password without a user name.
         let broker_username =
             broker_username.or_else(|| broker_password.as_ref().map(|_| device_id.clone()));
@@ -113,7 +104,7 @@ impl p2p_config_t {
             broker_url,
             broker_username,
             broker_password,
-            broker_ca_file: None,
+            broker_ca_file: ca_file.map(PathBuf::from),
             service_public_key: parse_key(&key)?,
             identity_file: identity_file.map(PathBuf::from),
             max_viewers: or_default(self.max_viewers, P2P_DEFAULT_MAX_VIEWERS) as usize,
@@ -128,7 +119,7 @@ impl p2p_config_t {
                     )));
                 }
             },
-            max_datagram: max_datagram as usize,
+            max_datagram: or_default(self.max_datagram, P2P_DEFAULT_MAX_DATAGRAM) as usize,
         })
     }
 }

@@ -185,11 +185,13 @@ pub(crate) fn end_agent(handle: *const p2p_agent_t) -> Result<Arc<Agent>, Error>
     registry.streams.retain(|s| s.agent != handle);
     drop(registry);
 
-    call.camera.shutdown();
-    let agent = call.agent.clone();
+    let (agent, camera) = (call.agent.clone(), call.camera.clone());
     drop(call);
+    camera.shutdown();
     let busy = |r: &mut Registry| r.slot(handle).is_some_and(|slot| slot.calls > 0);
     drop(CHANGED.wait_while(lock(), busy).unwrap_or_else(PoisonError::into_inner));
+    // Once more, for a frame that a call which was under way pushed meanwhile.
+    camera.shutdown();
     remove_agent(&agent);
     Ok(agent)
 }

@@ -30,24 +30,22 @@ pub enum p2p_status_t {
     P2P_ERR_QUEUE_FULL = -7,
     /// A stream of that name runs already, or there are too many.
     P2P_ERR_BUSY = -8,
-    /// No such viewer is connected or being connected.
-    P2P_ERR_NO_VIEWER = -9,
     /// The call cannot be made from inside a callback.
-    P2P_ERR_IN_CALLBACK = -10,
+    P2P_ERR_IN_CALLBACK = -9,
     /// The agent is being de-initialised by another thread.
-    P2P_ERR_CLOSED = -11,
+    P2P_ERR_CLOSED = -10,
     /// The operating system refused a thread, a socket or a file.
-    P2P_ERR_IO = -12,
+    P2P_ERR_IO = -11,
     /// Not enough memory to copy the frame.
-    P2P_ERR_MEMORY = -13,
+    P2P_ERR_MEMORY = -12,
     /// A fault inside the library. It was contained; please report the text.
-    P2P_ERR_INTERNAL = -14,
+    P2P_ERR_INTERNAL = -13,
 }
 
 use p2p_status_t::*;
 
 impl p2p_status_t {
-    const ALL: [p2p_status_t; 15] = [
+    const ALL: [p2p_status_t; 14] = [
         P2P_OK,
         P2P_ERR_ARGUMENT,
         P2P_ERR_STRUCT_SIZE,
@@ -57,7 +55,6 @@ impl p2p_status_t {
         P2P_ERR_FRAME_SIZE,
         P2P_ERR_QUEUE_FULL,
         P2P_ERR_BUSY,
-        P2P_ERR_NO_VIEWER,
         P2P_ERR_IN_CALLBACK,
         P2P_ERR_CLOSED,
         P2P_ERR_IO,
@@ -76,7 +73,6 @@ impl p2p_status_t {
             P2P_ERR_FRAME_SIZE => c"the frame is empty or too large",
             P2P_ERR_QUEUE_FULL => c"the frame queue is full",
             P2P_ERR_BUSY => c"the name is taken, or there are too many",
-            P2P_ERR_NO_VIEWER => c"no such viewer",
             P2P_ERR_IN_CALLBACK => c"not allowed inside a callback",
             P2P_ERR_CLOSED => c"the agent is being de-initialised",
             P2P_ERR_IO => c"the operating system refused",
@@ -201,7 +197,7 @@ mod tests {
         seen.sort();
         seen.dedup();
         assert_eq!(seen.len(), p2p_status_t::ALL.len());
-        for other in [1, -15, i32::MIN, i32::MAX] {
+        for other in [1, -14, i32::MIN, i32::MAX] {
             assert_eq!(text(other), c"unknown status");
         }
     }

@@ -23,7 +23,7 @@ macro_rules! layout {
 
 fn layouts() -> Vec<Layout> {
     vec![
-        layout!(p2p_config_t: struct_size, device_id, broker_url, broker_username, broker_password,
+        layout!(p2p_config_t: struct_size, device_id, broker_url, broker_username, broker_password, broker_ca_file,
             service_public_key, identity_file, max_viewers, max_datagram, unset_clock,
             include_loopback, relay_only, log_level, user, on_event, on_keyframe_request, on_log),
         layout!(p2p_stream_config_t: struct_size, name, codec, bitrate, user),
@@ -88,12 +88,11 @@ const NUMBERS: &[(&str, i64)] = &[
     ("P2P_ERR_FRAME_SIZE", -6),
     ("P2P_ERR_QUEUE_FULL", -7),
     ("P2P_ERR_BUSY", -8),
-    ("P2P_ERR_NO_VIEWER", -9),
-    ("P2P_ERR_IN_CALLBACK", -10),
-    ("P2P_ERR_CLOSED", -11),
-    ("P2P_ERR_IO", -12),
-    ("P2P_ERR_MEMORY", -13),
-    ("P2P_ERR_INTERNAL", -14),
+    ("P2P_ERR_IN_CALLBACK", -9),
+    ("P2P_ERR_CLOSED", -10),
+    ("P2P_ERR_IO", -11),
+    ("P2P_ERR_MEMORY", -12),
+    ("P2P_ERR_INTERNAL", -13),
     ("P2P_EVENT_SIGNALING_UP", 1),
     ("P2P_EVENT_SIGNALING_DOWN", 2),
     ("P2P_EVENT_VIEWER_NEW", 3),

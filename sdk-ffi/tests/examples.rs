@@ -39,7 +39,7 @@ fn the_camera_plays_every_clip() {
         let text = describe(&output);
         assert!(output.status.success(), "{clip}: {text}");
         assert!(text.contains(&format!("stream main: {frames} frames,")), "{clip}: {text}");
-        assert!(text.contains("stream main: 15 frames pushed, 0 dropped, 15 released"), "{text}");
+        assert!(pushed(&text) > 0, "{clip}: {text}");
     }
 }
 
@@ -81,6 +81,16 @@ fn a_signal_ends_the_camera_in_order() {
         let text = describe(&output);
         assert!(text.contains("ended 0") && text.contains("released"), "{signal}: {text}");
     }
+}
+
+/// How many frames the camera says it pushed; all of them must have been taken and come back. A
+/// machine that is held up skips some.
+fn pushed(text: &str) -> u32 {
+    let line = text.lines().find(|line| line.contains("frames pushed")).unwrap();
+    let numbers: Vec<u32> = line.split(' ').filter_map(|word| word.parse().ok()).collect();
+    let [pushed, dropped, released] = numbers[..] else { panic!("{line}") };
+    assert_eq!((dropped, released), (0, pushed), "{line}");
+    pushed
 }
 
 fn build_camera(name: &str) -> PathBuf {

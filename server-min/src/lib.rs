@@ -2,6 +2,7 @@
 
 pub mod clock;
 pub mod config;
+mod counters;
 pub mod http;
 pub mod logger;
 pub mod mqtt;

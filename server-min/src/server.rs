@@ -1,15 +1,15 @@
 //! Puts the parts together: binds every listener, then serves until told to stop.
 
+use crate::clock;
 use crate::config::{Config, Secret};
+use crate::counters::{broker_metrics, relay_metrics};
 use crate::http::{self, PublicAddress, Site};
 use crate::mqtt::{Broker, Identity, LocalClient, Role};
 use crate::session::credentials::hex;
 use crate::session::keys::random;
-use crate::session::metrics::Text;
 use crate::session::service::{Links, SERVER_ID, ServiceConfig};
 use crate::session::{Access, MemoryStore, Metrics, Service, SigningKey};
-use crate::stun_turn::{TurnHandle, TurnServer};
-use crate::{clock, mqtt};
+use crate::stun_turn::{TurnConfig, TurnHandle, TurnServer};
 use sdk_core::wire::signal::SERVER_TOPIC;
 use std::fmt;
 use std::io;
@@ -58,7 +58,7 @@ impl Server {
         let http_listener = bind("http.listen", config.http.listen).await?;
         let mqtt_listener = bind("mqtt.listen", config.mqtt.listen).await?;
         let metrics = Arc::new(Metrics::default());
-        let turn = start_turn(&config, &metrics)?;
+        let turn = Rc::new(start_turn(&config.turn)?);
         let http = http_listener.local_addr().map_err(other)?;
         let mqtt = mqtt_listener.local_addr().map_err(other)?;
         let stun = turn.local_addrs().to_vec();
@@ -95,13 +95,19 @@ impl Server {
             turn_ip: config.turn.external_ip,
             turn: stun.clone(),
         };
+        let all_metrics = {
+            let (broker, turn, region) = (broker.clone(), turn.clone(), config.region.clone());
+            move || {
+                let relay = turn.counters();
+                metrics.render() + &relay_metrics(relay, &region) + &broker_metrics(&broker.stats())
+            }
+        };
         let site = Rc::new(Site::new(
             service.clone(),
-            metrics,
             address,
             &config,
             websocket_door(&broker),
-            broker_metrics(&broker),
+            Box::new(all_metrics),
         ));
         let max = config.http.max_connections;
         let tasks = vec![
@@ -199,8 +205,8 @@ impl Links for Neighbours {
         Some(self.broker.is_online(&Identity { role: Role::Device, id: device_id.into() }))
     }
 
-    fn free_relay(&self, username: &str) {
-        self.turn.close_user(username);
+    fn free_relay(&self, session_id: &str) {
+        self.turn.close_user(session_id);
     }
 }
 
@@ -234,14 +240,16 @@ async fn bind(setting: &'static str, address: SocketAddr) -> Result<TcpListener,
     TcpListener::bind(address).await.map_err(|error| StartError::Listen { setting, address, error })
 }
 
-fn start_turn(config: &Config, _metrics: &Arc<Metrics>) -> Result<Rc<TurnHandle>, StartError> {
-    let address = config.turn.listen.first().copied();
-    TurnServer::start(config.turn.clone(), Arc::new(()))
-        .map(Rc::new)
-        .map_err(|error| match address {
-            Some(address) => StartError::Listen { setting: "turn.listen", address, error },
-            None => StartError::Other(error),
-        })
+fn start_turn(config: &TurnConfig) -> Result<TurnHandle, StartError> {
+    TurnServer::start(config.clone(), Arc::new(())).map_err(|error| {
+        // Which of several addresses it was, only the error's own text says.
+        match config.listen.as_slice() {
+            [address, others @ ..] if others.iter().all(|a| a.port() == address.port()) => {
+                StartError::Listen { setting: "turn.listen", address: *address, error }
+            }
+            _ => StartError::Other(error),
+        }
+    })
 }
 
 fn websocket_door(broker: &Broker) -> http::WebSocketDoor {
@@ -270,44 +278,4 @@ async fn sweep(interval_s: u64, service: Rc<Service>) {
             Err(e) => log::error!("sweep: {e}"),
         }
     }
-}
-
-fn broker_metrics(broker: &Broker) -> Box<dyn Fn() -> String> {
-    let broker = broker.clone();
-    Box::new(move || {
-        let mqtt::BrokerStats {
-            connections,
-            sessions,
-            logins_refused_total,
-            messages_in_total,
-            messages_out_total,
-            messages_dropped_total,
-            access_denied_total,
-            ..
-        } = broker.stats();
-        let mut text = Text(String::new());
-        for (name, kind, help, value) in [
-            ("mqtt_connections", "gauge", "Clients connected", connections),
-            ("mqtt_sessions", "gauge", "MQTT sessions, online and offline", sessions),
-            ("mqtt_logins_refused_total", "counter", "Logins refused", logins_refused_total),
-            ("mqtt_messages_in_total", "counter", "Messages from clients", messages_in_total),
-            ("mqtt_messages_out_total", "counter", "Messages to clients", messages_out_total),
-            (
-                "mqtt_messages_dropped_total",
-                "counter",
-                "Messages lost to a limit",
-                messages_dropped_total,
-            ),
-            (
-                "mqtt_access_denied_total",
-                "counter",
-                "Publishes and subscriptions refused",
-                access_denied_total,
-            ),
-        ] {
-            text.family(name, kind, help);
-            text.sample(name, "", value);
-        }
-        text.0
-    })
 }

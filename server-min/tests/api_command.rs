@@ -1,5 +1,7 @@
 //! The `server-min` command as its users meet it.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
 use server_min::session::credentials::device_password;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _};
@@ -7,6 +9,7 @@ use std::net::{TcpListener, UdpSocket};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
 
 const PORTS: [&str; 6] = [
     "--http.listen",
@@ -30,7 +33,26 @@ fn server_min(args: &[&str]) -> Command {
 }
 
 fn run(args: &[&str]) -> Output {
-    server_min(args).output().unwrap()
+    ended(&mut server_min(args))
+}
+
+/// What a command that ends by itself says. One that serves instead is killed, and fails the test.
+fn ended(command: &mut Command) -> Output {
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut running = Running(child);
+    for _ in 0..400 {
+        if running.0.try_wait().unwrap().is_some() {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(25));
+    }
+    let _ = running.0.kill();
+    let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
+    running.0.stdout.take().unwrap().read_to_end(&mut stdout).unwrap();
+    running.0.stderr.take().unwrap().read_to_end(&mut stderr).unwrap();
+    let status = running.0.wait().unwrap();
+    assert!(status.code().is_some(), "it went on: {}", String::from_utf8_lossy(&stderr));
+    Output { status, stdout, stderr }
 }
 
 fn stdout(output: &Output) -> String {
@@ -125,7 +147,7 @@ fn a_port_in_use_is_named_with_the_setting_that_changes_it() {
         ("turn.listen", udp.local_addr().unwrap()),
     ] {
         let mut command = server_min(&PORTS);
-        let output = command.args([format!("--{setting}"), address.to_string()]).output().unwrap();
+        let output = ended(command.args([format!("--{setting}"), address.to_string()]));
         let text = stderr(&output);
         assert_eq!(output.status.code(), Some(1), "{text}");
         let port = address.port();
@@ -169,7 +191,7 @@ fn check_config_shows_what_would_be_used_without_secrets() {
     fs::write(&file, "app_keys = [\"hunter2\"]\n[http]\nlisten = \"127.0.0.1:81\"\n[turn]\nsecrets = [\"hunter2\"]\n")
         .unwrap();
     let mut command = server_min(&["--config", &file, "--check-config", "--log", "warn"]);
-    let output = command.env("SERVER_MIN_HTTP_LISTEN", "127.0.0.1:82").output().unwrap();
+    let output = ended(command.env("SERVER_MIN_HTTP_LISTEN", "127.0.0.1:82"));
     let text = stdout(&output);
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     assert!(
@@ -184,7 +206,7 @@ fn check_config_shows_what_would_be_used_without_secrets() {
     let text = stderr(&output);
     assert!(text.contains("line 2, turn.min_prt: unknown field `min_prt`"), "{text}");
     let mut command = server_min(&["--check-config"]);
-    let output = command.env("SERVER_MIN_HTTP_PROT", "1").output().unwrap();
+    let output = ended(command.env("SERVER_MIN_HTTP_PROT", "1"));
     assert!(stderr(&output).contains("SERVER_MIN_HTTP_PROT"), "{}", stderr(&output));
     let output = run(&["--turn.min_port", "0", "--check-config"]);
     assert!(stderr(&output).contains("turn.min_port"), "{}", stderr(&output));
@@ -207,15 +229,40 @@ fn the_example_file_names_every_setting_with_its_default() {
     fs::write(&file, &whole).unwrap();
     let output = run(&["--config", &file, "--check-config"]);
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
-    for line in stdout(&output).lines().filter(|line| line.contains('=')) {
-        let key = line.split('=').next().unwrap().trim();
-        assert!(whole.lines().any(|l| l.starts_with(&format!("{key} ="))), "{key} is not in it");
+    // What differs from the defaults is what has no default: those lines hold examples.
+    let (whole, defaults) = (stdout(&output), stdout(&run(&["--check-config"])));
+    let differing: Vec<&str> = whole
+        .lines()
+        .filter(|line| !defaults.lines().any(|default| default == *line))
+        .filter_map(|line| line.split(" = ").next())
+        .collect();
+    let examples = [
+        "public_host",
+        "app_keys",
+        "public_url",
+        "public_url",
+        "device_secret",
+        "app_secret",
+        "admin_password",
+        "external_ip",
+        "signing_key_file",
+    ];
+    assert_eq!(differing, examples, "{whole}");
+    let lost: Vec<&str> =
+        defaults.lines().filter(|line| !whole.lines().any(|l| l == *line)).collect();
+    assert_eq!(lost, ["app_keys = []"]);
+}
+
+/// Each setting that `--check-config` shows stands in the example file.
+#[test]
+fn no_setting_is_missing_from_the_example_file() {
+    let example = concat!(env!("CARGO_MANIFEST_DIR"), "/server-min.example.toml");
+    let example = fs::read_to_string(example).unwrap();
+    for line in stdout(&run(&["--check-config"])).lines() {
+        if let Some((key, _)) = line.split_once(" = ") {
+            assert!(example.contains(&format!("\n#{key} = ")), "{key} is not in it");
+        }
     }
-    // And what it shows are the defaults: without its own values, nothing differs.
-    assert_eq!(
-        stdout(&run(&["--config", example, "--check-config"])),
-        stdout(&run(&["--check-config"]))
-    );
 }
 
 #[test]

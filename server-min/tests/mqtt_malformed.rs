@@ -1,6 +1,8 @@
 //! Packets changed at random never panic the broker and never disturb anybody else. Seeded: a failing
 //! round can be played again.
 
+#![allow(clippy::unwrap_used, reason = "clippy sees tests only in functions marked as such")]
+
 mod mqtt_support;
 
 use mqtt_protocol_core::mqtt::packet::{

@@ -1,6 +1,9 @@
 //! What the broker holds: per idle connection, and for clients that do not read. One test, since it
 //! measures the whole process.
 
+#![allow(clippy::unwrap_used, reason = "clippy sees tests only in functions marked as such")]
+#![allow(clippy::disallowed_methods, reason = "a test waits for the real broker in real time")]
+
 mod mqtt_support;
 
 use mqtt_support::{TestUsers, Version, connect_packet, publish_packet, rss_kb, subscribe_packet};

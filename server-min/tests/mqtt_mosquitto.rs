@@ -1,5 +1,7 @@
 //! The broker against mosquitto's own clients, in both protocol versions.
 
+#![allow(clippy::unwrap_used, reason = "clippy sees tests only in functions marked as such")]
+
 mod mqtt_support;
 
 use mqtt_support::{Listener, Rig, mosquitto, run, with_broker};

@@ -1,5 +1,7 @@
 //! What well-behaved clients do not show: take-over, timeouts, limits and refusals, byte by byte.
 
+#![allow(clippy::unwrap_used, reason = "clippy sees tests only in functions marked as such")]
+
 mod mqtt_support;
 
 use mqtt_protocol_core::mqtt::packet::{
@@ -11,7 +13,8 @@ use mqtt_support::{
     subscribe_packet, with_broker,
 };
 use server_min::mqtt::{BrokerConfig, Identity, Role};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 const BOTH: [Version; 2] = [Version::V3, Version::V5];
 
@@ -119,12 +122,12 @@ async fn a_silent_client_is_closed_and_holds_up_nobody() {
         silent[2].send(&[0x10, 0x20, 0, 4, b'M']).await;
         let mut other = RawClient::connect(&rig, Version::V5, "admin:a", "other").await;
         other.ping().await;
-        assert!(started.elapsed() < Duration::from_millis(500));
+        assert!(started.elapsed() < Duration::from_millis(900));
         for client in &mut silent {
             assert_eq!(client.recv().await, None);
         }
         let took = started.elapsed();
-        assert!((Duration::from_millis(950)..Duration::from_secs(3)).contains(&took), "{took:?}");
+        assert!((Duration::from_millis(950)..Duration::from_secs(5)).contains(&took), "{took:?}");
         other.ping().await;
         assert_eq!(rig.broker.stats().connections, 1);
     })
@@ -173,7 +176,7 @@ async fn silence_past_the_keepalive_ends_the_connection() {
             expect_end(&mut client, 0x8d).await;
             let took = started.elapsed();
             assert!(
-                (Duration::from_millis(1400)..Duration::from_millis(2500)).contains(&took),
+                (Duration::from_millis(1400)..Duration::from_secs(4)).contains(&took),
                 "{took:?}"
             );
         }
@@ -344,12 +347,12 @@ async fn a_client_that_is_too_fast_is_slowed_down_and_loses_nothing() {
                 .await;
         }
         other.ping().await;
-        assert!(started.elapsed() < Duration::from_millis(300), "the others are not held up");
+        assert!(started.elapsed() < Duration::from_millis(700), "the others are not held up");
         for id in 1..=60u16 {
             assert_eq!(client.recv().await, Some((0x40, id.to_be_bytes().to_vec())));
         }
         let took = started.elapsed();
-        assert!((Duration::from_millis(800)..Duration::from_secs(3)).contains(&took), "{took:?}");
+        assert!((Duration::from_millis(800)..Duration::from_secs(5)).contains(&took), "{took:?}");
     })
     .await;
 }

@@ -1,5 +1,7 @@
 //! MQTT over WebSocket: mqtt.js, as the viewer page's colleagues use it, and frames it would not send.
 
+#![allow(clippy::unwrap_used, reason = "clippy sees tests only in functions marked as such")]
+
 mod mqtt_support;
 
 use futures_util::{SinkExt, StreamExt};

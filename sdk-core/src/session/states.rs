@@ -10,6 +10,7 @@ use super::outputs::{Outputs, To, Want};
 use super::stream::Stream;
 use super::viewer::Viewer;
 use crate::event::{CloseReason, Event, StreamId};
+use crate::log_scope;
 use crate::media::{SendBuffer, SrtpKeys, SrtpProfile, Train, VideoStream};
 use crate::net::{Datagram, SocketId};
 use crate::peer::dtls::{Identity, SrtpKeying};
@@ -190,6 +191,7 @@ impl Session {
         random: &mut Random,
         out: &mut Outputs,
     ) {
+        let _scope = log_scope::enter(self.id);
         let sockets = match sockets {
             Ok(sockets) => sockets,
             Err(e) => {
@@ -219,6 +221,7 @@ impl Session {
         identity: &Identity,
         out: &mut Outputs,
     ) {
+        let _scope = log_scope::enter(self.id);
         let offered = self.correspondence.on_offer(&offer.sdp);
         if let Offered::Repeated { answer } = offered {
             if let Some(sdp) = answer.map(str::to_owned) {
@@ -255,6 +258,7 @@ impl Session {
     }
 
     pub fn on_candidate(&mut self, now: Now, candidate: &Candidate, out: &mut Outputs) {
+        let _scope = log_scope::enter(self.id);
         if !candidate.candidate.is_empty() {
             self.peer.add_remote_candidate(now.instant, &candidate.candidate);
         }
@@ -280,6 +284,7 @@ impl Session {
         random: &mut Random,
         out: &mut Outputs,
     ) {
+        let _scope = log_scope::enter(self.id);
         self.unresolved = self.unresolved.saturating_sub(1);
         if let (Some(server), Some(addr)) = (self.servers.get(server), addr) {
             self.peer.on_server(now.instant, server, addr, random);
@@ -300,6 +305,7 @@ impl Session {
         if self.is_closed() {
             return;
         }
+        let _scope = log_scope::enter(self.id);
         let was_connected = self.is_connected();
         if let Some(data) = self.peer.handle_datagram(now.instant, datagram) {
             let route = self.media_route();
@@ -317,6 +323,7 @@ impl Session {
         if self.is_closed() {
             return;
         }
+        let _scope = log_scope::enter(self.id);
         self.peer.handle_timeout(now.instant);
         if now.instant >= self.keepalive_at {
             self.keepalive_at = now.instant + KEEPALIVE;

@@ -32,8 +32,7 @@ static void on_event(void *user, const p2p_event_t *event) {
     /* The agent is known from its first event on, also before p2p_init has returned. */
     pthread_mutex_lock(&seen.lock);
     if (!seen.closed) {
-        EXPECT(p2p_viewer_close(event->agent, "550e8400-e29b-41d4-a716-446655440000", NULL),
-               P2P_ERR_NO_VIEWER, "no viewer");
+        EXPECT(p2p_viewer_close(event->agent, "550e8400-e29b-41d4-a716-446655440000", NULL), P2P_OK, "");
     }
     seen.events++;
     pthread_mutex_unlock(&seen.lock);

@@ -16,7 +16,7 @@ const POLICY: &str = "default-src 'self'; connect-src 'self' ws: wss: http: http
 
 const HTML: &str = "text/html; charset=utf-8";
 const CSS: &str = "text/css; charset=utf-8";
-const ICON: &str = "image/svg+xml";
+const SVG: &str = "image/svg+xml";
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 
 /// The files by their path, with their entity tags.
@@ -31,18 +31,20 @@ struct Asset {
 
 impl Assets {
     pub(super) fn new() -> Assets {
-        let files: [(&str, &str, &[u8]); 11] = [
+        let files: [(&str, &str, &[u8]); 13] = [
             ("/", HTML, include_bytes!("page/index.html")),
             ("/style.css", CSS, include_bytes!("page/style.css")),
+            ("/icon.svg", SVG, include_bytes!("page/icon.svg")),
             ("/viewer.js", SCRIPT, include_bytes!("page/viewer.js")),
-            ("/mqtt.js", SCRIPT, include_bytes!("page/mqtt.js")),
-            ("/api.js", SCRIPT, include_bytes!("page/api.js")),
-            ("/mqtt-packet.js", SCRIPT, include_bytes!("page/mqtt-packet.js")),
             ("/page.js", SCRIPT, include_bytes!("page/page.js")),
+            ("/peer.js", SCRIPT, include_bytes!("page/peer.js")),
             ("/session.js", SCRIPT, include_bytes!("page/session.js")),
+            ("/signals.js", SCRIPT, include_bytes!("page/signals.js")),
             ("/stats.js", SCRIPT, include_bytes!("page/stats.js")),
             ("/words.js", SCRIPT, include_bytes!("page/words.js")),
-            ("/icon.svg", ICON, include_bytes!("page/icon.svg")),
+            ("/api.js", SCRIPT, include_bytes!("page/api.js")),
+            ("/mqtt.js", SCRIPT, include_bytes!("page/mqtt.js")),
+            ("/mqtt-packet.js", SCRIPT, include_bytes!("page/mqtt-packet.js")),
         ];
         let asset = |(path, content_type, body): (_, _, &'static [u8])| {
             let digest = ring::digest::digest(&ring::digest::SHA256, body);

@@ -5,7 +5,7 @@ use super::assets::Assets;
 use super::reply::{self, Reply};
 use super::{api, upgrade};
 use crate::config::Secret;
-use crate::session::{Metrics, Service};
+use crate::session::Service;
 use hyper::body::Incoming;
 use hyper::header::{ALLOW, HeaderValue};
 use hyper::upgrade::Upgraded;
@@ -13,7 +13,6 @@ use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::Arc;
 
 /// Takes a WebSocket connection whose handshake is done.
 pub type WebSocketDoor = Rc<dyn Fn(TokioIo<Upgraded>, SocketAddr)>;
@@ -21,36 +20,32 @@ pub type WebSocketDoor = Rc<dyn Fn(TokioIo<Upgraded>, SocketAddr)>;
 /// Everything the HTTP side answers from.
 pub struct Site {
     pub(super) service: Rc<Service>,
-    pub(super) metrics: Arc<Metrics>,
     pub(super) address: PublicAddress,
     pub(super) app_keys: Vec<Secret>,
     pub(super) cors_origin: Option<HeaderValue>,
-    region: String,
     broker: WebSocketDoor,
-    more_metrics: Box<dyn Fn() -> String>,
+    /// Everything counted, as Prometheus reads it.
+    metrics: Box<dyn Fn() -> String>,
     assets: Assets,
 }
 
 impl Site {
     pub fn new(
         service: Rc<Service>,
-        metrics: Arc<Metrics>,
         address: PublicAddress,
         config: &crate::config::Config,
         broker: WebSocketDoor,
-        more_metrics: Box<dyn Fn() -> String>,
+        metrics: Box<dyn Fn() -> String>,
     ) -> Site {
         let origin = &config.http.cors_origin;
         let cors_origin = HeaderValue::from_str(origin).ok().filter(|_| !origin.is_empty());
         Site {
             service,
-            metrics,
             address,
             app_keys: config.app_keys.clone(),
             cors_origin,
-            region: config.region.clone(),
             broker,
-            more_metrics,
+            metrics,
             assets: Assets::new(),
         }
     }
@@ -76,7 +71,7 @@ impl Site {
         }
         match path {
             "/metrics" => {
-                let body = self.metrics.render(&self.region) + &(self.more_metrics)();
+                let body = (self.metrics)();
                 reply::text(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", body)
             }
             "/healthz" => reply::text(StatusCode::OK, "text/plain; charset=utf-8", "ok\n"),

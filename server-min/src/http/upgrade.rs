@@ -24,7 +24,9 @@ pub(super) fn answer(
 ) -> Reply {
     let accept = match accept(request.method(), request.headers()) {
         Ok(accept) => accept,
-        Err(refusal) => return refusal,
+        Err(Refusal { status, text, header: (name, value) }) => {
+            return reply::with(reply::error(status, text), name, value);
+        }
     };
     let broker = broker.clone();
     let upgraded = hyper::upgrade::on(&mut request);
@@ -43,31 +45,38 @@ pub(super) fn answer(
     reply
 }
 
+/// Why there is no WebSocket, and the header that says what would do.
+struct Refusal {
+    status: StatusCode,
+    text: &'static str,
+    header: (HeaderName, &'static str),
+}
+
 /// Checks the client's half of the handshake; the value that proves that it was read.
-fn accept(method: &Method, headers: &HeaderMap) -> Result<HeaderValue, Reply> {
-    let refuse = |text: &str| Err(reply::error(StatusCode::BAD_REQUEST, text));
-    if *method != Method::GET
-        || !has(headers, UPGRADE, "websocket")
-        || !has(headers, CONNECTION, "upgrade")
-    {
+fn accept(method: &Method, headers: &HeaderMap) -> Result<HeaderValue, Refusal> {
+    let refuse = |status, text, header| Err(Refusal { status, text, header });
+    let is_upgrade = has(headers, UPGRADE, "websocket") && has(headers, CONNECTION, "upgrade");
+    if *method != Method::GET || !is_upgrade {
         let text = "this is the MQTT broker's WebSocket; connect with an MQTT client";
-        let reply = reply::error(StatusCode::UPGRADE_REQUIRED, text);
-        return Err(reply::with(reply, UPGRADE, "websocket"));
+        return refuse(StatusCode::UPGRADE_REQUIRED, text, (UPGRADE, "websocket"));
     }
     if !has(headers, SEC_WEBSOCKET_VERSION, "13") {
-        let reply =
-            reply::error(StatusCode::UPGRADE_REQUIRED, "expected Sec-WebSocket-Version: 13");
-        return Err(reply::with(reply, SEC_WEBSOCKET_VERSION, "13"));
+        let text = "expected Sec-WebSocket-Version: 13";
+        return refuse(StatusCode::UPGRADE_REQUIRED, text, (SEC_WEBSOCKET_VERSION, "13"));
     }
     if !has(headers, SEC_WEBSOCKET_PROTOCOL, PROTOCOL) {
-        return refuse("expected Sec-WebSocket-Protocol: mqtt");
+        let text = "expected Sec-WebSocket-Protocol: mqtt";
+        return refuse(StatusCode::BAD_REQUEST, text, (SEC_WEBSOCKET_PROTOCOL, PROTOCOL));
     }
     let key = headers.get(SEC_WEBSOCKET_KEY).map(HeaderValue::as_bytes).unwrap_or_default();
-    if !STANDARD.decode(key).is_ok_and(|nonce| nonce.len() == 16) {
-        return refuse("expected Sec-WebSocket-Key with 16 bytes in base64");
+    let is_nonce = STANDARD.decode(key).is_ok_and(|nonce| nonce.len() == 16);
+    match HeaderValue::from_str(&accept_key(key)) {
+        Ok(accept) if is_nonce => Ok(accept),
+        _ => {
+            let text = "expected Sec-WebSocket-Key with 16 bytes in base64";
+            refuse(StatusCode::BAD_REQUEST, text, (SEC_WEBSOCKET_VERSION, "13"))
+        }
     }
-    HeaderValue::from_str(&accept_key(key))
-        .or_else(|_| refuse("Sec-WebSocket-Key cannot be answered"))
 }
 
 /// RFC 6455 §1.3.
@@ -113,7 +122,7 @@ mod tests {
                     value.parse().unwrap(),
                 );
             }
-            accept(&Method::GET, &headers).map_err(|reply| reply.status().as_u16())
+            accept(&Method::GET, &headers).map_err(|refusal| refusal.status.as_u16())
         };
         assert!(status(None).is_ok());
         for (name, value, expected) in [

@@ -13,7 +13,6 @@ use super::websocket::WebSocketBytes;
 use slab::Slab;
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
-use std::io;
 use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
 use std::time::Duration;
@@ -50,7 +49,8 @@ pub(crate) struct Scratch {
 }
 
 impl Broker {
-    pub fn new(config: BrokerConfig, authenticator: Rc<dyn Authenticator>) -> Self {
+    pub fn new(mut config: BrokerConfig, authenticator: Rc<dyn Authenticator>) -> Self {
+        config.max_packet_size = config.max_packet_size.min(LARGEST_PACKET);
         let config = Rc::new(config);
         let counters = Rc::new(Counters::new());
         Self(Rc::new(Shared {
@@ -107,9 +107,13 @@ impl Broker {
     ) {
         let Some(registration) = self.register() else {
             self.0.counters.update(|c| c.connections_refused_total += 1);
-            log::warn!(
-                "mqtt: {peer}: refused, all places are taken (max_connections, max_connecting)"
-            );
+            let refused = self.0.counters.get().connections_refused_total;
+            // A flood of connections is not to become a flood of log lines.
+            if refused.is_power_of_two() {
+                log::warn!(
+                    "mqtt: {peer}: all places are taken (max_connections, max_connecting); {refused} refused so far"
+                );
+            }
             return;
         };
         let mut connection = Connection::new(io, peer, registration);
@@ -258,8 +262,5 @@ impl Drop for Registration {
     }
 }
 
-/// What became of writing to or reading from the client's stream.
-pub(crate) fn is_ordinary_end(error: &io::Error) -> bool {
-    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
-    matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof)
-}
+/// What can be asked for with `max_packet_size`, far below what MQTT's length field can say.
+const LARGEST_PACKET: u32 = 16 * 1024 * 1024;

@@ -4,7 +4,8 @@
 use super::access::{self, Grant, Identity, Login, Role};
 use super::answer::{self, ConnackCode, PublishResult, SubscribeResult, Welcome};
 use super::broker::{Broker, Registration};
-use super::codec::{self, Connect, Fault, Inbound, Publish, SubscribeOptions, Version};
+use super::codec::{self, Fault, Inbound, Publish, SubscribeOptions, Version};
+use super::connect::{self, Connect};
 use super::message::Message;
 use super::session::{Link, Terms};
 use super::subscriptions::SessionIndex;
@@ -48,7 +49,7 @@ impl Client {
         out: &mut Vec<u8>,
         now: Instant,
     ) -> Result<Self, String> {
-        let connect = codec::parse_connect(first_byte, body).map_err(|bad| {
+        let connect = connect::parse(first_byte, body).map_err(|bad| {
             out.extend_from_slice(&bad.answer);
             bad.what.to_owned()
         })?;
@@ -201,9 +202,8 @@ impl Client {
 
     /// Waiting messages of the session, until `out` has `enough` bytes.
     pub(crate) fn write_pending(&mut self, out: &mut Vec<u8>, enough: usize, now: Instant) {
-        let counters = &self.broker.0.counters;
         if let Some(session) = self.broker.0.router.borrow_mut().held_by(self.session, &self.link) {
-            session.write_pending(out, enough, now, counters);
+            session.write_pending(out, enough, now);
         }
     }
 

@@ -28,10 +28,17 @@ pub struct BrokerConfig {
     /// The longest life of a session without a connection, in seconds; a 3.1.1 client that does not
     /// ask for a clean session gets this.
     pub max_session_expiry_s: u32,
-    /// Messages waiting for one session (not counting those in flight). See `session.rs` for the rule.
+    /// Messages waiting for one client that is online (not counting those in flight). See
+    /// `session.rs` for the rule.
     pub max_queued_messages: usize,
-    /// Bytes waiting or in flight for one session.
+    /// Bytes waiting or in flight for one client that is online.
     pub max_queued_bytes: usize,
+    /// The same for a session whose client is away.
+    pub max_offline_messages: usize,
+    pub max_offline_bytes: usize,
+    /// Bytes in the queues of all sessions together; past that, QoS 0 and what is for clients that
+    /// are away is dropped, and clients that are online are disconnected as slow.
+    pub max_queued_bytes_total: usize,
     /// QoS 1 messages in flight to one client before its acknowledgement.
     pub max_inflight: u16,
     /// QoS 2 messages one client may have begun and not released (announced as Receive Maximum).
@@ -58,9 +65,12 @@ impl Default for BrokerConfig {
             write_timeout_s: 20,
             max_keep_alive_s: 1_200,
             max_session_expiry_s: 3_600,
-            max_queued_messages: 1_000,
+            max_queued_messages: 10_000,
             max_queued_bytes: 4 * 1024 * 1024,
-            max_inflight: 64,
+            max_offline_messages: 200,
+            max_offline_bytes: 512 * 1024,
+            max_queued_bytes_total: 256 * 1024 * 1024,
+            max_inflight: 128,
             receive_maximum: 64,
             max_subscriptions_per_session: 64,
             max_retained_messages: 100_000,

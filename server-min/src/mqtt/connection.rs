@@ -6,7 +6,7 @@
 //! take what was written, so its socket, not our memory, bounds what it can cause.
 
 use super::answer;
-use super::broker::{Registration, Scratch, is_ordinary_end};
+use super::broker::{Registration, Scratch};
 use super::client::{Client, Ending};
 use super::codec::{self, Fault};
 use super::rate::Bucket;
@@ -175,7 +175,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 }
                 Err(reason) => return self.close(reason, out, now),
             };
-            if let Err(until) = self.bucket.take(now) {
+            // Acknowledgements are as many as the messages we send, so the limit is not theirs.
+            if frame.first_byte != PUBACK
+                && let Err(until) = self.bucket.take(now)
+            {
                 self.throttled_until = Some(until);
                 break;
             }
@@ -272,16 +275,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 Poll::Ready(Err(error)) => return self.on_io_error("flush", &error),
             }
         }
-        if let Stage::Closing { said_all, .. } = &mut self.stage {
-            if !*said_all {
-                match Pin::new(&mut self.io).poll_shutdown(cx) {
-                    Poll::Ready(Ok(())) => {
-                        *said_all = true;
-                        step = Step::Progress;
-                    }
-                    Poll::Ready(Err(_)) => return Step::Ended,
-                    Poll::Pending => {}
+        if let Stage::Closing { said_all, .. } = &mut self.stage
+            && !*said_all
+        {
+            match Pin::new(&mut self.io).poll_shutdown(cx) {
+                Poll::Ready(Ok(())) => {
+                    *said_all = true;
+                    step = Step::Progress;
                 }
+                Poll::Ready(Err(_)) => return Step::Ended,
+                Poll::Pending => {}
             }
         }
         step
@@ -327,11 +330,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             Stage::Online(client) => self.last_packet_at + client.silence_allowed,
         };
         let stalled = self.stalled_since.map(|since| since + config.write_timeout());
-        [Some(of_stage), stalled, self.throttled_until]
-            .into_iter()
-            .flatten()
-            .min()
-            .unwrap_or(of_stage)
+        // While the client does not read, the end of its rate limit changes nothing.
+        let throttled = self.throttled_until.filter(|_| !self.has_unsent());
+        [stalled, throttled].into_iter().flatten().fold(of_stage, Instant::min)
     }
 
     fn on_deadline(&mut self, out: &mut Vec<u8>, now: Instant) -> bool {
@@ -417,11 +418,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 }
 
+/// Ends that every network has; not worth a log line.
+fn is_ordinary_end(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+    matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof)
+}
+
+const PUBACK: u8 = 0x40;
 /// Bytes per read; also the most of a client's packets that are handled in one go.
 const READ_BATCH: usize = 16 * 1024;
 /// Enough waiting messages for one write.
 const WRITE_BATCH: usize = 32 * 1024;
 /// Reads and writes per poll before other connections have their turn.
-const ROUNDS: usize = 8;
+const ROUNDS: usize = 4;
 /// For the last bytes of a connection to be taken.
 const LAST_WORDS: Duration = Duration::from_secs(1);

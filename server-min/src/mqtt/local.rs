@@ -20,9 +20,14 @@ pub struct LocalClient {
 #[derive(Clone, Debug)]
 pub struct LocalMessage(Rc<Message>);
 
-/// Why a local publish was not taken.
+/// Why a local publish or subscription was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct InvalidTopic;
+pub enum Rejected {
+    /// Not a valid MQTT topic name or filter.
+    InvalidTopic,
+    /// Over the broker's `max_packet_size`.
+    TooLarge,
+}
 
 /// Messages that match one filter, from a channel of the length given; what finds it full is
 /// dropped and counted. Dropping this ends the subscription.
@@ -34,9 +39,12 @@ impl LocalClient {
     }
 
     /// Publishes with QoS 1; says whether anyone listens (an offline session counts).
-    pub fn publish(&self, topic: &str, payload: &[u8], retain: bool) -> Result<bool, InvalidTopic> {
+    pub fn publish(&self, topic: &str, payload: &[u8], retain: bool) -> Result<bool, Rejected> {
         if !topic::is_valid_name(topic) || topic.len() > usize::from(u16::MAX) {
-            return Err(InvalidTopic);
+            return Err(Rejected::InvalidTopic);
+        }
+        if topic.len() + payload.len() > self.broker.0.config.max_packet_size as usize {
+            return Err(Rejected::TooLarge);
         }
         let publish = Publish {
             topic: topic.into(),
@@ -50,13 +58,9 @@ impl LocalClient {
     }
 
     /// Retained messages that match come first. At least one message has room.
-    pub fn subscribe(
-        &self,
-        filter: &str,
-        capacity: usize,
-    ) -> Result<LocalSubscription, InvalidTopic> {
+    pub fn subscribe(&self, filter: &str, capacity: usize) -> Result<LocalSubscription, Rejected> {
         if !topic::is_valid_filter(filter) || topic::is_shared(filter) {
-            return Err(InvalidTopic);
+            return Err(Rejected::InvalidTopic);
         }
         let (sender, receiver) = mpsc::channel(capacity.max(1));
         self.broker.add_local(LocalSubscriber { filter: filter.into(), sender });
@@ -90,13 +94,16 @@ impl LocalMessage {
     }
 }
 
-impl std::fmt::Display for InvalidTopic {
+impl std::fmt::Display for Rejected {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("not a valid MQTT topic name or filter")
+        f.write_str(match self {
+            Self::InvalidTopic => "not a valid MQTT topic name or filter",
+            Self::TooLarge => "the message is larger than max_packet_size",
+        })
     }
 }
 
-impl std::error::Error for InvalidTopic {}
+impl std::error::Error for Rejected {}
 
 pub(crate) struct LocalSubscriber {
     pub(crate) filter: Box<str>,

@@ -88,7 +88,7 @@ impl Router {
         }
         let index = resumed.unwrap_or_else(|| self.insert(key, link.clone()));
         let session = self.sessions.get_mut(index as usize)?;
-        session.begin(link, terms, &self.config);
+        session.begin(link, terms);
         let serial = session.serial;
         Some(Opened { index, serial, identity, session_present: resumed.is_some() })
     }
@@ -155,13 +155,7 @@ impl Router {
                 continue;
             }
             let retain = message.retain && subscriber.retain_as_published;
-            session.deliver(
-                &message,
-                message.qos.min(subscriber.qos),
-                retain,
-                &self.config,
-                &self.counters,
-            );
+            session.deliver(&message, message.qos.min(subscriber.qos), retain);
         }
         self.found = found;
         self.locals.retain(|local| !local.is_closed());
@@ -248,11 +242,11 @@ impl Router {
     ) -> usize {
         let mut count = 0;
         for (_, session) in &self.sessions {
-            if let Some(link) = session.link() {
-                if matches(&session.identity, &session.client_id) {
-                    link.close(reason);
-                    count += 1;
-                }
+            if let Some(link) = session.link()
+                && matches(&session.identity, &session.client_id)
+            {
+                link.close(reason);
+                count += 1;
             }
         }
         count
@@ -324,7 +318,14 @@ impl Router {
     fn insert(&mut self, key: (Rc<Identity>, Rc<str>), link: Rc<Link>) -> SessionIndex {
         self.last_serial += 1;
         let (identity, client_id) = key.clone();
-        let session = Session::new(self.last_serial, identity.clone(), client_id, link);
+        let session = Session::new(
+            self.last_serial,
+            identity.clone(),
+            client_id,
+            link,
+            self.config.clone(),
+            self.counters.clone(),
+        );
         let index = SessionIndex::try_from(self.sessions.insert(Box::new(session)))
             .expect("max_connections and memory end long before 2^32 sessions");
         self.by_client.insert(key, index);
@@ -399,12 +400,7 @@ impl Router {
         let Some(session) = self.sessions.get_mut(index as usize) else { return };
         let mut send = |message: &Rc<Message>| {
             if !message.is_expired(now) {
-                session.deliver_retained(
-                    message,
-                    message.qos.min(qos),
-                    &self.config,
-                    &self.counters,
-                );
+                session.deliver_retained(message, message.qos.min(qos));
             }
         };
         if topic::has_wildcard(filter) {

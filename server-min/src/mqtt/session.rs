@@ -4,11 +4,14 @@
 //! The queue's rule. QoS 0 is dropped once the queue is half full, so that it cannot push out what
 //! matters. QoS 1 that finds the queue full ends the connection of a client that is online (it does
 //! not read; MQTT 5 code 0x97), and takes the place of the oldest message of one that is offline,
-//! where the newest is worth most. QoS 0 is not kept for a client that is offline.
+//! where the newest is worth most. QoS 0 is not kept for a client that is offline. When all queues
+//! together are full, those of offline clients take no more, and online clients that hold more than
+//! an offline one may are disconnected.
 
 use super::access::Identity;
-use super::codec::{Fault, Version, WillFields};
+use super::codec::{Fault, Version};
 use super::config::BrokerConfig;
+use super::connect::WillFields;
 use super::message::{Delivery, Message};
 use super::stats::Counters;
 use std::cell::{Cell, RefCell};
@@ -64,11 +67,12 @@ pub(crate) struct Session {
     /// How long the session outlives its connection.
     pub(crate) expiry: Duration,
     pub(crate) will: Option<Box<WillFields>>,
+    config: Rc<BrokerConfig>,
     max_inflight: u16,
     max_packet_size: u32,
     pending: VecDeque<Queued>,
     inflight: VecDeque<Inflight>,
-    queued_bytes: usize,
+    held: Held,
     last_packet_id: u16,
     /// QoS 2 messages that were taken and not yet released (MQTT 5.0 §4.3.3, method B).
     unreleased: Vec<u16>,
@@ -93,6 +97,34 @@ struct Inflight {
     retain: bool,
 }
 
+/// The bytes one session holds, counted into the sum over all sessions for as long as it lives.
+struct Held {
+    bytes: usize,
+    counters: Rc<Counters>,
+}
+
+impl Held {
+    fn add(&mut self, cost: usize) {
+        self.bytes += cost;
+        self.counters.update(|c| c.queued_bytes += cost as u64);
+    }
+
+    fn remove(&mut self, cost: usize) {
+        self.bytes -= cost;
+        self.counters.update(|c| c.queued_bytes -= cost as u64);
+    }
+
+    fn is_total_over(&self, cost: usize, limit: usize) -> bool {
+        self.counters.get().queued_bytes + cost as u64 > limit as u64
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.remove(self.bytes);
+    }
+}
+
 /// What a CONNECT settles for the connection it opens.
 pub(crate) struct Terms {
     pub(crate) version: Version,
@@ -108,8 +140,11 @@ impl Session {
         identity: Rc<Identity>,
         client_id: Rc<str>,
         link: Rc<Link>,
+        config: Rc<BrokerConfig>,
+        counters: Rc<Counters>,
     ) -> Self {
         Self {
+            config,
             serial,
             identity,
             client_id,
@@ -122,7 +157,7 @@ impl Session {
             max_packet_size: 0,
             pending: VecDeque::new(),
             inflight: VecDeque::new(),
-            queued_bytes: 0,
+            held: Held { bytes: 0, counters },
             last_packet_id: 0,
             unreleased: Vec::new(),
         }
@@ -130,12 +165,12 @@ impl Session {
 
     /// Puts a new connection in place; what was in flight goes out again, in order and under its old
     /// packet ids (§4.4).
-    pub(crate) fn begin(&mut self, link: Rc<Link>, terms: Terms, config: &BrokerConfig) {
+    pub(crate) fn begin(&mut self, link: Rc<Link>, terms: Terms) {
         self.presence = Presence::Online(link);
         self.version = terms.version;
         self.expiry = terms.expiry;
         self.will = terms.will;
-        self.max_inflight = terms.receive_maximum.min(config.max_inflight).max(1);
+        self.max_inflight = terms.receive_maximum.min(self.config.max_inflight).max(1);
         self.max_packet_size = terms.max_packet_size;
         while let Some(Inflight { message, packet_id, retain }) = self.inflight.pop_back() {
             self.pending.push_front(Queued { message, qos: 1, retain, packet_id });
@@ -150,76 +185,79 @@ impl Session {
     }
 
     /// Queues a message by the rule above. `qos` is the lower of the message's and the subscription's.
-    pub(crate) fn deliver(
-        &mut self,
-        message: &Rc<Message>,
-        qos: u8,
-        retain: bool,
-        config: &BrokerConfig,
-        counters: &Counters,
-    ) {
-        let drop_one = || counters.update(|c| c.messages_dropped_total += 1);
-        if message.queue_cost() > config.max_queued_bytes {
-            return drop_one();
+    pub(crate) fn deliver(&mut self, message: &Rc<Message>, qos: u8, retain: bool) {
+        let cost = message.queue_cost();
+        let no_room_at_all = self.held.is_total_over(cost, self.config.max_queued_bytes_total);
+        if cost > self.bounds().1 {
+            return self.on_dropped();
         }
-        if qos == 0 {
-            let nearly_full = self.pending.len() >= config.max_queued_messages / 2
-                || self.queued_bytes + message.queue_cost() > config.max_queued_bytes / 2;
-            match self.link() {
-                Some(link) if !nearly_full => link.wake(),
-                _ => return drop_one(),
+        match &self.presence {
+            Presence::Online(link) if qos == 0 => {
+                let nearly_full = self.pending.len() >= self.config.max_queued_messages / 2
+                    || self.held.bytes + cost > self.config.max_queued_bytes / 2;
+                if nearly_full || no_room_at_all {
+                    return self.on_dropped();
+                }
+                link.wake();
             }
-        } else if self.is_full_for(message, config) {
-            if let Presence::Online(link) = &self.presence {
-                if link.close_reason().is_none() {
-                    counters.update(|c| c.slow_consumers_total += 1);
+            Presence::Online(link) => {
+                let has_much = self.held.bytes > self.config.max_offline_bytes;
+                let is_slow = self.is_full_for(cost) || (no_room_at_all && has_much);
+                if !is_slow {
+                    link.wake();
+                } else if link.close_reason().is_none() {
+                    self.held.counters.update(|c| c.slow_consumers_total += 1);
                     link.close(Fault::QuotaExceeded);
                 }
             }
-            while self.is_full_for(message, config) {
-                match self.pending.pop_front() {
-                    Some(oldest) => self.queued_bytes -= oldest.message.queue_cost(),
-                    // All of it is in flight, which a client that is away can no longer acknowledge.
-                    None => return drop_one(),
-                }
-                drop_one();
-            }
-        } else if let Presence::Online(link) = &self.presence {
-            link.wake();
+            Presence::Offline { .. } if qos == 0 || no_room_at_all => return self.on_dropped(),
+            Presence::Offline { .. } => {}
         }
-        self.queued_bytes += message.queue_cost();
+        while self.is_full_for(cost) {
+            self.on_dropped();
+            match self.pending.pop_front() {
+                Some(oldest) => self.held.remove(oldest.message.queue_cost()),
+                // All of it is in flight.
+                None => return,
+            }
+        }
+        self.held.add(cost);
         self.pending.push_back(Queued { message: message.clone(), qos, retain, packet_id: 0 });
     }
 
     /// A retained message for a new subscription; what finds no room is not worth a disconnect.
-    pub(crate) fn deliver_retained(
-        &mut self,
-        message: &Rc<Message>,
-        qos: u8,
-        config: &BrokerConfig,
-        counters: &Counters,
-    ) {
-        if self.is_full_for(message, config) {
-            counters.update(|c| c.messages_dropped_total += 1);
+    pub(crate) fn deliver_retained(&mut self, message: &Rc<Message>, qos: u8) {
+        let cost = message.queue_cost();
+        if self.is_full_for(cost)
+            || self.held.is_total_over(cost, self.config.max_queued_bytes_total)
+        {
+            self.on_dropped();
         } else {
-            self.deliver(message, qos, true, config, counters);
+            self.deliver(message, qos, true);
         }
     }
 
-    fn is_full_for(&self, message: &Message, config: &BrokerConfig) -> bool {
-        self.pending.len() >= config.max_queued_messages.max(1)
-            || self.queued_bytes + message.queue_cost() > config.max_queued_bytes
+    fn is_full_for(&self, cost: usize) -> bool {
+        let (messages, bytes) = self.bounds();
+        self.pending.len() >= messages.max(1) || self.held.bytes + cost > bytes
+    }
+
+    /// Messages and bytes this session may hold now.
+    fn bounds(&self) -> (usize, usize) {
+        let config = &self.config;
+        match self.presence {
+            Presence::Online(_) => (config.max_queued_messages, config.max_queued_bytes),
+            Presence::Offline { .. } => (config.max_offline_messages, config.max_offline_bytes),
+        }
+    }
+
+    fn on_dropped(&self) {
+        self.held.counters.update(|c| c.messages_dropped_total += 1);
     }
 
     /// Moves waiting messages into `out` while the client's window is open and `out` is shorter than
     /// `enough`.
-    pub(crate) fn write_pending(
-        &mut self,
-        out: &mut Vec<u8>,
-        enough: usize,
-        now: Instant,
-        counters: &Counters,
-    ) {
+    pub(crate) fn write_pending(&mut self, out: &mut Vec<u8>, enough: usize, now: Instant) {
         while out.len() < enough {
             let window_open = self.inflight.len() < usize::from(self.max_inflight);
             match self.pending.front() {
@@ -244,7 +282,7 @@ impl Session {
             };
             // §3.1.2.11.4: what is too large for the client is dropped, as if it had been delivered.
             let is_lost = message.is_expired(now) || !message.write(out, how, now);
-            counters.update(|c| match is_lost {
+            self.held.counters.update(|c| match is_lost {
                 true => c.messages_dropped_total += 1,
                 false => {
                     c.messages_out_total += 1;
@@ -252,7 +290,7 @@ impl Session {
                 }
             });
             if qos == 0 || is_lost {
-                self.queued_bytes -= message.queue_cost();
+                self.held.remove(message.queue_cost());
             } else {
                 self.inflight.push_back(Inflight { message, packet_id, retain });
             }
@@ -266,10 +304,10 @@ impl Session {
 
     pub(crate) fn on_puback(&mut self, packet_id: u16) {
         // Clients acknowledge in order (§4.6), so this is the first one.
-        if let Some(position) = self.inflight.iter().position(|sent| sent.packet_id == packet_id) {
-            if let Some(sent) = self.inflight.remove(position) {
-                self.queued_bytes -= sent.message.queue_cost();
-            }
+        if let Some(position) = self.inflight.iter().position(|sent| sent.packet_id == packet_id)
+            && let Some(sent) = self.inflight.remove(position)
+        {
+            self.held.remove(sent.message.queue_cost());
         }
     }
 

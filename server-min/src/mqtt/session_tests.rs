@@ -6,8 +6,7 @@ use crate::mqtt::message::{self, Properties};
 struct Rig {
     session: Session,
     link: Rc<Link>,
-    config: BrokerConfig,
-    counters: Counters,
+    counters: Rc<Counters>,
     now: Instant,
 }
 
@@ -15,9 +14,17 @@ impl Rig {
     fn new(config: BrokerConfig) -> Self {
         let identity = Rc::new(Identity { role: Role::Device, id: "cam".into() });
         let link = Rc::new(Link::default());
-        let mut session = Session::new(1, identity, "cam".into(), link.clone());
-        session.begin(link.clone(), terms(), &config);
-        Self { session, link, config, counters: Counters::new(), now: Instant::now() }
+        let counters = Rc::new(Counters::new());
+        let mut session = Session::new(
+            1,
+            identity,
+            "cam".into(),
+            link.clone(),
+            Rc::new(config),
+            counters.clone(),
+        );
+        session.begin(link.clone(), terms());
+        Self { session, link, counters, now: Instant::now() }
     }
 
     fn deliver(&mut self, payload: &[u8], qos: u8) {
@@ -30,14 +37,14 @@ impl Rig {
             packet_id: 0,
         };
         let message = Rc::new(Message::new(publish, self.session.identity.clone(), 0, self.now));
-        self.session.deliver(&message, qos, false, &self.config, &self.counters);
+        self.session.deliver(&message, qos, false);
     }
 
     /// (packet id, dup, payload) of everything that goes out now.
     fn written(&mut self) -> Vec<(u16, bool, Vec<u8>)> {
         use crate::mqtt::codec::{Inbound, parse, split};
         let mut out = Vec::new();
-        self.session.write_pending(&mut out, usize::MAX, self.now, &self.counters);
+        self.session.write_pending(&mut out, usize::MAX, self.now);
         let mut rest = out.as_slice();
         let mut packets = Vec::new();
         while let Ok(Ok(frame)) = split(rest, u32::MAX) {
@@ -75,7 +82,12 @@ fn terms() -> Terms {
 }
 
 fn small(max_queued_messages: usize, max_inflight: u16) -> BrokerConfig {
-    BrokerConfig { max_queued_messages, max_inflight, ..BrokerConfig::default() }
+    BrokerConfig {
+        max_queued_messages,
+        max_offline_messages: max_queued_messages,
+        max_inflight,
+        ..BrokerConfig::default()
+    }
 }
 
 #[test]
@@ -94,7 +106,7 @@ fn the_window_holds_back_and_an_acknowledgement_opens_it() {
     rig.session.on_puback(3);
     assert_eq!(rig.written(), [(4, false, vec![3])]);
     rig.session.on_puback(4);
-    assert_eq!(rig.session.queued_bytes, 0);
+    assert_eq!(rig.session.held.bytes, 0);
 }
 
 #[test]
@@ -108,7 +120,7 @@ fn what_was_in_flight_goes_out_again_first_and_under_its_old_id() {
     rig.deliver(&[3], 1);
     rig.deliver(&[9], 0);
     let link = Rc::new(Link::default());
-    rig.session.begin(link, terms(), &rig.config);
+    rig.session.begin(link, terms());
     assert_eq!(rig.written(), [(1, true, vec![0]), (2, true, vec![1])]);
     rig.session.on_puback(1);
     rig.session.on_puback(2);
@@ -152,20 +164,20 @@ fn an_offline_queue_keeps_the_newest() {
         rig.deliver(&[n], 1);
     }
     assert_eq!(rig.dropped(), 4);
-    rig.session.begin(Rc::new(Link::default()), terms(), &rig.config);
+    rig.session.begin(Rc::new(Link::default()), terms());
     let payloads: Vec<_> = rig.written().into_iter().map(|p| p.2).collect();
     assert_eq!(payloads, [vec![4], vec![5], vec![6]]);
 }
 
 #[test]
 fn bytes_are_bounded_too() {
-    let config = BrokerConfig { max_queued_bytes: 10_000, ..BrokerConfig::default() };
+    let config = BrokerConfig { max_offline_bytes: 10_000, ..BrokerConfig::default() };
     let mut rig = Rig::new(config);
     rig.go_offline();
     for _ in 0..100 {
         rig.deliver(&[0; 1000], 1);
     }
-    assert!(rig.session.queued_bytes <= 10_000 && rig.session.pending.len() == 8);
+    assert!(rig.session.held.bytes <= 10_000 && rig.session.pending.len() == 8);
     rig.deliver(&[0; 20_000], 1);
     assert_eq!(rig.session.pending.len(), 8, "what can never fit pushes nothing out");
 }
@@ -179,4 +191,40 @@ fn qos_2_is_taken_once_and_in_bounds() {
     assert_eq!(rig.session.on_exactly_once(7, 2), Err(Fault::ReceiveMaximumExceeded));
     assert!(rig.session.on_pubrel(5) && !rig.session.on_pubrel(5));
     assert_eq!(rig.session.on_exactly_once(5, 2), Ok(true));
+}
+
+#[test]
+fn all_queues_together_are_bounded_at_the_cost_of_those_who_hold_much() {
+    let config = BrokerConfig {
+        max_queued_bytes_total: 50_000,
+        max_offline_bytes: 20_000,
+        ..BrokerConfig::default()
+    };
+    let mut greedy = Rig::new(config);
+    let modest = Rc::new(Link::default());
+    let mut other = Session::new(
+        2,
+        greedy.session.identity.clone(),
+        "other".into(),
+        modest.clone(),
+        greedy.session.config.clone(),
+        greedy.counters.clone(),
+    );
+    other.begin(modest.clone(), terms());
+    for _ in 0..44 {
+        greedy.deliver(&[0; 1000], 1);
+    }
+    assert_eq!((greedy.dropped(), greedy.link.close_reason()), (0, None));
+    greedy.deliver(&[0; 5000], 0);
+    assert_eq!(greedy.dropped(), 1);
+    let message = greedy.session.pending[0].message.clone();
+    other.deliver(&message, 1, false);
+    assert_eq!(modest.close_reason(), None, "who holds little is served");
+    greedy.deliver(&[0; 1000], 1);
+    assert_eq!(greedy.link.close_reason(), Some(Fault::QuotaExceeded));
+    greedy.go_offline();
+    greedy.deliver(&[0; 1000], 1);
+    assert_eq!(greedy.dropped(), 2, "an offline queue takes no more");
+    drop(greedy.session);
+    assert_eq!(greedy.counters.get().queued_bytes, message.queue_cost() as u64);
 }

@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 
-/// A snapshot for metrics. Totals only grow; the first four are gauges.
+/// A snapshot for metrics. Totals only grow; the first five are gauges.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BrokerStats {
     pub connections: u64,
@@ -10,6 +10,8 @@ pub struct BrokerStats {
     pub sessions: u64,
     pub subscriptions: u64,
     pub retained_messages: u64,
+    /// Bytes waiting or in flight in all sessions.
+    pub queued_bytes: u64,
 
     pub connections_total: u64,
     /// Closed at accept because of `max_connections` or `max_connecting`.

@@ -8,12 +8,9 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 const BUCKETS_MS: [(u64, &str); 6] =
     [(100, "0.1"), (250, "0.25"), (500, "0.5"), (1000, "1"), (2500, "2.5"), (5000, "5")];
 
-/// Counted since the start. Atomic, because STUN and TURN may count on a thread of their own.
+/// What became of sessions, counted since the start.
 #[derive(Default)]
 pub struct Metrics {
-    pub stun: [AtomicU64; 3],
-    pub turn_sessions_active: AtomicU64,
-    pub turn_sessions_total: AtomicU64,
     attempts: AtomicU64,
     successes: AtomicU64,
     direct: AtomicU64,
@@ -52,37 +49,16 @@ impl Metrics {
     }
 }
 
-/// How a STUN or TURN request was answered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum StunStatus {
-    Success,
-    /// Answered with an error response.
-    Error,
-    /// Not answered: not STUN, or too much of it.
-    Dropped,
-}
-
 impl Metrics {
-    pub fn on_stun(&self, status: StunStatus) {
-        self.stun[status as usize].fetch_add(1, Relaxed);
-    }
-
     /// Everything as Prometheus reads it.
-    pub fn render(&self, region: &str) -> String {
+    pub fn render(&self) -> String {
         let mut text = Text(String::with_capacity(2048));
-        text.family("stun_requests_total", "counter", "STUN and TURN requests by their answer");
-        for (status, counter) in ["success", "error", "dropped"].iter().zip(&self.stun) {
-            let labels = format!("{{status=\"{status}\",region=\"{region}\"}}");
-            text.sample("stun_requests_total", &labels, counter.load(Relaxed));
-        }
         let plain = [
-            ("turn_sessions_active", "gauge", "TURN allocations now", &self.turn_sessions_active),
-            ("turn_sessions_total", "counter", "TURN allocations made", &self.turn_sessions_total),
-            ("p2p_connection_attempts_total", "counter", "Sessions created", &self.attempts),
-            ("p2p_connection_success_total", "counter", "Sessions that connected", &self.successes),
+            ("p2p_connection_attempts_total", "Sessions created", &self.attempts),
+            ("p2p_connection_success_total", "Sessions that connected", &self.successes),
         ];
-        for (name, kind, help, counter) in plain {
-            text.family(name, kind, help);
+        for (name, help, counter) in plain {
+            text.family(name, "counter", help);
             text.sample(name, "", counter.load(Relaxed));
         }
         text.family("p2p_connections_total", "counter", "Connections by the path of their media");
@@ -124,20 +100,14 @@ mod tests {
     #[test]
     fn the_article_s_metrics_are_rendered() {
         let metrics = Metrics::default();
-        metrics.on_stun(StunStatus::Success);
-        metrics.on_stun(StunStatus::Error);
         metrics.on_attempt();
         metrics.on_success();
         metrics.on_path(Path::Relay);
         metrics.on_path(Path::Prflx);
         metrics.on_latency(250);
         metrics.on_latency(9000);
-        let text = metrics.render("eu");
+        let text = metrics.render();
         for line in [
-            "stun_requests_total{status=\"success\",region=\"eu\"} 1",
-            "stun_requests_total{status=\"dropped\",region=\"eu\"} 0",
-            "turn_sessions_active 0",
-            "turn_sessions_total 0",
             "p2p_connection_attempts_total 1",
             "p2p_connection_success_total 1",
             "p2p_connections_total{path=\"direct\"} 1",

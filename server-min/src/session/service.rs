@@ -28,8 +28,8 @@ pub trait Links {
     /// Whether the device is connected to the broker; `None` where that cannot be known.
     fn device_online(&self, device_id: &str) -> Option<bool>;
 
-    /// Frees what was allocated under a TURN user name.
-    fn free_relay(&self, username: &str);
+    /// Frees what the relay has allocated for a session.
+    fn free_relay(&self, session_id: &str);
 }
 
 /// The service's settings.
@@ -322,9 +322,7 @@ impl Service {
         let closed = self.store.close(id, now_ms).await?;
         if let Some(record) = &closed {
             log::info!("sessionId={id} closed ({reason})");
-            if let Some(username) = &record.turn_allocation {
-                self.links.free_relay(username);
-            }
+            self.links.free_relay(&record.session_id);
         }
         Ok(closed)
     }

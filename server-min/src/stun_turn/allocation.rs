@@ -1,7 +1,8 @@
 //! What one client holds: a relayed address, and who may talk through it.
 
 use super::bandwidth::Meter;
-use super::core::{Client, RelayId};
+use super::core::Client;
+use super::relays::RelayId;
 use sdk_core::wire::stun::{LongTermKey, TransactionId};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;

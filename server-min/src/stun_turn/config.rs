@@ -78,6 +78,9 @@ impl TurnConfig {
                 self.min_port, self.max_port
             ));
         }
+        if self.relay_ips.iter().chain(&self.external_ip).any(IpAddr::is_unspecified) {
+            return Err("relay_ips and external_ip must be addresses that peers can reach".into());
+        }
         if self.realm.is_empty() || self.realm.len() > 64 {
             return Err("realm must have 1 to 64 bytes".into());
         }
@@ -157,6 +160,8 @@ mod tests {
         assert!(broken(|c| c.listen.clear()).contains("listen"));
         assert!(broken(|c| c.min_port = 0).contains("min_port"));
         assert!(broken(|c| c.secrets.push(Vec::new())).contains("secrets"));
+        assert!(broken(|c| c.relay_ips.push([0; 4].into())).contains("relay_ips"));
+        assert!(broken(|c| c.external_ip = Some([0; 4].into())).contains("external_ip"));
         assert!(broken(|c| c.realm.clear()).contains("realm"));
     }
 }

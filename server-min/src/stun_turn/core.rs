@@ -9,12 +9,14 @@ use super::bandwidth::Cap;
 use super::config::TurnConfig;
 use super::credentials::{Credentials, session_of};
 use super::peers::PeerPolicy;
+use super::relays::Owner;
+use super::relays::{Relay, RelayId, RelayPorts};
 use ring::hmac;
 use slab::Slab;
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// The clocks: one that never jumps, for all timers, and the calendar, for credentials.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,17 +30,6 @@ pub struct Now {
 pub struct Client {
     pub listener: u16,
     pub address: SocketAddr,
-}
-
-/// Names a relay socket. Used again after the socket was closed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct RelayId(pub u32);
-
-/// Opens and closes relay sockets for the core.
-pub trait RelayPorts {
-    /// Binds a UDP socket. `false` if this address is taken; another one is then tried.
-    fn open(&mut self, id: RelayId, address: SocketAddr) -> bool;
-    fn close(&mut self, id: RelayId);
 }
 
 /// What to do with a datagram from a client.
@@ -68,11 +59,14 @@ pub enum CoreEvent {
 /// Running totals.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct CoreStats {
-    pub binding_requests: u64,
-    /// Requests answered with success, and with an error, Binding included. The challenge that
-    /// begins every authentication counts as neither.
+    /// Binding requests answered with an address, and with an error.
+    pub bindings_ok: u64,
+    pub bindings_refused: u64,
+    /// All other requests. The challenge that begins every authentication counts as neither.
     pub requests_ok: u64,
     pub requests_refused: u64,
+    /// Those of `requests_refused` with wrong or expired credentials.
+    pub requests_unauthorized: u64,
     pub allocations_created: u64,
     pub packets_relayed: u64,
     pub bytes_relayed: u64,
@@ -93,48 +87,27 @@ pub struct Core {
     pub(super) reservations: HashMap<ReservationToken, RelayId>,
     pub(super) stats: CoreStats,
     /// By session, or static user.
-    sessions: HashMap<Box<str>, Session>,
+    pub(super) sessions: HashMap<Box<str>, Session>,
     /// The local address of each listener.
-    listeners: Vec<SocketAddr>,
-    timers: BTreeSet<(Instant, Timer)>,
+    pub(super) listeners: Vec<SocketAddr>,
+    pub(super) timers: BTreeSet<(Instant, Timer)>,
     events: VecDeque<CoreEvent>,
-    random: Random,
+    pub(super) random: Random,
 }
 
 pub(super) type AllocationId = usize;
 
-pub(super) struct Relay {
-    /// Where the socket is bound.
-    pub(super) local: SocketAddr,
-    pub(super) owner: Owner,
-}
-
-pub(super) enum Owner {
-    Allocation(AllocationId),
-    /// The odd neighbour of an even port, held for a while (RFC 8656 §7.2).
-    Reserved {
-        token: ReservationToken,
-        session: Box<str>,
-        expires: Instant,
-    },
-}
-
 #[derive(Default)]
-struct Session {
-    allocations: Vec<AllocationId>,
-    reserved: Vec<RelayId>,
+pub(super) struct Session {
+    pub(super) allocations: Vec<AllocationId>,
+    pub(super) reserved: Vec<RelayId>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Timer {
+pub(super) enum Timer {
     Allocation(AllocationId),
     Reservation(RelayId),
 }
-
-/// RFC 8656 §7.2 suggests at least 30 s.
-const RESERVATION_LIFETIME: Duration = Duration::from_secs(30);
-/// Ports tried before a client is told that there is none.
-const MAX_PORT_TRIES: u32 = 256;
 
 impl Core {
     /// `listeners` are the local addresses that [`Client::listener`] counts; `seed` is secret
@@ -263,132 +236,7 @@ impl Core {
         });
     }
 
-    /// Opens a relay socket on some port of the range; on an even one, if asked.
-    pub(super) fn open_relay(
-        &mut self,
-        ip: IpAddr,
-        even: bool,
-        ports: &mut impl RelayPorts,
-    ) -> Option<RelayId> {
-        let (min, max) = (u32::from(self.config.min_port), u32::from(self.config.max_port));
-        let step = if even { 2 } else { 1 };
-        let first = if even { min.next_multiple_of(2) } else { min };
-        let count = (max + 1).checked_sub(first)?.div_ceil(step);
-        let start = self.random.number().checked_rem(count)?;
-        (0..count.min(MAX_PORT_TRIES)).find_map(|i| {
-            let port = first + (start + i) % count * step;
-            self.open_relay_at(SocketAddr::new(ip, u16::try_from(port).ok()?), ports)
-        })
-    }
-
-    /// Opens the relay socket next to `relay` and keeps it for whoever brings the token.
-    pub(super) fn reserve_next(
-        &mut self,
-        now: Instant,
-        relay: RelayId,
-        username: &str,
-        ports: &mut impl RelayPorts,
-    ) -> Option<ReservationToken> {
-        let local = self.relays.get(relay.0 as usize)?.local;
-        let port = local.port().checked_add(1).filter(|port| *port <= self.config.max_port)?;
-        let id = self.open_relay_at(SocketAddr::new(local.ip(), port), ports)?;
-        let mut token = ReservationToken::default();
-        token.copy_from_slice(&self.random.bytes()[..8]);
-        let (session, expires) = (session_of(username), now + RESERVATION_LIFETIME);
-        self.sessions.entry(session.into()).or_default().reserved.push(id);
-        let owner = Owner::Reserved { token, session: session.into(), expires };
-        self.relays.get_mut(id.0 as usize)?.owner = owner;
-        self.reservations.insert(token, id);
-        self.timers.insert((expires, Timer::Reservation(id)));
-        Some(token)
-    }
-
-    /// Hands a reserved socket out; only its own session may have it.
-    pub(super) fn claim(&mut self, token: &ReservationToken, username: &str) -> Option<RelayId> {
-        let id = *self.reservations.get(token)?;
-        match &self.relays.get(id.0 as usize)?.owner {
-            Owner::Reserved { session, .. } if **session == *session_of(username) => {}
-            _ => return None,
-        }
-        self.end_reservation(id);
-        Some(id)
-    }
-
-    /// Closes a relay socket that has no allocation.
-    pub(super) fn release(&mut self, relay: RelayId, ports: &mut impl RelayPorts) {
-        self.end_reservation(relay);
-        self.close_relay(relay, ports);
-    }
-
-    /// The local address to relay from for this client and address family.
-    pub(super) fn relay_ip(&self, client: Client, ipv6: bool) -> Option<IpAddr> {
-        let fits = |ip: &IpAddr| ip.is_ipv6() == ipv6;
-        if !self.config.relay_ips.is_empty() {
-            return self.config.relay_ips.iter().copied().find(fits);
-        }
-        let own = self.listeners.get(usize::from(client.listener)).map(SocketAddr::ip);
-        // From the address that the client knows, or else from the most public one.
-        own.filter(fits).or_else(|| {
-            let all = self.listeners.iter().map(SocketAddr::ip).filter(fits);
-            all.min_by_key(|ip| ip.is_loopback())
-        })
-    }
-
-    /// The address that others know one of our own by.
-    pub(super) fn outside(&self, local: SocketAddr) -> SocketAddr {
-        match self.config.external_ip {
-            Some(ip) if ip.is_ipv4() == local.is_ipv4() && !local.ip().is_loopback() => {
-                SocketAddr::new(ip, local.port())
-            }
-            _ => local,
-        }
-    }
-
-    /// Undoes [`outside`](Core::outside): two clients of ours meet here and not at a NAT that may
-    /// not send back in what came from within.
-    pub(super) fn inside(&self, peer: SocketAddr, relay: SocketAddr) -> SocketAddr {
-        match self.config.external_ip {
-            Some(ip) if ip == peer.ip() => {
-                let local = SocketAddr::new(relay.ip(), peer.port());
-                if self.by_local.contains(&local) { local } else { peer }
-            }
-            _ => peer,
-        }
-    }
-
-    fn open_relay_at(&mut self, local: SocketAddr, ports: &mut impl RelayPorts) -> Option<RelayId> {
-        let entry = self.relays.vacant_entry();
-        let id = RelayId(u32::try_from(entry.key()).ok()?);
-        if !ports.open(id, local) {
-            return None;
-        }
-        // No packet is relayed before `insert` or `reserve_next` names the true owner.
-        entry.insert(Relay { local, owner: Owner::Allocation(AllocationId::MAX) });
-        self.by_local.insert(local);
-        Some(id)
-    }
-
-    fn close_relay(&mut self, id: RelayId, ports: &mut impl RelayPorts) {
-        if let Some(relay) = self.relays.try_remove(id.0 as usize) {
-            self.by_local.remove(&relay.local);
-            ports.close(id);
-        }
-    }
-
-    fn end_reservation(&mut self, relay: RelayId) {
-        let Some(entry) = self.relays.get_mut(relay.0 as usize) else { return };
-        let unowned = Owner::Allocation(AllocationId::MAX);
-        let Owner::Reserved { token, session, expires } =
-            std::mem::replace(&mut entry.owner, unowned)
-        else {
-            return;
-        };
-        self.reservations.remove(&token);
-        self.timers.remove(&(expires, Timer::Reservation(relay)));
-        self.forget(&session, |s| s.reserved.retain(|r| *r != relay));
-    }
-
-    fn forget(&mut self, session: &str, remove: impl FnOnce(&mut Session)) {
+    pub(super) fn forget(&mut self, session: &str, remove: impl FnOnce(&mut Session)) {
         let Some(entry) = self.sessions.get_mut(session) else { return };
         remove(entry);
         if entry.allocations.is_empty() && entry.reserved.is_empty() {
@@ -398,7 +246,7 @@ impl Core {
 }
 
 /// Numbers that cannot be guessed, and that are the same again for the same seed.
-struct Random {
+pub(super) struct Random {
     key: hmac::Key,
     count: u64,
 }
@@ -408,14 +256,14 @@ impl Random {
         Random { key: hmac::Key::new(hmac::HMAC_SHA256, &seed), count: 0 }
     }
 
-    fn bytes(&mut self) -> [u8; 32] {
+    pub(super) fn bytes(&mut self) -> [u8; 32] {
         self.count += 1;
         let mut bytes = [0; 32];
         bytes.copy_from_slice(hmac::sign(&self.key, &self.count.to_be_bytes()).as_ref());
         bytes
     }
 
-    fn number(&mut self) -> u32 {
+    pub(super) fn number(&mut self) -> u32 {
         let [a, b, c, d, ..] = self.bytes();
         u32::from_be_bytes([a, b, c, d])
     }

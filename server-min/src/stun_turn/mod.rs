@@ -9,17 +9,20 @@
 //! writes in batches.
 
 mod allocation;
+mod answers;
 mod bandwidth;
 mod config;
 pub mod core;
 mod credentials;
 mod peers;
 mod relaying;
+mod relays;
 mod requests;
 mod udp;
 
+pub use answers::MAX_REPLY_LEN;
 pub use config::TurnConfig;
 pub use credentials::{password_for, session_of};
 pub use relaying::ToClient;
-pub use requests::MAX_REPLY_LEN;
+pub use relays::{Opened, RelayId, RelayPorts};
 pub use udp::{AllocationInfo, Relayed, TurnCounters, TurnHandle, TurnObserver, TurnServer};

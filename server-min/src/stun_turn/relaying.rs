@@ -1,6 +1,7 @@
 //! Payload through the core: one look-up and a handful of comparisons a packet, and no copy.
 
-use super::core::{Action, Client, Core, Now, Owner, RelayId};
+use super::core::{Action, Client, Core, Now};
+use super::relays::{Owner, RelayId};
 use sdk_core::wire::stun::attribute as attr;
 use sdk_core::wire::stun::{Builder, Class, Message, Method, TransactionId, channel_data};
 use std::net::SocketAddr;

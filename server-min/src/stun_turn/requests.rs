@@ -1,73 +1,27 @@
 //! Requests and their answers: Binding for everybody, the rest for those who prove who they are.
 
 use super::allocation::{Allocation, Denied, ReservationToken};
-use super::core::{Action, AllocationId, Client, Core, Now, RelayPorts};
-use super::credentials::{Proven, Unproven, session_of};
+use super::answers::{
+    BAD_REQUEST, FAMILY_MISMATCH, FAMILY_NOT_SUPPORTED, FORBIDDEN, Granted, KNOWN, MISMATCH,
+    NO_CAPACITY, QUOTA_REACHED, Refusal, TRANSPORT_NOT_SUPPORTED, UNKNOWN_ATTRIBUTE,
+    WRONG_CREDENTIALS,
+};
+use super::core::{Action, AllocationId, Client, Core, Now};
+use super::credentials::{Proven, session_of};
+use super::relays::RelayPorts;
 use sdk_core::wire::stun::attribute as attr;
-use sdk_core::wire::stun::{Builder, Class, LongTermKey, Message, Method, channel_data};
+use sdk_core::wire::stun::{Class, Message, Method, channel_data};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Room a reply may need; what is longer is not sent.
-pub const MAX_REPLY_LEN: usize = 512;
 /// RFC 8656 §7.2: who asks for less gets this.
 const DEFAULT_LIFETIME_S: u32 = 600;
 /// Addresses in one CreatePermission.
 const MAX_PEERS_AT_ONCE: usize = 32;
-/// Kinds listed in one 420.
-const MAX_UNKNOWN_LISTED: usize = 8;
-
-/// What the server understands; everything else below 0x8000 earns a 420.
-const KNOWN: &[u16] = &[
-    attr::USERNAME,
-    attr::MESSAGE_INTEGRITY,
-    attr::MESSAGE_INTEGRITY_SHA256,
-    attr::CHANNEL_NUMBER,
-    attr::LIFETIME,
-    attr::XOR_PEER_ADDRESS,
-    attr::DATA,
-    attr::REALM,
-    attr::NONCE,
-    attr::REQUESTED_ADDRESS_FAMILY,
-    attr::EVEN_PORT,
-    attr::REQUESTED_TRANSPORT,
-    attr::DONT_FRAGMENT,
-    attr::RESERVATION_TOKEN,
-];
-
-/// What a request was granted.
-enum Granted {
-    Mapped,
-    Allocated(AllocationId),
-    Lifetime(u32),
-    Done,
-}
-
-/// An error code, with its reason phrase.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Refusal {
-    code: u16,
-    reason: &'static str,
-}
-
-const fn refusal(code: u16, reason: &'static str) -> Refusal {
-    Refusal { code, reason }
-}
-
-const BAD_REQUEST: Refusal = refusal(400, "Bad Request");
-const FORBIDDEN: Refusal = refusal(403, "Forbidden");
-const UNKNOWN_ATTRIBUTE: Refusal = refusal(420, "Unknown Attribute");
-const MISMATCH: Refusal = refusal(437, "Allocation Mismatch");
-const FAMILY_NOT_SUPPORTED: Refusal = refusal(440, "Address Family not Supported");
-const WRONG_CREDENTIALS: Refusal = refusal(441, "Wrong Credentials");
-const TRANSPORT_NOT_SUPPORTED: Refusal = refusal(442, "Unsupported Transport Protocol");
-const FAMILY_MISMATCH: Refusal = refusal(443, "Peer Address Family Mismatch");
-const QUOTA_REACHED: Refusal = refusal(486, "Allocation Quota Reached");
-const NO_CAPACITY: Refusal = refusal(508, "Insufficient Capacity");
-
 impl Core {
-    /// Takes a datagram from a client. `reply` has room for [`MAX_REPLY_LEN`] bytes.
+    /// Takes a datagram from a client. `reply` has room for
+    /// [`MAX_REPLY_LEN`](super::MAX_REPLY_LEN) bytes.
     pub fn handle_client<'d>(
         &mut self,
         now: Now,
@@ -97,7 +51,6 @@ impl Core {
     }
 
     fn binding(&mut self, client: Client, request: &Message<'_>, out: &mut [u8]) -> Option<usize> {
-        self.stats.binding_requests += 1;
         // MESSAGE-INTEGRITY may be there; nothing here depends on it.
         let outcome = match request.unknown_required(KNOWN).next() {
             Some(_) => Err(UNKNOWN_ATTRIBUTE),
@@ -304,112 +257,9 @@ impl Core {
         self.relay_ip(client, ipv6).ok_or(FAMILY_NOT_SUPPORTED)
     }
 
-    fn lifetime_s(&self, request: &Message<'_>) -> u32 {
+    pub(super) fn lifetime_s(&self, request: &Message<'_>) -> u32 {
         let wanted = request.get_u32(attr::LIFETIME).unwrap_or(DEFAULT_LIFETIME_S);
         wanted.min(self.config.max_lifetime_s).max(DEFAULT_LIFETIME_S)
-    }
-
-    /// 401, 438 or 400 for someone unproven: nothing is kept, and as little as possible is sent,
-    /// because the sender's address may be forged. Hence no reason phrase.
-    fn challenge(
-        &mut self,
-        now: Now,
-        client: Client,
-        request: &Message<'_>,
-        unproven: Unproven,
-        out: &mut [u8],
-    ) -> Option<usize> {
-        let code = match unproven {
-            Unproven::Unauthorized => 401,
-            Unproven::StaleNonce => 438,
-            Unproven::Malformed => 400,
-        };
-        if request.get(attr::MESSAGE_INTEGRITY).is_some() && code != 438 {
-            self.stats.requests_refused += 1;
-            let name = request.get_str(attr::USERNAME).unwrap_or("-");
-            log::debug!("sessionId={} TURN answers {code} to {}", session_of(name), client.address);
-        }
-        let response = self.respond(request, Class::Error, out).error(code, "");
-        let response = match code {
-            400 => response,
-            _ => response
-                .attribute(attr::REALM, self.credentials.realm().as_bytes())
-                .attribute(attr::NONCE, &self.credentials.nonce(now, client.address)),
-        };
-        seal(response, request, None).finish()
-    }
-
-    fn answer(
-        &mut self,
-        client: Client,
-        request: &Message<'_>,
-        outcome: Result<Granted, Refusal>,
-        key: Option<&LongTermKey>,
-        out: &mut [u8],
-    ) -> Option<usize> {
-        let class = match outcome {
-            Ok(_) => {
-                self.stats.requests_ok += 1;
-                Class::Success
-            }
-            Err(_) => {
-                self.stats.requests_refused += 1;
-                Class::Error
-            }
-        };
-        let response = self.respond(request, class, out);
-        let response = match outcome {
-            Ok(Granted::Done) => response,
-            Ok(Granted::Mapped) => response.xor_address(attr::XOR_MAPPED_ADDRESS, client.address),
-            Ok(Granted::Lifetime(lifetime_s)) => response.u32(attr::LIFETIME, lifetime_s),
-            Ok(Granted::Allocated(id)) => {
-                let allocation = self.allocations.get(id)?;
-                response
-                    .xor_address(attr::XOR_RELAYED_ADDRESS, allocation.relayed)
-                    .u32(attr::LIFETIME, self.lifetime_s(request))
-                    .xor_address(attr::XOR_MAPPED_ADDRESS, client.address)
-                    .maybe(attr::RESERVATION_TOKEN, allocation.reservation.as_ref().map(|t| &t[..]))
-            }
-            Err(refusal) if refusal == UNKNOWN_ATTRIBUTE => {
-                let mut listed = [0; 2 * MAX_UNKNOWN_LISTED];
-                let kinds = request.unknown_required(KNOWN);
-                let count = listed
-                    .chunks_exact_mut(2)
-                    .zip(kinds)
-                    .map(|(slot, kind)| slot.copy_from_slice(&kind.to_be_bytes()))
-                    .count();
-                // Binding's 420 goes to anyone: no reason phrase there either.
-                let reason = if key.is_some() { refusal.reason } else { "" };
-                response
-                    .error(refusal.code, reason)
-                    .attribute(attr::UNKNOWN_ATTRIBUTES, &listed[..2 * count])
-            }
-            Err(refusal) => response.error(refusal.code, refusal.reason),
-        };
-        seal(response, request, key).finish()
-    }
-
-    fn respond<'b>(&self, request: &Message<'_>, class: Class, out: &'b mut [u8]) -> Builder<'b> {
-        Builder::new(out, class, request.method(), request.transaction_id())
-    }
-}
-
-/// The same integrity check as the request's, and a fingerprint where the request had one.
-fn seal<'b>(
-    response: Builder<'b>,
-    request: &Message<'_>,
-    key: Option<&LongTermKey>,
-) -> Builder<'b> {
-    let response = match key {
-        None => response,
-        Some(key) if request.get(attr::MESSAGE_INTEGRITY_SHA256).is_some() => {
-            response.integrity_sha256(key)
-        }
-        Some(key) => response.integrity(key),
-    };
-    match request.get(attr::FINGERPRINT) {
-        Some(_) => response.fingerprint(),
-        None => response,
     }
 }
 

@@ -1,5 +1,6 @@
 //! A real server on loopback ports of its own, and small clients for it.
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its own part")]
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 use rumqttc::{AsyncClient, Event, MqttOptions, Packet, QoS};
 use serde_json::Value;
@@ -207,4 +208,10 @@ pub async fn metric(server: SocketAddr, name: &str) -> f64 {
     let text = get(server, "/metrics").await.body;
     let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
     line.unwrap_or_else(|| panic!("{name} is not in\n{text}")).parse().unwrap()
+}
+
+/// Waits for a metric to have a value; the relay's thread writes its own down after it has answered.
+pub async fn until_metric(server: SocketAddr, name: &str, value: f64) {
+    let reached = async { while metric(server, name).await != value {} };
+    timeout(PATIENCE, reached).await.unwrap_or_else(|_| panic!("{name} did not become {value}"));
 }

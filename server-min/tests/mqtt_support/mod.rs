@@ -2,6 +2,7 @@
 //! mosquitto command-line clients.
 
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its part")]
+#![allow(clippy::unwrap_used, reason = "clippy sees tests only in functions marked as such")]
 
 use mqtt_protocol_core::mqtt::packet::{Qos, SubEntry, SubOpts, v3_1_1, v5_0};
 use server_min::mqtt::{Authenticator, Broker, BrokerConfig, Identity, Login, Refusal, Role};

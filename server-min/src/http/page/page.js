@@ -71,8 +71,8 @@ export class Page {
   }
 
   showFigures({ video, codec, framesPerSecond, bitsPerSecond, lossRatio, roundTripMs, path, firstFrameMs }) {
-    const size = video?.frameWidth ? `${video.frameWidth} × ${video.frameHeight}` : NOTHING;
-    element('size').textContent = codec && size !== NOTHING ? `${size} ${codec}` : size;
+    element('size').textContent = video?.frameWidth ? `${video.frameWidth} × ${video.frameHeight}` : NOTHING;
+    element('codec').textContent = codec?.replace(/^H26/, 'H.26') ?? NOTHING;
     element('rate').textContent = number(framesPerSecond, 0, 'fps');
     element('bits').textContent = bitRate(bitsPerSecond);
     element('rtt').textContent = number(roundTripMs, roundTripMs < 10 ? 1 : 0, 'ms');
@@ -89,8 +89,9 @@ export class Page {
     if (video.requestVideoFrameCallback) {
       video.requestVideoFrameCallback((now, frame) => onFirstFrame(Math.min(now, frame.presentationTime)));
     }
-    // A page in the background shows no frames, but it does load them.
-    video.addEventListener('loadeddata', () => onFirstFrame(performance.now()), { once: true });
+    // A page in the background shows no frames, but it does load them. Without any, the event says
+    // only that the stream has ended.
+    video.addEventListener('loadeddata', () => video.videoWidth > 0 && onFirstFrame(performance.now()), { once: true });
     video.play().catch(() => {}); // interrupted by a new stream, or not visible: it starts later
   }
 
@@ -101,7 +102,7 @@ export class Page {
     element('failure-detail').textContent = failure.message ? `${failure.message}${code}` : '';
     element('retry').textContent = retries ? 'Try now' : 'Try again';
     this.#view('failure');
-    for (const id of ['rate', 'bits', 'rtt', 'loss']) element(id).textContent = NOTHING;
+    for (const id of ['rate', 'bits', 'size', 'codec', 'rtt', 'loss']) element(id).textContent = NOTHING;
   }
 
   /** Shows one of the stage's layers: form, start, waiting, recovering, failure, video. */

@@ -13,14 +13,16 @@
 //
 // Events: `state`; `stream` {stream}; `camera-online`: a camera that was offline has come back.
 
-import { brokerUrls, createSession, deleteSession, ownBrokerUrl } from './api.js';
-import { MqttClient } from './mqtt.js';
+import { createSession, deleteSession } from './api.js';
+import { createPeer, useIceServers } from './peer.js';
+import { SignalLink } from './signals.js';
 import { readStats } from './stats.js';
 import { Failure, kindOfError } from './words.js';
 
-const SERVER_TOPIC = 'p2p/signal/server';
 const OFFER_REPEAT_AFTER_MS = [1_000, 2_000, 4_000];
 const ANSWER_WITHIN_MS = 10_000;
+/** Shorter: a camera that has started anew knows nothing of us, and only a new session helps. */
+const RESTART_ANSWER_WITHIN_MS = 5_000;
 const CONNECT_WITHIN_MS = 15_000;
 const PICTURE_WITHIN_MS = 10_000;
 const KEEPALIVE_EVERY_MS = 20_000;
@@ -30,8 +32,6 @@ const OFFLINE_GRACE_MS = 1_500;
 const UNKNOWN_GRACE_MS = 4_000;
 /** ICE often finds its way back by itself within this time. */
 const DISCONNECTED_GRACE_MS = 1_000;
-/** What a camera may send. Leaving out the rest halves the offer. */
-const CODECS = ['video/h264', 'video/h265', 'video/rtx'];
 
 export class ViewerSession extends EventTarget {
   /** `server`: base URL of the session API. `stream`: `main`, `sub`, or nothing. */
@@ -109,16 +109,23 @@ export class ViewerSession extends EventTarget {
   // ---- Signaling -------------------------------------------------------------------------------
 
   #openLink() {
-    this.#link = new MqttClient({ urls: [ownBrokerUrl(this.server)] });
-    this.#link.open();
-    this.#link.addEventListener('online', () => {
-      if (this.timeline.broker === undefined) this.#mark('broker');
+    const { server, device, appId } = this;
+    this.#link = new SignalLink({ server, device, appId });
+    const on = (type, run) => this.#link.addEventListener(type, ({ detail }) => run(detail));
+    on('online', () => this.timeline.broker === undefined && this.#mark('broker'));
+    on('signal', (signal) => this.#onSignal(signal));
+    on('status', (status) => this.#onStatus(status));
+    on('status-known-by-now', () => {
+      // The retained status may well have come before the grant of its topic.
+      if (this.#cameraOnline !== undefined || this.#heard || this.ended) return;
+      this.#after('status', UNKNOWN_GRACE_MS, () =>
+        this.#fail(new Failure('offline', 'it has never reported to this server')));
     });
-    this.#link.addEventListener('message', ({ detail }) => this.#onMessage(detail));
-    this.#link.addEventListener('refused', ({ detail }) => {
+    on('refused', ({ reason }) => {
       // With a picture running, the broker is not needed until something has to be said.
-      if (!this.#hadPicture) this.#fail(new Failure('signalingRefused', detail.reason));
+      if (!this.#hadPicture) this.#fail(new Failure('signalingRefused', reason));
     });
+    this.#link.open();
   }
 
   #onGrant(grant) {
@@ -127,49 +134,29 @@ export class ViewerSession extends EventTarget {
     this.#grant = grant;
     this.id = grant.sessionId;
     useIceServers(this.pc, grant.iceServers ?? []);
-    if (grant.deviceOnline === false) this.#onStatus({ online: false });
-    const refused = (error) => {
-      if (!this.ended && this.#link?.online) this.#fail(new Failure('signalingRefused', error.message));
-    };
-    this.#link.subscribe(`p2p/signal/app/${this.appId}`).catch(refused);
-    this.#link.subscribe(`p2p/status/device/${this.device}`).then(
-      () => {
-        // The retained status may well have come before the grant of its topic.
-        if (this.#cameraOnline !== undefined || this.ended) return;
-        this.#after('status', UNKNOWN_GRACE_MS, () => this.#onStatusUnknown());
-      },
-      () => {}); // not allowed to see it: then we go by the camera's answer alone
-    this.#link.connect({
-      clientId: this.appId,
-      username: grant.mqtt.username,
-      password: grant.mqtt.password,
-      urls: brokerUrls(grant.mqtt.wsUrl, this.server),
-    });
+    this.#link.enter(grant);
     this.#setState({ name: 'connecting', step: 'signaling' });
+    if (grant.deviceOnline === false) this.#onStatus({ online: false });
     this.#every('keepalive', KEEPALIVE_EVERY_MS, () => this.#sendKeepalive());
   }
 
-  #onMessage({ topic, text }) {
-    let message;
-    try {
-      message = JSON.parse(text);
-    } catch {
-      return console.warn('p2pcam: a message that is not JSON on', topic);
+  #onSignal({ type, payload, fromCamera }) {
+    if (this.ended) return;
+    if (fromCamera) {
+      this.#heard = true;
+      this.#stop('status');
+      this.#stop('offline');
     }
-    if (topic.startsWith('p2p/status/')) return this.#onStatus(message);
-    if (this.ended || message.sessionId !== this.id) return;
-    const payload = message.payload ?? {};
-    const fromCamera = message.from === this.device;
-    if (fromCamera) this.#heard = true;
-    switch (message.type) {
+    switch (type) {
       case 'answer':
         if (fromCamera) this.#onAnswer(payload);
         break;
       case 'candidate':
         if (fromCamera) this.#onCandidate(payload);
         break;
+      // These two can also come from the session service.
       case 'bye':
-        this.#fail(new Failure('ended', payload.reason ?? ''));
+        this.#fail(new Failure('ended', payload.reason));
         break;
       case 'error':
         this.#onError(payload);
@@ -179,35 +166,21 @@ export class ViewerSession extends EventTarget {
   }
 
   #onStatus({ online }) {
-    this.#cameraOnline = online === true;
+    this.#cameraOnline = online;
     this.#stop('status');
-    if (this.#cameraOnline) {
+    if (online) {
       this.#stop('offline');
       if (this.ended) this.dispatchEvent(new Event('camera-online'));
-    } else if (!this.#heard) {
-      this.#after('offline', OFFLINE_GRACE_MS, () => {
-        if (!this.#heard) this.#fail(new Failure('offline', 'its status is “offline”'));
-      });
+    } else if (!this.#heard && !this.ended) {
+      this.#after('offline', OFFLINE_GRACE_MS, () =>
+        this.#fail(new Failure('offline', 'its last report says so')));
     }
-  }
-
-  #onStatusUnknown() {
-    if (!this.#heard) this.#fail(new Failure('offline', 'it has never reported to this server'));
   }
 
   #onError({ code, message }) {
     // An ICE restart that comes too late for the camera or the token: a new session mends it.
     if (this.#hadPicture && (code === 401 || code === 404)) return this.#fail(new Failure('lost', message, code));
     this.#fail(new Failure(kindOfError(code), message, code));
-  }
-
-  #publish(type, payload, topic = `p2p/signal/device/${this.device}`, to = this.device) {
-    const text = JSON.stringify({
-      type, sessionId: this.id, from: this.appId, to, payload, timestamp: Date.now(),
-    });
-    this.#link?.publish(topic, text).catch((error) => {
-      if (!this.ended) console.warn(`p2pcam: ${type} not sent:`, error.message);
-    });
   }
 
   #sendKeepalive(toServerOnly = false) {
@@ -217,14 +190,14 @@ export class ViewerSession extends EventTarget {
       ...(connected && this.path && { path: this.path.kind }),
       ...(this.#setupMs !== undefined && { setupMs: this.#setupMs }),
     };
-    if (!toServerOnly) this.#publish('keepalive', payload);
-    this.#publish('keepalive', payload, SERVER_TOPIC, 'server');
+    if (!toServerOnly) this.#link?.toCamera('keepalive', payload);
+    this.#link?.toServer(payload);
   }
 
   #sayBye(reason) {
     if (!this.#grant) return;
-    this.#publish('bye', { reason });
-    this.#publish('keepalive', { state: 'closed' }, SERVER_TOPIC, 'server');
+    this.#link?.toCamera('bye', { reason });
+    this.#link?.toServer({ state: 'closed' });
     // The page may be going away before the broker has these: this request outlives it.
     deleteSession({ server: this.server, sessionId: this.id, token: this.#grant.token });
   }
@@ -232,15 +205,8 @@ export class ViewerSession extends EventTarget {
   // ---- Negotiation -----------------------------------------------------------------------------
 
   #openPeer() {
-    const pc = new RTCPeerConnection({
-      iceTransportPolicy: this.relayOnly ? 'relay' : 'all', bundlePolicy: 'max-bundle',
-    });
+    const pc = createPeer({ relayOnly: this.relayOnly });
     this.pc = pc;
-    const transceiver = pc.addTransceiver('video', { direction: 'recvonly' });
-    preferCameraCodecs(transceiver);
-    // A camera is watched live: show each frame as soon as it can be decoded.
-    transceiver.receiver.jitterBufferTarget = 0;
-    transceiver.receiver.playoutDelayHint = 0;
     pc.addEventListener('track', ({ track, streams }) => this.dispatchEvent(
       new CustomEvent('stream', { detail: { stream: streams[0] ?? new MediaStream([track]) } })));
     pc.addEventListener('icecandidate', ({ candidate }) => this.#onLocalCandidate(candidate));
@@ -256,10 +222,10 @@ export class ViewerSession extends EventTarget {
     // follow on the same connection, so in order.
     negotiation.offer = { sdp: offer.sdp, token: this.#grant.token };
     if (this.streamName) negotiation.offer.stream = this.streamName;
-    this.#publish('offer', negotiation.offer);
+    this.#link?.toCamera('offer', negotiation.offer);
     if (!restart) this.#mark('offer');
     this.#repeatOffer(negotiation, 0);
-    this.#after('answer', ANSWER_WITHIN_MS, () => this.#onNoAnswer());
+    this.#after('answer', restart ? RESTART_ANSWER_WITHIN_MS : ANSWER_WITHIN_MS, () => this.#onNoAnswer());
     negotiation.applied = this.pc.setLocalDescription(offer);
     await negotiation.applied;
   }
@@ -270,8 +236,8 @@ export class ViewerSession extends EventTarget {
     this.#after('offer', OFFER_REPEAT_AFTER_MS[round], () => {
       // While offline it still waits in the outbox, and a copy of it would say nothing new.
       if (this.#link?.online) {
-        this.#publish('offer', negotiation.offer);
-        for (const candidate of negotiation.candidates) this.#publish('candidate', candidate);
+        this.#link?.toCamera('offer', negotiation.offer);
+        for (const candidate of negotiation.candidates) this.#link?.toCamera('candidate', candidate);
       }
       this.#repeatOffer(negotiation, round + 1);
     });
@@ -284,7 +250,7 @@ export class ViewerSession extends EventTarget {
     if (candidate && text === '') return;
     const payload = { candidate: text, sdpMid, sdpMLineIndex };
     this.#negotiation?.candidates.push(payload);
-    this.#publish('candidate', payload);
+    this.#link?.toCamera('candidate', payload);
   }
 
   async #onAnswer({ sdp }) {
@@ -292,7 +258,8 @@ export class ViewerSession extends EventTarget {
     // Answers repeat. The same text as last time is a late copy, not the answer to a new offer.
     if (!negotiation?.offer || typeof sdp !== 'string' || sdp === this.#answerSdp) return;
     this.#answerSdp = sdp;
-    ['answer', 'offer', 'status', 'offline'].forEach((timer) => this.#stop(timer));
+    this.#stop('answer');
+    this.#stop('offer');
     try {
       await negotiation.applied;
       await this.pc.setRemoteDescription({ type: 'answer', sdp });
@@ -305,16 +272,14 @@ export class ViewerSession extends EventTarget {
     for (const candidate of negotiation.remoteCandidates) this.#addCandidate(candidate);
     // So that the camera knows its answer has come, and the service that we are at it.
     this.#sendKeepalive();
-    if (negotiation.restart) {
-      this.#after('connect', CONNECT_WITHIN_MS, () => this.#fail(new Failure('lost', 'the ICE restart led nowhere')));
-      return;
+    if (!negotiation.restart) {
+      this.#mark('answer');
+      if (this.state.step === 'signaling') this.#setState({ name: 'connecting', step: 'answer' });
     }
-    this.#mark('answer');
-    if (this.state.step === 'signaling') this.#setState({ name: 'connecting', step: 'answer' });
-    if (this.pc.connectionState !== 'connected') {
-      this.#after('connect', CONNECT_WITHIN_MS, () =>
-        this.#fail(new Failure('timeout', `ICE is still “${this.pc.iceConnectionState}” after ${CONNECT_WITHIN_MS / 1000} s`, 408)));
-    }
+    // An ICE restart need not change the connection's state: the old pair may work again meanwhile.
+    if (this.pc.connectionState === 'connected') return this.#settle();
+    this.#after('connect', CONNECT_WITHIN_MS, () => this.#fail(new Failure(
+      negotiation.restart ? 'lost' : 'timeout', `ICE is still “${this.pc.iceConnectionState}”`, 408)));
   }
 
   /** A candidate belongs to the description it was sent with: before its answer, it waits. */
@@ -449,31 +414,6 @@ export class ViewerSession extends EventTarget {
   #stop(name) {
     clearTimeout(this.#timers.get(name)); // clears intervals too
     this.#timers.delete(name);
-  }
-}
-
-function preferCameraCodecs(transceiver) {
-  const known = RTCRtpReceiver.getCapabilities?.('video')?.codecs;
-  if (!known || !transceiver.setCodecPreferences) return;
-  const codecs = known
-    .filter((codec) => CODECS.includes(codec.mimeType.toLowerCase()))
-    .sort((a, b) => CODECS.indexOf(a.mimeType.toLowerCase()) - CODECS.indexOf(b.mimeType.toLowerCase()));
-  if (!codecs.some((codec) => codec.mimeType.toLowerCase() !== 'video/rtx')) {
-    throw new Failure('codec', 'it has neither H.264 nor H.265');
-  }
-  transceiver.setCodecPreferences(codecs);
-}
-
-/** One entry that this browser does not take must not cost us the others. */
-function useIceServers(pc, iceServers) {
-  const taken = [];
-  for (const server of iceServers) {
-    try {
-      pc.setConfiguration({ ...pc.getConfiguration(), iceServers: [...taken, server] });
-      taken.push(server);
-    } catch (error) {
-      console.warn('p2pcam: ICE server not taken:', server.urls, error.message);
-    }
   }
 }
 

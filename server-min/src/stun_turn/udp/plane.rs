@@ -4,8 +4,9 @@ use super::receive::Receiver;
 use super::send::SendQueue;
 use super::server::{Observers, TurnCounters};
 use super::sys::{Epoll, Waker, set_option};
-use crate::stun_turn::MAX_REPLY_LEN;
-use crate::stun_turn::core::{Action, Client, Core, Now, RelayId, RelayPorts};
+use crate::stun_turn::answers::MAX_REPLY_LEN;
+use crate::stun_turn::core::{Action, Client, Core, Now};
+use crate::stun_turn::relays::{Opened, RelayId, RelayPorts};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
@@ -211,26 +212,25 @@ impl Sockets {
 }
 
 impl RelayPorts for Sockets {
-    fn open(&mut self, id: RelayId, address: SocketAddr) -> bool {
+    fn open(&mut self, id: RelayId, address: SocketAddr) -> Opened {
         let socket = match bind(address, None) {
             Ok(socket) => socket,
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => return Opened::Taken,
             Err(error) => {
-                if error.kind() != io::ErrorKind::AddrInUse {
-                    log::warn!("TURN cannot relay from {address}: {error}");
-                }
-                return false;
+                log::warn!("TURN cannot relay from {address}: {error}");
+                return Opened::Impossible;
             }
         };
         if let Err(error) = self.epoll.add(&socket, RELAY_TOKENS + u64::from(id.0)) {
             log::warn!("TURN cannot watch {address}: {error}");
-            return false;
+            return Opened::Impossible;
         }
         let index = id.0 as usize;
         if self.relays.len() <= index {
             self.relays.resize_with(index + 1, || None);
         }
         self.relays[index] = Some(RelaySocket { socket, dont_fragment: false });
-        true
+        Opened::Here
     }
 
     fn close(&mut self, id: RelayId) {

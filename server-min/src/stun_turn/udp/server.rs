@@ -58,10 +58,13 @@ pub struct TurnCounters {
     /// Alive now.
     pub allocations: AtomicU64,
     pub allocations_created: AtomicU64,
-    pub binding_requests: AtomicU64,
-    /// All kinds, Binding included.
+    pub bindings_ok: AtomicU64,
+    pub bindings_refused: AtomicU64,
+    /// All but Binding.
     pub requests_ok: AtomicU64,
     pub requests_refused: AtomicU64,
+    /// Those of `requests_refused` with wrong or expired credentials.
+    pub requests_unauthorized: AtomicU64,
     pub packets_relayed: AtomicU64,
     pub bytes_relayed: AtomicU64,
     /// Over a bandwidth cap.
@@ -163,9 +166,11 @@ impl TurnCounters {
         let pairs = [
             (&self.allocations, allocations as u64),
             (&self.allocations_created, stats.allocations_created),
-            (&self.binding_requests, stats.binding_requests),
+            (&self.bindings_ok, stats.bindings_ok),
+            (&self.bindings_refused, stats.bindings_refused),
             (&self.requests_ok, stats.requests_ok),
             (&self.requests_refused, stats.requests_refused),
+            (&self.requests_unauthorized, stats.requests_unauthorized),
             (&self.packets_relayed, stats.packets_relayed),
             (&self.bytes_relayed, stats.bytes_relayed),
             (&self.packets_capped, stats.packets_capped),
