@@ -57,7 +57,7 @@ async fn the_picture_moves_in_a_browser() {
     let report = watch(&lab, "viewer.png").run().await.unwrap();
     expect_moving_picture(&report);
     assert_eq!(report["relayed"], false);
-    assert_eq!(report["srtpCipher"], "AEAD_AES_128_GCM");
+    assert_eq!(report["srtpCipher"], "SRTP_AEAD_AES_128_GCM");
     expect_screenshot("viewer.png");
     lab.finish().unwrap();
 }
