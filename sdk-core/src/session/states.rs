@@ -518,7 +518,7 @@ impl Session {
         if self.peer.is_proven() {
             self.outbox.on_arrived();
         }
-        if self.peer.is_ice_connected() {
+        if self.peer.has_consent() {
             self.disconnected_at = None;
         }
         while let Some(control) = self.peer.poll_transmit() {
