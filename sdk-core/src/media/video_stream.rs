@@ -189,6 +189,13 @@ impl VideoStream {
         ProfileLevelId::from_sps(self.parameter_sets.first_sps()?)
     }
 
+    /// Heap memory of the history and its lists, by capacity.
+    pub fn held_bytes(&self) -> usize {
+        self.history.held_bytes()
+            + self.trains.capacity() * size_of::<Train>()
+            + self.nals.capacity() * size_of::<Nal>()
+    }
+
     pub fn config(&self) -> &VideoConfig {
         &self.config
     }

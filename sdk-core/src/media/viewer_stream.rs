@@ -13,6 +13,7 @@ use super::send_buffer::{CHANNEL_HEADER_LEN, SendBuffer};
 use super::single_nals::{self, SingleNal};
 use super::srtp::{SealError, SrtpKeys, SrtpReceiver, SrtpSender};
 use super::video_stream::{Train, VideoStream};
+use crate::stats::Drops;
 use crate::wire::rtp::{self, ExtensionIds, HeaderFields, HeaderTemplate};
 use std::time::{Duration, Instant};
 
@@ -88,7 +89,10 @@ pub struct ViewerStats {
     pub bytes: u64,
     pub frames: u64,
     pub dropped_frames: u64,
-    /// Packets that the viewer said it lost.
+    /// By reason, those before the first keyframe among them.
+    pub drops: Drops,
+    /// Requests for lost packets, and the packets they named.
+    pub nacks: u64,
     pub nacked_packets: u64,
     pub resent_packets: u64,
     pub plis: u64,
@@ -96,6 +100,8 @@ pub struct ViewerStats {
     pub rtt: Option<Duration>,
     /// Of 256, in the viewer's last report.
     pub fraction_lost: u8,
+    /// In all, as the viewer counts.
+    pub lost_packets: i32,
     pub jitter: Duration,
 }
 
@@ -175,6 +181,17 @@ impl ViewerStream {
         }
     }
 
+    /// Notes frames that were left out before they were sealed.
+    pub fn on_frames_dropped(&mut self, frames: usize) {
+        self.stats.dropped_frames += frames as u64;
+        self.stats.drops.queue_full += frames as u64;
+    }
+
+    /// Heap memory of this viewer, by capacity.
+    pub fn held_bytes(&self) -> usize {
+        self.sent.held_bytes() + self.limiter.held_bytes()
+    }
+
     pub fn stats(&self) -> &ViewerStats {
         &self.stats
     }
@@ -238,6 +255,7 @@ impl ViewerStream {
     ) -> Sealed {
         if self.gate != Gate::Open && !train.keyframe {
             self.stats.dropped_frames += u64::from(self.gate == Gate::Broken);
+            self.stats.drops.awaiting_keyframe += 1;
             return Sealed::AwaitingKeyframe;
         }
         match self.try_seal(now, stream, train, timestamp, channel, out) {
@@ -249,6 +267,7 @@ impl ViewerStream {
             Err(reason) => {
                 self.gate = Gate::Broken;
                 self.stats.dropped_frames += 1;
+                self.stats.on_dropped(reason);
                 Sealed::Dropped(reason)
             }
         }
@@ -353,6 +372,16 @@ impl ViewerStream {
         self.sender.seal_rtp(out.body_mut(open), self.header.len(), ssrc, sequence)?;
         out.close(open);
         Ok(())
+    }
+}
+
+impl ViewerStats {
+    fn on_dropped(&mut self, reason: DropReason) {
+        *match reason {
+            DropReason::TooOld => &mut self.drops.too_old,
+            DropReason::TooLargeForMode0 { .. } => &mut self.drops.too_large,
+            DropReason::KeyWornOut => &mut self.drops.key_worn_out,
+        } += 1;
     }
 }
 

@@ -249,6 +249,11 @@ impl Peer {
         self.path.map(|pair| path_of(self.ice.kinds(pair)))
     }
 
+    /// What the ends of the path in use are: ours, and the viewer's.
+    pub fn candidates(&self) -> Option<(Kind, Kind)> {
+        self.path.map(|pair| self.ice.kinds(pair))
+    }
+
     pub fn is_established(&self) -> bool {
         self.dtls.is_established() && self.path.is_some()
     }

@@ -78,6 +78,11 @@ impl Viewer {
         self.stream.as_ref().map(ViewerStream::stats)
     }
 
+    /// Heap memory, by capacity.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.ready.held_bytes() + self.stream.as_ref().map_or(0, ViewerStream::held_bytes)
+    }
+
     pub(super) fn on_keys(&mut self, now: Instant, keys: &SrtpKeys) {
         self.stream = Some(ViewerStream::new(now, self.config.clone(), keys));
     }
@@ -97,9 +102,11 @@ impl Viewer {
             return;
         }
         if self.queue.push_back(*train).is_err() {
+            let dropped = self.queue.len() + 1;
             self.queue.clear();
             if let Some(stream) = &mut self.stream {
                 stream.skip_to_keyframe();
+                stream.on_frames_dropped(dropped);
             }
         }
     }
