@@ -165,6 +165,8 @@ impl Agent {
             Input::Resolved { session, server, addr } => {
                 sessions.on_resolved(now, session, server, addr, random, out);
             }
+            // An agent that is made while a stream is started hears of it twice.
+            Input::StartStream { id, .. } if streams.iter().any(|s| s.id() == id) => {}
             Input::StartStream { id, config } => {
                 let stream = Stream::new(id, &config, *max_datagram);
                 log::info!("stream {:?} started", stream.name());

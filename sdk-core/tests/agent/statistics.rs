@@ -3,6 +3,8 @@
 use crate::viewer::{CM_ONLY, FakeViewer, GCM_AND_CM};
 use crate::world::{STREAM, World};
 use crate::{connected, delta, idr, slice, unit};
+use sdk_core::agent::Input;
+use sdk_core::driver::{Codec, StreamConfig};
 use sdk_core::event::Event;
 use sdk_core::media::srtp::SrtpProfile;
 use sdk_core::stats::{CandidateType, Drops, Refused, Snapshot, ViewerStats};
@@ -175,7 +177,10 @@ fn the_times_follow_each_other() {
     });
     assert_eq!(times.dtls.map(|at| at.as_millis() as u64), setup);
     assert!(times.answer <= times.ice && times.ice <= times.dtls, "{times:?}");
-    assert!(times.ice >= Some(Duration::from_millis(100)) && times.dtls < times.first_frame, "{times:?}");
+    assert!(
+        times.ice >= Some(Duration::from_millis(100)) && times.dtls < times.first_frame,
+        "{times:?}"
+    );
     assert_eq!(times.first_frame, Some(Duration::from_secs(1)));
     assert_eq!(times.age, Duration::from_secs(1));
     world.run(Duration::from_secs(1));
@@ -214,11 +219,30 @@ fn a_viewer_that_left_is_gone_and_the_cipher_is_told() {
     let profile = SrtpProfile::AesCm128HmacSha1_80.id();
     assert_eq!(viewer(&world, 0).srtp_profile, Some(profile));
     assert!(stats(&world).is_lively());
-    world.input(sdk_core::agent::Input::SignalingUp);
+    world.input(Input::SignalingUp);
     assert!(stats(&world).agent.signaling_up);
-    world.input(sdk_core::agent::Input::SignalingDown { reason: "a test".into() });
-    world.input(sdk_core::agent::Input::SignalingUp);
+    world.input(Input::SignalingDown { reason: "a test".into() });
+    world.input(Input::SignalingUp);
     assert_eq!(stats(&world).agent.signaling_reconnects, 1);
-    world.input(sdk_core::agent::Input::Shutdown);
+    world.input(Input::Shutdown);
     assert!(stats(&world).viewers.is_empty() && !stats(&world).is_lively());
+}
+
+#[test]
+fn a_stream_that_is_started_twice_is_one_stream() {
+    let mut world = World::new(|_| ());
+    let config = StreamConfig { name: "main".into(), codec: Codec::H264, bitrate: 2_000_000 };
+    world.input(Input::StartStream { id: STREAM, config });
+    assert_eq!(stats(&world).streams.len(), 1);
+}
+
+#[test]
+fn a_snapshots_memory_is_used_again() {
+    let (mut world, _) = connected(4);
+    let mut snapshot = stats(&world);
+    let places = (snapshot.viewers.as_ptr(), snapshot.streams.as_ptr());
+    world.push_frame(&delta(5000, 1), FRAME);
+    world.agent.write_stats(world.now, &mut snapshot);
+    assert_eq!((snapshot.viewers.as_ptr(), snapshot.streams.as_ptr()), places);
+    assert_eq!((snapshot.viewers.len(), snapshot.streams[0].frames), (4, 2));
 }
