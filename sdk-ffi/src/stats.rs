@@ -189,11 +189,6 @@ unsafe impl Versioned for p2p_stream_stats_t {
 /// event. Never waits for the agent; may be called as often as you like, also inside on_event and
 /// on_keyframe_request. Nothing has to be freed. A viewer that is gone is not in it any more.
 ///
-///     p2p_stats_t stats = P2P_STATS_INIT;
-///     p2p_viewer_stats_t viewers[P2P_DEFAULT_MAX_VIEWERS] = { P2P_VIEWER_STATS_INIT };
-///     size_t count = P2P_DEFAULT_MAX_VIEWERS;
-///     p2p_get_stats(agent, &stats, viewers, &count, NULL, NULL);
-///
 /// stats, viewers and streams may each be NULL; an array's count is then NULL or 0. Before the call a
 /// count is the array's room in elements, afterwards how many were filled: the first ones, if there
 /// are more than fit. struct_size is read from stats and from the first element of each array with
