@@ -520,7 +520,7 @@ typedef struct p2p_stats_t {
    */
   uint64_t datagrams;
   /**
-   * Sends that the system had no room for, or refused.
+   * Sends that the system had no room for, or refused; also when ICE tries what cannot be reached.
    */
   uint64_t send_errors;
   /**

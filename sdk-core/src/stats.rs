@@ -40,7 +40,7 @@ pub struct AgentStats {
     pub sends: u64,
     /// Datagrams in them.
     pub datagrams: u64,
-    /// Sends that the system had no room for, or refused.
+    /// Sends that the system had no room for, or refused; also when ICE tries what cannot be reached.
     pub send_errors: u64,
     /// What is held beside the viewers' and the streams' own: by capacity, in bytes.
     pub held_bytes: u64,

@@ -33,7 +33,7 @@ pub struct p2p_stats_t {
     pub sends: u64,
     /// Datagrams in them.
     pub datagrams: u64,
-    /// Sends that the system had no room for, or refused.
+    /// Sends that the system had no room for, or refused; also when ICE tries what cannot be reached.
     pub send_errors: u64,
     /// Memory held beside that of viewers and streams: by capacity.
     pub memory_bytes: u64,
