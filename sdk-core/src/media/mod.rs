@@ -11,8 +11,10 @@
 //! Per packet nothing is allocated and nothing is locked: payloads are copied once into the
 //! stream's history, and once more into the buffer where each viewer's copy is sealed.
 
+pub mod bandwidth;
 pub mod history;
 pub mod keyframes;
+pub mod pacer;
 mod packetizer;
 mod parameter_sets;
 mod reports;
@@ -23,7 +25,9 @@ pub mod srtp;
 pub mod video_stream;
 pub mod viewer_stream;
 
+pub use bandwidth::Bandwidth;
 pub use keyframes::KeyframeGovernor;
+pub use pacer::Pacer;
 pub use send_buffer::{Run, SendBuffer};
 pub use srtp::{SrtpKeys, SrtpProfile};
 pub use video_stream::{FrameError, Train, VideoConfig, VideoStream};

@@ -87,6 +87,14 @@ impl SendBuffer {
         self.bytes.len() - mark.bytes
     }
 
+    /// The datagrams since `mark`, which must be of the start of a group.
+    pub(super) fn datagrams_since(
+        &self,
+        mark: Mark,
+    ) -> impl Iterator<Item = std::ops::Range<usize>> + '_ {
+        self.runs.iter().skip(mark.runs).flat_map(|run| run.datagrams())
+    }
+
     /// Takes back all since `mark`, which must be of the start of a group.
     pub(super) fn rewind(&mut self, mark: Mark) {
         self.bytes.truncate(mark.bytes);
