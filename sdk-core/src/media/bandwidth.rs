@@ -42,6 +42,8 @@ pub struct Bandwidth {
     told_by: ToldBy,
     /// When the first packet went out that no feedback has followed yet.
     unanswered: Option<Instant>,
+    /// The rate was lowered since nothing was heard.
+    silent: bool,
 }
 
 /// The best that the viewer has offered so far.
@@ -69,6 +71,7 @@ impl Bandwidth {
             remb: None,
             told_by: ToldBy::Nothing,
             unanswered: None,
+            silent: false,
         }
     }
 
@@ -123,7 +126,8 @@ impl Bandwidth {
             self.told_by = ToldBy::TransportFeedback;
             self.loss = LossBound::default();
         }
-        self.unanswered = None;
+        let silent = self.unanswered.take().is_some_and(|since| now >= since + SILENCE)
+            || std::mem::take(&mut self.silent);
         let rtt = newest.map_or(DEFAULT_RTT, |sent| since_start.saturating_sub(sent));
         let measured = Measured {
             usage: self.delay.judge(),
@@ -137,8 +141,8 @@ impl Bandwidth {
         if self.control.update(now, &measured) == Verdict::NotOurQueue {
             self.delay.rebase();
         }
-        if self.control.is_draining() {
-            // Packets that a full queue drops are answered already.
+        if self.control.is_draining() || silent {
+            // Packets that a full queue drops, or a dead link, are answered already.
             self.loss.restart();
         } else {
             self.loss.on_feedback(now, arrived, lost, self.control.rate());
@@ -179,16 +183,15 @@ impl Bandwidth {
     /// What the encoder should make: the estimate without headers and a reserve for resends, and
     /// less while a queue is to empty.
     pub fn target(&self) -> Option<u32> {
-        let drain = match self.is_draining() {
-            true => 1.0 - ((self.delay.queue() - 30.0) / 400.0).clamp(0.0, 0.5),
-            false => 1.0,
-        };
-        self.estimate().map(|rate| (f64::from(rate) * PAYLOAD_SHARE * drain) as u32)
+        let share = PAYLOAD_SHARE * self.drain().unwrap_or(1.0);
+        self.estimate().map(|rate| (f64::from(rate) * share) as u32)
     }
 
-    /// Whether too much was sent, so that a queue has to empty first.
-    pub fn is_draining(&self) -> bool {
-        self.control.is_draining()
+    /// While a queue has to empty that was too much: which part of the estimate may be sent
+    /// meanwhile.
+    pub fn drain(&self) -> Option<f64> {
+        let share = 1.0 - ((self.delay.queue() - 30.0) / 300.0).clamp(0.0, MAX_DRAIN);
+        self.control.is_draining().then_some(share)
     }
 
     /// How long the last packets waited on their way.
@@ -202,6 +205,7 @@ impl Bandwidth {
         let since = *self.unanswered.get_or_insert(now);
         if self.told_by == ToldBy::TransportFeedback && now >= since + SILENCE {
             self.unanswered = Some(now);
+            self.silent = true;
             self.control.set_rate(self.control.rate() / 2.0);
         }
     }
@@ -256,6 +260,8 @@ impl SendRate {
 const IP_AND_UDP: usize = 28;
 /// Headers of full packets take 6 %; the rest is for resends.
 const PAYLOAD_SHARE: f64 = 0.9;
+/// The largest part of the estimate that is left unused so that a queue empties.
+const MAX_DRAIN: f64 = 0.6;
 const DEFAULT_RTT: Duration = Duration::from_millis(100);
 const SILENCE: Duration = Duration::from_secs(1);
 const SEND_WINDOW: Duration = Duration::from_secs(1);

@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 pub struct Pacer {
     /// Bits per second.
     pace: f64,
+    /// What is to go out in [`MAX_WAIT`], as a rate.
+    bound: f64,
     /// How many bytes may go out at once when none did for a while.
     burst: f64,
     /// Negative when more went out than there was, since resends do not wait and a frame's last
@@ -20,15 +22,16 @@ pub struct Pacer {
 impl Pacer {
     pub fn new(now: Instant) -> Pacer {
         let burst = FIRST_BURST;
-        Pacer { pace: FIRST_PACE, burst, tokens: burst, at: now }
+        Pacer { pace: FIRST_PACE, bound: FIRST_PACE, burst, tokens: burst, at: now }
     }
 
-    /// Takes the viewer's estimate in bits per second, if there is one. While a queue has to empty,
-    /// nothing goes out faster than that.
-    pub fn set_estimate(&mut self, now: Instant, estimate: Option<u32>, draining: bool) {
+    /// Takes the viewer's estimate in bits per second, if there is one; and the part of it that may
+    /// be used while a queue on the way has to empty.
+    pub fn set_estimate(&mut self, now: Instant, estimate: Option<u32>, drain: Option<f64>) {
         self.refill(now);
         let Some(estimate) = estimate.map(f64::from) else { return };
-        self.pace = if draining { estimate } else { FACTOR * estimate };
+        self.pace = drain.unwrap_or(FACTOR) * estimate;
+        self.bound = self.pace.max(estimate);
         self.burst = (estimate / 8.0 * BURST.as_secs_f64()).max(LEAST_BURST);
     }
 
@@ -56,7 +59,7 @@ impl Pacer {
 
     /// Whether that much would wait for longer than [`MAX_WAIT`].
     pub fn is_too_much(&self, waiting: usize) -> bool {
-        8.0 * waiting as f64 > self.pace * MAX_WAIT.as_secs_f64()
+        8.0 * waiting as f64 > self.bound * MAX_WAIT.as_secs_f64()
     }
 
     /// How many bytes may go out again now. Resends go first, but not without end: a path that
@@ -129,7 +132,7 @@ mod tests {
     fn frames_of_the_usual_size_go_out_whole_and_at_once() {
         let mut now = Instant::now();
         let mut pacer = Pacer::new(now);
-        pacer.set_estimate(now, Some(2_000_000), false);
+        pacer.set_estimate(now, Some(2_000_000), None);
         for _ in 0..100 {
             now += 33 * MS;
             assert_eq!(send(&mut pacer, now, 8300), [(Duration::ZERO, 8300)]);
@@ -140,7 +143,7 @@ mod tests {
     fn a_large_frame_is_spread_at_the_pace() {
         let now = Instant::now();
         let mut pacer = Pacer::new(now);
-        pacer.set_estimate(now, Some(2_000_000), false);
+        pacer.set_estimate(now, Some(2_000_000), None);
         let parts = send(&mut pacer, now, 80_000);
         assert!(parts.len() < 16, "{parts:?}");
         assert!(parts.iter().all(|(_, bytes)| *bytes <= 18_750), "{parts:?}");
@@ -163,7 +166,7 @@ mod tests {
     fn resends_take_from_what_frames_may_use_and_come_to_an_end() {
         let now = Instant::now();
         let mut pacer = Pacer::new(now);
-        pacer.set_estimate(now, Some(1_000_000), false);
+        pacer.set_estimate(now, Some(1_000_000), None);
         let allowance = pacer.resend_allowance(now);
         assert!(allowance > 10_000, "{allowance}");
         pacer.on_sent(allowance);
@@ -176,9 +179,9 @@ mod tests {
     fn waiting_is_bounded_in_time() {
         let now = Instant::now();
         let mut pacer = Pacer::new(now);
-        pacer.set_estimate(now, Some(1_000_000), false);
+        pacer.set_estimate(now, Some(1_000_000), None);
         assert!(!pacer.is_too_much(93_000) && pacer.is_too_much(94_000));
-        pacer.set_estimate(now, Some(1_000_000), true);
+        pacer.set_estimate(now, Some(1_000_000), Some(0.5));
         assert!(!pacer.is_too_much(37_000) && pacer.is_too_much(38_000));
     }
 }

@@ -50,16 +50,18 @@ impl Arrivals {
     /// come out of it just as fast as it can.
     pub(super) fn bottleneck(&self) -> Option<f64> {
         let newest = self.newest().next()?.at;
-        let (mut bits, mut first, mut packets) = (0.0, newest, 0);
+        let (mut bits, mut first, mut first_bits, mut packets) = (0.0, newest, 0.0, 0);
         for arrived in self.newest().take_while(|a| newest.saturating_sub(a.at) <= BUSY_WINDOW) {
-            first = arrived.at;
             if !arrived.late {
                 break;
             }
-            bits += bits_of(arrived);
+            (first, first_bits) = (arrived.at, bits_of(arrived));
+            bits += first_bits;
             packets += 1;
         }
         let span = newest.saturating_sub(first);
+        // From the first one on; how long it took itself is not known.
+        bits -= first_bits;
         (packets >= 4 && span >= MIN_BUSY).then(|| bits / span.as_secs_f64())
     }
 

@@ -30,7 +30,7 @@ impl LossBound {
         }
         let fraction = f64::from(self.lost) / f64::from(all);
         let clear = fraction > 0.3 && all >= 30 && age >= SHORT_WINDOW;
-        if clear || (all >= 50 && age >= WINDOW) {
+        if clear || (all >= 50 && age >= WINDOW) || (all >= 10 && age >= 3 * WINDOW) {
             self.on_fraction(fraction, rate);
             self.restart();
         }

@@ -104,7 +104,7 @@ impl RateControl {
     fn decrease(&mut self, now: Instant, measured: &Measured) {
         if let Some(carried) = measured.bottleneck.or(measured.delivered) {
             if self.leapt.is_some_and(|at| now < at + LEAP_DOUBT)
-                && measured.bursts.is_some_and(|bursts| self.rate < LEAP_TO * bursts)
+                && measured.bursts.is_some_and(|bursts| carried < LEAP_TRUTH * bursts)
             {
                 self.no_leap_until = Some(now + LEAP_PAUSE);
             }
@@ -148,6 +148,8 @@ const GROWTH_PER_SECOND: f64 = 1.08;
 const LEAP_PER_SECOND: f64 = 1.6;
 /// The part of the bursts' rate that is believed.
 const LEAP_TO: f64 = 0.8;
+/// Bursts that come through at more than the bottleneck's rate by this say nothing about it.
+const LEAP_TRUTH: f64 = 0.85;
 const LEAP_DOUBT: Duration = Duration::from_secs(2);
 const LEAP_PAUSE: Duration = Duration::from_secs(30);
 /// The estimate is at most that much above what arrives.
