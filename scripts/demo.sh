@@ -138,7 +138,7 @@ url_encode() {
         c=${text:i:1}
         case $c in
             [a-zA-Z0-9._~-]) printf '%s' "$c" ;;
-            *) printf '%s' "$c" | od -An -v -tx1 | tr -d '\n' | tr ' ' '%' ;;
+            *) printf '%s' "$c" | od -An -v -tx1 | tr -d '\n' | tr ' a-f' '%A-F' ;;
         esac
     done
 }

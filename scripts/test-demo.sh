@@ -26,6 +26,7 @@ ok() { echo "ok - $*"; passed=$((passed + 1)); }
 
 # Starts the demo with these settings, in a process group of its own.
 start() {
+    : >"$work/out"
     env "$@" make --no-print-directory demo >"$work/out" 2>"$work/err" &
     demo=$!
 }
@@ -60,9 +61,9 @@ get() {
     exec 3>&-
 }
 
-start DEMO_SECONDS=4 P2PCAM_APP_KEY='key of "mine"'
+start DEMO_SECONDS=4 P2PCAM_APP_KEY='my"key+1%'
 await_line
-expected="viewer: http://127.0.0.1:$DEMO_HTTP_PORT/?device=$DEMO_DEVICE#key=key%20of%20%22mine%22"
+expected="viewer: http://127.0.0.1:$DEMO_HTTP_PORT/?device=$DEMO_DEVICE#key=my%22key%2B1%25"
 [[ $(cat "$work/out") == "$expected" ]] || fail "expected exactly: $expected"
 ok "one line on stdout"
 page=$(get "/?device=$DEMO_DEVICE")

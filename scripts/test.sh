@@ -8,6 +8,8 @@ cd "$(dirname "$0")/.."
 export CARGO_TERM_COLOR=never
 tools=$PWD/target/tools
 export PATH=$tools/bin:$PATH
+# What the browser tests start.
+export SERVER_MIN_BIN=${CARGO_TARGET_DIR:-$PWD/target}/release/server-min
 log=$(mktemp)
 section=''
 
@@ -106,6 +108,7 @@ run "clippy" cargo clippy --locked --workspace --all-targets -- -D warnings
 run "licences, bans, sources" check_dependencies
 run "release build" cargo build --locked --release -p server-min -p sdk-ffi
 run "cargo test" cargo test --locked --workspace
+run "mqtts" cargo test --locked -p sdk-core --features tls --test signaling_broker_tls
 if compgen -G 'hil-tests/browser/*.test.mjs' >/dev/null; then
     run "browser" node --test --test-reporter=tap --test-concurrency=1 hil-tests/browser/*.test.mjs
 fi

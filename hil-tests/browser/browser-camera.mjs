@@ -5,12 +5,15 @@ import { openPage, until } from './lib.mjs';
 
 const READY_WITHIN_MS = 20_000;
 
-/** `answerDelayMs`: how long after its candidates the answer follows. `copies`: of each signal. */
-export async function startBrowserCamera(context, server, sn, { answerDelayMs = 0, copies = 1 } = {}) {
+/**
+ * `answerDelayMs`: how long after its candidates the answer follows. `copies`: of each signal.
+ * `unreachable`: it answers, but no packet will ever find a way.
+ */
+export async function startBrowserCamera(context, server, sn, { answerDelayMs = 0, copies = 1, unreachable = false } = {}) {
   // The page without a camera in its address: for its origin alone.
   const page = await openPage(context, server.url);
   const password = server.devicePassword(sn);
-  await page.evaluate(camera, { sn, password, answerDelayMs, copies });
+  await page.evaluate(camera, { sn, password, answerDelayMs, copies, unreachable });
   await until(() => page.evaluate(() => window.camera.link.online), Boolean, READY_WITHIN_MS, 'the camera is not online');
   return {
     page,
@@ -23,7 +26,7 @@ export async function startBrowserCamera(context, server, sn, { answerDelayMs = 
 }
 
 /** Runs in the page. */
-async function camera({ sn, password, answerDelayMs, copies }) {
+async function camera({ sn, password, answerDelayMs, copies, unreachable }) {
   const { MqttClient } = await import('/mqtt.js');
   const link = new MqttClient({ urls: [`ws://${location.host}/mqtt`] });
   const sessions = new Map();
@@ -52,15 +55,18 @@ async function camera({ sn, password, answerDelayMs, copies }) {
   }, 40);
   const [track] = canvas.captureStream(25).getVideoTracks();
 
+  // A camera takes its relays from the token. (It would also check the signature; we are no lock.)
+  const claims = (token) => JSON.parse(atob(token.split('.')[1].replaceAll('-', '+').replaceAll('_', '/')));
+
   async function onOffer(message) {
     viewer = message;
     const { sdp } = message.payload;
     let session = sessions.get(message.sessionId);
     if (session?.offer === sdp) return session.answer && send(message, 'answer', session.answer);
     if (!session) {
-      const pc = new RTCPeerConnection();
+      const pc = new RTCPeerConnection({ iceServers: claims(message.payload.token).iceServers });
       pc.addTrack(track);
-      pc.onicecandidate = ({ candidate }) => send(message, 'candidate', {
+      pc.onicecandidate = ({ candidate }) => unreachable || send(message, 'candidate', {
         candidate: candidate?.candidate ?? '', sdpMid: '0', sdpMLineIndex: 0,
       });
       session = { pc, early: [] };
@@ -81,6 +87,7 @@ async function camera({ sn, password, answerDelayMs, copies }) {
     const message = JSON.parse(detail.text);
     heard.push(message);
     const session = sessions.get(message.sessionId);
+    if (unreachable && message.type === 'candidate') return;
     if (message.type === 'offer') await onOffer(message).catch(() => {});
     else if (message.type === 'candidate' && session?.pc.remoteDescription) session.pc.addIceCandidate(message.payload).catch(() => {});
     else if (message.type === 'candidate') session?.early.push(message.payload);

@@ -95,7 +95,7 @@ for (const [code, kind, title] of [
     const page = await open(t, server.viewer(`cam_${code}`, { query: '&stream=sub' }));
     const { error } = await failed(page);
     assert.deepEqual([error.kind, error.code, error.title], [kind, code, title]);
-    assert.match(await shown(page, 'failure-detail').innerText(), new RegExp(`because of ${code}`));
+    assert.match(await shown(page, 'failure-detail').textContent(), new RegExp(`because of ${code}`));
   });
 }
 

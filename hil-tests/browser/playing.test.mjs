@@ -2,8 +2,11 @@
 // connections do to it. The camera is a browser page, so that it can be told to do all that.
 
 import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { after, before, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
 import { startBrowserCamera } from './browser-camera.mjs';
 import { openBrowser, openPage, pixels, until, videoStats, viewerState } from './lib.mjs';
 import { ServerMin } from './server.mjs';
@@ -37,6 +40,15 @@ const framesGrow = async (page, by = 10) => {
   const { framesDecoded: before } = await videoStats(page);
   await until(() => videoStats(page), (s) => s.framesDecoded >= before + by, 10_000, 'the picture stands still');
 };
+
+async function watchCli(...args) {
+  const child = spawn(process.execPath, [fileURLToPath(new URL('watch.mjs', import.meta.url)), ...args],
+    { stdio: ['ignore', 'pipe', 'inherit'] });
+  let out = '';
+  child.stdout.on('data', (text) => (out += text));
+  const [code] = await once(child, 'close');
+  return { code, report: JSON.parse(out) };
+}
 
 test('it plays, and says how', TIMEOUT, async (t) => {
   const camera = await startCamera(t, 'cam_plays');
@@ -73,6 +85,48 @@ test('it plays, and says how', TIMEOUT, async (t) => {
     headers: { authorization: `Bearer ${server.key}` },
   }).then((r) => r.json());
   await until(record, (r) => r.status === 'connected', 5_000, 'the service does not know it is connected');
+});
+
+test('with relay=1 it goes through the relay, and says so', TIMEOUT, async (t) => {
+  const camera = await startCamera(t, 'cam_relay');
+  const page = await watch(t, 'cam_relay', '&relay=1');
+  await playing(page);
+  await framesGrow(page);
+  assert.equal((await videoStats(page)).local, 'relay');
+  await until(() => page.locator('#path').textContent(), (text) => text === 'relayed over UDP', 5_000, 'not said');
+  const reports = (await camera.heard()).filter((m) => m.type === 'keepalive').map((m) => m.payload);
+  assert.equal(reports.find((r) => r.state === 'connected').path, 'relay');
+});
+
+test('where no way is found, it says so', TIMEOUT, async (t) => {
+  await startCamera(t, 'cam_unreachable', { unreachable: true });
+  const page = await watch(t, 'cam_unreachable');
+  const { error, firstFrameMs } = await until(() => viewerState(page), (s) => s?.state === 'failed', 30_000, 'it goes on');
+  assert.deepEqual([error.kind, error.code], ['timeout', 408]);
+  assert.equal(await page.locator('#failure-title').innerText(), 'Nothing connected in time');
+  await sleep(500); // an ended stream can look like a loaded one
+  assert.equal(firstFrameMs, null);
+  assert.equal((await viewerState(page)).firstFrameMs, null);
+});
+
+test('watch.mjs reports a viewing as JSON', TIMEOUT, async (t) => {
+  await startCamera(t, 'cam_watch');
+  const { code, report } = await watchCli('--url', server.viewer('cam_watch'), '--seconds', '2', '--click', '--pixel', '1,1');
+  assert.equal(code, 0, JSON.stringify(report));
+  assert.equal(report.state, 'playing');
+  assert.equal(report.relayed, false);
+  assert.ok(report.framesDecoded.length >= 3 && report.framesDecoded.at(-1) > report.framesDecoded[0] + 10);
+  assert.ok(report.keyFramesDecoded >= 1 && report.width > 0 && report.bytesReceived > 0);
+  assert.ok(report.firstFrameMs > 0 && report.firstFrameMs < PLAYING_WITHIN_MS, 'from the click');
+  const [[, green]] = report.pixels;
+  assert.ok(green > 110, `${report.pixels}`);
+
+  const wrong = server.viewer('cam_watch', { key: 'wrong' });
+  const refused = await watchCli('--url', wrong, '--expect-error', 'key was refused');
+  assert.deepEqual([refused.code, refused.report.error.kind], [0, 'key']);
+  const failed = await watchCli('--url', wrong, '--seconds', '1');
+  assert.equal(failed.code, 1);
+  assert.match(failed.report.failure, /key was refused/);
 });
 
 test('candidates before the answer, and everything twice', TIMEOUT, async (t) => {

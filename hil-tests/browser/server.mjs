@@ -33,7 +33,7 @@ export class ServerMin {
     server.flags = [
       '--http.listen', '127.0.0.1:0', '--mqtt.listen', '127.0.0.1:0',
       '--turn.listen', `127.0.0.1:${await freeUdpPort()}`,
-      '--turn.allow_loopback_peers', 'true', '--app_key', server.key,
+      '--turn.allow_loopback_peers', 'true', '--turn.allow_private_peers', 'true', '--app_key', server.key,
       '--mqtt.device_secret', 'page-test-devices', '--log', 'warn', ...flags,
     ];
     server.log = '';

@@ -77,8 +77,10 @@ async function expectError(page) {
 }
 
 /** What a person reads on the page, apart from the figures. */
-const words = (page) => page.evaluate(() => [...document.querySelectorAll('#state, #failure-title, #failure-advice, #failure-detail')]
-  .filter((e) => e.checkVisibility()).map((e) => e.textContent).filter(Boolean).join('\n')).catch(() => '');
+function words(page) {
+  return page.evaluate(() => [...document.querySelectorAll('#state, #failure-title, #failure-advice, #failure-detail')]
+    .filter((e) => e.checkVisibility()).map((e) => e.textContent).filter(Boolean).join('\n')).catch(() => '');
+}
 
 function readOptions() {
   try {

@@ -36,8 +36,8 @@ pub fn build() -> Result<&'static Built, String> {
 
 fn build_now() -> Result<Built, String> {
     let out = profile_dir()?;
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.current_dir(root()).args(["build", "--quiet", "-p", "sdk-ffi", "-p", "server-min"]);
+    let mut cargo = cargo();
+    cargo.args(["build", "--quiet", "--locked", "-p", "sdk-ffi", "-p", "server-min"]);
     match out.file_name().and_then(|name| name.to_str()) {
         Some("debug") | None => {}
         Some(profile) => {
@@ -48,6 +48,21 @@ fn build_now() -> Result<Built, String> {
     let camera = out.join("hil").join("camera");
     link_camera(&out.join("libp2pcam.a"), &camera)?;
     Ok(Built { server: out.join("server-min"), camera })
+}
+
+/// Cargo at the workspace's top, without what the cargo that runs us has set for this crate: build
+/// scripts look at it, and would have everything built anew.
+pub fn cargo() -> Command {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        let of_this_crate = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_CRATE_", "CARGO_BIN_"];
+        if of_this_crate.iter().any(|prefix| text.starts_with(prefix)) {
+            cargo.env_remove(&name);
+        }
+    }
+    cargo.current_dir(root());
+    cargo
 }
 
 /// Compiles `examples/c/camera.c` and links it, with nothing but what the README tells a vendor.

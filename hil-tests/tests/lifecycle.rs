@@ -3,7 +3,7 @@
 
 use hil_tests::clip::Clip;
 use hil_tests::lab::{CameraSetup, Lab, PATIENCE};
-use hil_tests::viewer::{Options, ViewerError};
+use hil_tests::viewer::{Options, Viewer, ViewerError};
 use serde_json::Value;
 use std::time::Duration;
 
@@ -49,16 +49,40 @@ async fn a_viewers_visit_is_seen_by_the_firmware_and_the_service() {
     lab.finish().unwrap();
 }
 
-/// A viewer that vanishes without a word is noticed (RFC 7675 consent), and its place is freed.
+/// A page that is closed sends DTLS's close_notify, even where it has no broker any more.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_viewer_that_vanishes_is_noticed() {
+async fn a_viewer_that_closes_its_transport_is_gone_at_once() {
     let mut lab = Lab::start(small()).await.unwrap();
     let viewer = join(&lab, Options::default()).await;
     let id = viewer.session.session_id.clone();
     viewer.frames(10, PATIENCE).await.unwrap();
     viewer.vanish().await;
-    let limit = Duration::from_secs(60);
+    lab.camera().line("the closed viewer", PATIENCE, says("viewer closed", &id)).await.unwrap();
+    lab.finish().unwrap();
+}
+
+/// A viewer that loses its network says nothing at all. It is noticed all the same (consent,
+/// RFC 7675), and its place is free again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_viewer_that_vanishes_is_noticed() {
+    let setup = CameraSetup { max_viewers: Some(1), ..small() };
+    let mut lab = Lab::start(setup).await.unwrap();
+    // With its runtime go its sockets, in the middle of whatever they did.
+    let phone = tokio::runtime::Runtime::new().unwrap();
+    let (api, device) = (lab.api.clone(), lab.setup.device.clone());
+    let viewer = phone.spawn(async move {
+        let viewer = Viewer::join(&api, &device, "phone", Options::default()).await.unwrap();
+        viewer.frames(10, PATIENCE).await.unwrap();
+        viewer
+    });
+    let viewer = viewer.await.unwrap();
+    let id = viewer.session.session_id.clone();
+    phone.shutdown_background();
+    let limit = Duration::from_secs(90);
     lab.camera().line("the closed viewer", limit, says("viewer closed", &id)).await.unwrap();
+    let next = join(&lab, Options::default()).await;
+    play(&lab, &next, 10).await;
+    next.leave().await;
     lab.finish().unwrap();
 }
 

@@ -20,6 +20,8 @@ pub mod driver;
 #[cfg(feature = "device")]
 pub mod event;
 #[cfg(feature = "device")]
+pub mod log_scope;
+#[cfg(feature = "device")]
 pub mod media;
 #[cfg(feature = "device")]
 pub mod net;

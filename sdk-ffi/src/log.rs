@@ -89,19 +89,20 @@ static BRIDGE: Bridge = Bridge;
 struct Bridge;
 
 impl Log for Bridge {
-    /// Of other people's crates only what went wrong: the rest is not written for our readers.
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        let ours = ["sdk_core", "p2pcam"].iter().any(|name| metadata.target().starts_with(name));
-        ours || metadata.level() <= Level::Warn
+        level_for_firmware(metadata).is_some_and(|level| level <= log::max_level())
     }
 
     fn log(&self, record: &Record<'_>) {
-        if !self.enabled(record.metadata()) {
-            return;
-        }
+        let Some(severity) = level_for_firmware(record.metadata()) else { return };
         let Some(_logging) = Logging::begin() else { return };
-        let line = c_text(&record.args().to_string());
-        let level = match record.level() {
+        let line = match sdk_core::log_scope::current() {
+            Some(session) if !is_ours(record.metadata()) => {
+                c_text(&format!("sessionId={session} {}", record.args()))
+            }
+            _ => c_text(&record.args().to_string()),
+        };
+        let level = match severity {
             Level::Error => P2P_LOG_ERROR,
             Level::Warn => P2P_LOG_WARN,
             Level::Info => P2P_LOG_INFO,
@@ -109,7 +110,7 @@ impl Log for Bridge {
             Level::Trace => P2P_LOG_TRACE,
         };
         for (_, sink) in SINKS.read().unwrap_or_else(PoisonError::into_inner).iter() {
-            if record.level() <= sink.level {
+            if severity <= sink.level {
                 // SAFETY: the firmware's own function; the line lives until it returns.
                 in_callback(|| unsafe { (sink.call)(sink.user, level, line.as_ptr()) });
             }
@@ -117,6 +118,21 @@ impl Log for Bridge {
     }
 
     fn flush(&self) {}
+}
+
+/// Other people's crates know neither sessions nor our readers: what they call an error we have dealt
+/// with, and a warning is for whoever looks closely. The rest of their lines is not passed on.
+fn level_for_firmware(metadata: &Metadata<'_>) -> Option<Level> {
+    match metadata.level() {
+        level if is_ours(metadata) => Some(level),
+        Level::Error => Some(Level::Warn),
+        Level::Warn => Some(Level::Debug),
+        _ => None,
+    }
+}
+
+fn is_ours(metadata: &Metadata<'_>) -> bool {
+    ["sdk_core", "p2pcam"].iter().any(|name| metadata.target().starts_with(name))
 }
 
 /// Held while a thread writes a line.

@@ -1,6 +1,8 @@
-//! The way from any of the firmware's threads to the agent's: a bounded queue without a lock.
+//! The way from any of the firmware's threads to the agent's: a bounded queue.
 
+use super::lock;
 use crate::event::StreamId;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -19,7 +21,10 @@ pub(super) struct Queued {
 /// Bound: [`FrameQueue::CAPACITY`] frames. A frame that finds it full is refused, and its stream
 /// goes on at the next keyframe.
 pub(super) struct FrameQueue {
-    frames: heapless::mpmc::Queue<Queued, { FrameQueue::CAPACITY }>,
+    /// Held for one move of a frame's header, never while anything is done with it. Not
+    /// `heapless::mpmc`: its positions are bytes, so a producer that is preempted while others push
+    /// 256 frames takes an old position for its own; the queue then spins for ever or loses frames.
+    frames: Mutex<heapless::Deque<Queued, { FrameQueue::CAPACITY }>>,
     gaps: [AtomicBool; super::MAX_STREAMS],
     wake: tokio::sync::Notify,
 }
@@ -28,15 +33,9 @@ impl FrameQueue {
     /// Half a second of four streams at 30 frames a second.
     pub(super) const CAPACITY: usize = 64;
 
-    #[expect(
-        deprecated,
-        reason = "a thread that is preempted inside `enqueue` may make others fail or see nothing; \
-                  a frame that fails is dropped as by a full queue, and one that is not seen is \
-                  when its own wake-up comes"
-    )]
     pub(super) fn new() -> FrameQueue {
         FrameQueue {
-            frames: heapless::mpmc::Queue::new(),
+            frames: Mutex::new(heapless::Deque::new()),
             gaps: [const { AtomicBool::new(false) }; super::MAX_STREAMS],
             wake: tokio::sync::Notify::new(),
         }
@@ -45,7 +44,8 @@ impl FrameQueue {
     /// False if the queue is full; the frame is dropped, which releases it.
     pub(super) fn push(&self, slot: usize, mut frame: Queued) -> bool {
         frame.after_gap = self.gaps.get(slot).is_some_and(|gap| gap.swap(false, Ordering::AcqRel));
-        match self.frames.enqueue(frame) {
+        let refused = lock(&self.frames).push_back(frame);
+        match refused {
             Ok(()) => {
                 self.wake.notify_one();
                 true
@@ -60,7 +60,7 @@ impl FrameQueue {
     }
 
     pub(super) fn pop(&self) -> Option<Queued> {
-        self.frames.dequeue()
+        lock(&self.frames).pop_front()
     }
 
     /// Resolves when something was pushed since the last time.

@@ -3,7 +3,7 @@
 //! The camera is always controlled: the viewer offers, so the viewer nominates.
 
 use is::stun::{StunMessage, StunPacket};
-use is::{Candidate, CandidateKind, IceAgent, IceAgentEvent, IceConnectionState, IceCreds};
+use is::{Candidate, CandidateKind, IceAgent, IceAgentEvent, IceCreds};
 use is::{Protocol, Sha1HmacProvider};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -14,7 +14,6 @@ pub struct Ice {
     /// Candidates taken from the viewer, trickled ones and those in its offer.
     remote_candidates: usize,
     nominated: Option<Pair>,
-    connected: bool,
 }
 
 /// An ICE user name fragment and password (RFC 8445 §5.3).
@@ -38,12 +37,10 @@ pub struct Check {
 }
 
 /// What changed.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum IceEvent {
     /// Media goes here from now on. Comes again when a better pair was found.
     Nominated(Pair),
-    /// No pair has answered for some seconds. It may come back, or the viewer may restart.
-    Disconnected,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,7 +62,7 @@ impl Default for Ice {
         let mut agent = IceAgent::with_hmac(IceCreds::new(), &RingHmac);
         agent.set_controlling(false);
         agent.set_timing_advance(CHECK_SPACING);
-        Ice { agent, remote_candidates: 0, nominated: None, connected: false }
+        Ice { agent, remote_candidates: 0, nominated: None }
     }
 }
 
@@ -158,28 +155,16 @@ impl Ice {
 
     pub fn poll_event(&mut self) -> Option<IceEvent> {
         while let Some(event) = self.agent.poll_event() {
-            match event {
-                IceAgentEvent::NominatedSend { source, destination, .. } => {
-                    let pair = Pair { local: source, remote: destination };
-                    self.connected = true;
-                    if self.nominated.replace(pair) != Some(pair) {
-                        return Some(IceEvent::Nominated(pair));
-                    }
+            // The agent's own view of its state is not asked: it goes from connected to checking
+            // and back as pairs come and go, and what counts is consent (see `Peer`).
+            if let IceAgentEvent::NominatedSend { source, destination, .. } = event {
+                let pair = Pair { local: source, remote: destination };
+                if self.nominated.replace(pair) != Some(pair) {
+                    return Some(IceEvent::Nominated(pair));
                 }
-                IceAgentEvent::IceConnectionStateChange(state) => {
-                    let was = std::mem::replace(&mut self.connected, state.is_connected());
-                    if was && state == IceConnectionState::Disconnected {
-                        return Some(IceEvent::Disconnected);
-                    }
-                }
-                IceAgentEvent::IceRestart(_) | IceAgentEvent::DiscoveredRecv { .. } => {}
             }
         }
         None
-    }
-
-    pub fn is_connected(&self) -> bool {
-        self.connected
     }
 
     /// What kind of candidates the two ends of `pair` are: ours, and the viewer's.

@@ -98,7 +98,9 @@ impl Relays {
     /// Lets the viewer's address through all relays, now and later.
     pub(super) fn permit(&mut self, now: Instant, addr: SocketAddr) {
         let ip = addr.ip();
-        if self.permitted.contains(&ip) || self.permitted.len() >= MAX_PERMITTED {
+        // Relays give out IPv4 addresses unless asked otherwise (RFC 8656 §7.2), and those reach
+        // IPv4 only.
+        if ip.is_ipv6() || self.permitted.contains(&ip) || self.permitted.len() >= MAX_PERMITTED {
             return;
         }
         self.permitted.push(ip);

@@ -19,7 +19,7 @@ use crate::wire::sdp::Fingerprint;
 use crate::wire::signal::Path;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// One viewer's way to us and back.
 pub struct Peer {
@@ -34,6 +34,9 @@ pub struct Peer {
     early: Vec<(Pair, Vec<u8>)>,
     /// Addresses that have shown a valid check.
     proven: heapless::Deque<Pair, MAX_PROVEN>,
+    /// When the viewer last showed that it wants what we send: an authenticated check, or its
+    /// answer to one of ours (RFC 7675). `None` before the first, and once its absence was told.
+    consent_at: Option<Instant>,
     gathering_told: bool,
     transmits: VecDeque<Control>,
     events: VecDeque<PeerEvent>,
@@ -87,6 +90,9 @@ pub struct Control {
     pub data: Vec<u8>,
 }
 
+/// Both sides check every few seconds, so this is several checks in a row. RFC 7675 §5.1 allows 30 s
+/// in all, of which the rest is for a viewer that restarts ICE.
+const CONSENT_TIMEOUT: Duration = Duration::from_secs(12);
 const MAX_EARLY: usize = 4;
 const MAX_PROVEN: usize = 16;
 /// Control datagrams waiting to be sent. The driver takes them all at every turn, so this is
@@ -111,6 +117,7 @@ impl Peer {
             path: None,
             early: Vec::new(),
             proven: heapless::Deque::new(),
+            consent_at: None,
             gathering_told: false,
             transmits: VecDeque::new(),
             events: VecDeque::new(),
@@ -187,7 +194,10 @@ impl Peer {
         };
         match data.first()? {
             // RFC 7983 §7
-            0..=3 if self.ice.handle_packet(now, pair, data) => self.on_proven(now, pair),
+            0..=3 if self.ice.handle_packet(now, pair, data) => {
+                self.consent_at = Some(now);
+                self.on_proven(now, pair);
+            }
             20..=63 if self.proven.iter().any(|p| *p == pair) => self.on_dtls(now, pair, data),
             20..=63 if self.early.len() < MAX_EARLY => self.early.push((pair, data.to_vec())),
             128..=191 if self.proven.iter().any(|p| *p == pair) => return Some(data),
@@ -202,6 +212,10 @@ impl Peer {
             self.ice.handle_timeout(now);
         }
         self.relays.handle_timeout(now);
+        if self.consent_ends().is_some_and(|at| at <= now) {
+            self.consent_at = None;
+            self.events.push_back(PeerEvent::Disconnected);
+        }
         if let Err(e) = self.dtls.handle_timeout(now) {
             self.events.push_back(PeerEvent::Failed(e.to_string()));
         }
@@ -210,7 +224,7 @@ impl Peer {
 
     pub fn poll_timeout(&mut self) -> Option<Instant> {
         let timeout = earlier(self.ice.poll_timeout(), self.dtls.poll_timeout());
-        earlier(timeout, self.relays.poll_timeout())
+        earlier(earlier(timeout, self.relays.poll_timeout()), self.consent_ends())
     }
 
     pub fn poll_transmit(&mut self) -> Option<Control> {
@@ -244,11 +258,12 @@ impl Peer {
         !self.proven.is_empty()
     }
 
-    pub fn is_ice_connected(&self) -> bool {
-        self.ice.is_connected()
+    /// Whether the viewer still shows that it wants what we send.
+    pub fn has_consent(&self) -> bool {
+        self.consent_at.is_some()
     }
 
-    pub fn rtt(&self) -> Option<std::time::Duration> {
+    pub fn rtt(&self) -> Option<Duration> {
         self.ice.rtt()
     }
 
@@ -258,6 +273,10 @@ impl Peer {
         self.flush_dtls();
         self.relays.close(now);
         self.flush_relays();
+    }
+
+    fn consent_ends(&self) -> Option<Instant> {
+        self.consent_at.filter(|_| self.is_established()).map(|at| at + CONSENT_TIMEOUT)
     }
 
     fn on_proven(&mut self, now: Instant, pair: Pair) {
@@ -318,11 +337,8 @@ impl Peer {
             self.gathering_told = true;
             self.events.push_back(PeerEvent::LocalCandidate(String::new()));
         }
-        while let Some(event) = self.ice.poll_event() {
-            match event {
-                IceEvent::Nominated(pair) => self.on_nominated(now, pair),
-                IceEvent::Disconnected => self.events.push_back(PeerEvent::Disconnected),
-            }
+        while let Some(IceEvent::Nominated(pair)) = self.ice.poll_event() {
+            self.on_nominated(now, pair);
         }
         while let Some(check) = self.ice.poll_check() {
             self.send(check.pair, &check.data);

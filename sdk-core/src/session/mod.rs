@@ -1,6 +1,7 @@
 //! Sessions: one viewer from hello to goodbye.
 
 pub mod admission;
+mod offer;
 mod outputs;
 mod states;
 mod stream;

@@ -6,21 +6,22 @@
 //!             └──────────── refused, timed out, bye, lost ─────────────────────→ Closed
 //! ```
 
+use super::offer::OfferInForce;
 use super::outputs::{Outputs, To, Want};
 use super::stream::Stream;
 use super::viewer::Viewer;
 use crate::event::{CloseReason, Event, StreamId};
+use crate::log_scope;
 use crate::media::{SendBuffer, SrtpKeys, SrtpProfile, Train, VideoStream};
 use crate::net::{Datagram, SocketId};
 use crate::peer::dtls::{Identity, SrtpKeying};
 use crate::peer::gather::{Server, usable_servers};
-use crate::peer::ice::Credentials;
 use crate::peer::{LocalSocket, Peer, PeerEvent, PeerSettings, Route};
 use crate::random::Random;
 use crate::signaling::mailbox::{Correspondence, Offered};
 use crate::signaling::outbox::Outbox;
 use crate::time::{Now, earlier};
-use crate::wire::sdp::{Answer, Description, SdpError, VideoChoice};
+use crate::wire::sdp::SdpError;
 use crate::wire::signal::{
     Body, Candidate, ErrorCode, Keepalive, Offer, Path, SessionId, SessionState, Signal,
 };
@@ -61,14 +62,6 @@ enum Phase {
     Closed,
 }
 
-/// What the viewer offered last, and what was taken of it.
-struct OfferInForce {
-    sdp: String,
-    choice: VideoChoice,
-    /// Counts up with every changed description (RFC 8866 §5.2).
-    version: u64,
-}
-
 /// What does not change from viewer to viewer.
 pub struct Settings<'a> {
     pub identity: &'a Identity,
@@ -94,19 +87,17 @@ impl Session {
         settings: &Settings<'_>,
         random: &mut Random,
     ) -> Result<Session, SdpError> {
-        let choice = choose(&offer.sdp, stream)?;
-        let remote =
-            Credentials { ufrag: choice.ice_ufrag.clone(), password: choice.ice_pwd.clone() };
+        let in_force = OfferInForce::read(&offer.sdp, stream)?;
         let peer = Peer::new(
             PeerSettings { relay_only: settings.relay_only },
             settings.identity,
-            remote,
-            choice.fingerprints.clone(),
+            in_force.credentials(),
+            in_force.fingerprints(),
         )
         .map_err(|message| SdpError { code: ErrorCode::Internal, message })?;
         let mut correspondence = Correspondence::new();
         correspondence.on_offer(&offer.sdp);
-        let viewer = Viewer::new(&choice, random);
+        let viewer = Viewer::new(in_force.choice(), random);
         Ok(Session {
             id: signal.session_id,
             app: signal.from.clone(),
@@ -116,7 +107,7 @@ impl Session {
             peer,
             servers: usable_servers(&claims.ice_servers),
             unresolved: 0,
-            offer: OfferInForce { sdp: offer.sdp.clone(), choice, version: 1 },
+            offer: in_force,
             correspondence,
             outbox: Outbox::new(),
             sockets: Vec::new(),
@@ -190,6 +181,7 @@ impl Session {
         random: &mut Random,
         out: &mut Outputs,
     ) {
+        let _scope = log_scope::enter(self.id);
         let sockets = match sockets {
             Ok(sockets) => sockets,
             Err(e) => {
@@ -202,9 +194,7 @@ impl Session {
         self.phase = Phase::Connecting;
         self.answer(now, identity, out);
         self.ask_servers(now, random, out);
-        for candidate in offered_candidates(&self.offer.sdp) {
-            self.peer.add_remote_candidate(now.instant, &candidate);
-        }
+        self.take_offered_candidates(now);
         let state = Keepalive { state: Some(SessionState::Connecting), ..Keepalive::default() };
         out.signal(now, self.id, To::Service, Body::Keepalive(state));
         self.settle(now, out);
@@ -219,6 +209,7 @@ impl Session {
         identity: &Identity,
         out: &mut Outputs,
     ) {
+        let _scope = log_scope::enter(self.id);
         let offered = self.correspondence.on_offer(&offer.sdp);
         if let Offered::Repeated { answer } = offered {
             if let Some(sdp) = answer.map(str::to_owned) {
@@ -227,34 +218,29 @@ impl Session {
             return;
         }
         let restart = offered == Offered::Restart;
-        let choice = match choose(&offer.sdp, stream) {
-            Ok(choice) => choice,
+        let changed = match OfferInForce::read(&offer.sdp, stream) {
+            Ok(changed) => changed.follows(&self.offer),
             Err(e) => return self.fail(now, e.code, e.message, out),
         };
-        if !self.viewer.fits(&choice) {
+        if !self.viewer.fits(changed.choice()) {
             let message = "the new offer maps the stream to other payload types or extensions than \
                            the first one; open a new session for that";
             return self.fail(now, ErrorCode::NotAcceptable, message.to_owned(), out);
         }
         if restart {
             log::info!("sessionId={} the viewer restarts ICE", self.id);
-            let remote =
-                Credentials { ufrag: choice.ice_ufrag.clone(), password: choice.ice_pwd.clone() };
-            self.peer.restart(now.instant, remote);
+            self.peer.restart(now.instant, changed.credentials());
         }
-        self.offer.sdp.clone_from(&offer.sdp);
-        self.offer.choice = choice;
-        self.offer.version += 1;
+        self.offer = changed;
         if !matches!(self.phase, Phase::Opening) {
             self.answer(now, identity, out);
-            for candidate in offered_candidates(&self.offer.sdp) {
-                self.peer.add_remote_candidate(now.instant, &candidate);
-            }
+            self.take_offered_candidates(now);
         }
         self.settle(now, out);
     }
 
     pub fn on_candidate(&mut self, now: Now, candidate: &Candidate, out: &mut Outputs) {
+        let _scope = log_scope::enter(self.id);
         if !candidate.candidate.is_empty() {
             self.peer.add_remote_candidate(now.instant, &candidate.candidate);
         }
@@ -280,6 +266,7 @@ impl Session {
         random: &mut Random,
         out: &mut Outputs,
     ) {
+        let _scope = log_scope::enter(self.id);
         self.unresolved = self.unresolved.saturating_sub(1);
         if let (Some(server), Some(addr)) = (self.servers.get(server), addr) {
             self.peer.on_server(now.instant, server, addr, random);
@@ -300,6 +287,7 @@ impl Session {
         if self.is_closed() {
             return;
         }
+        let _scope = log_scope::enter(self.id);
         let was_connected = self.is_connected();
         if let Some(data) = self.peer.handle_datagram(now.instant, datagram) {
             let route = self.media_route();
@@ -317,6 +305,7 @@ impl Session {
         if self.is_closed() {
             return;
         }
+        let _scope = log_scope::enter(self.id);
         self.peer.handle_timeout(now.instant);
         if now.instant >= self.keepalive_at {
             self.keepalive_at = now.instant + KEEPALIVE;
@@ -404,38 +393,20 @@ impl Session {
     }
 
     fn answer(&mut self, now: Now, identity: &Identity, out: &mut Outputs) {
-        let Ok(description) = Description::parse(&self.offer.sdp) else {
-            // It was read before.
-            return self.fail(
-                now,
-                ErrorCode::Internal,
-                "the offer cannot be read again".into(),
-                out,
-            );
+        let sdp = match self.offer.answer(&self.peer, &self.viewer, identity) {
+            Ok(sdp) => sdp,
+            Err(e) => return self.fail(now, e.code, e.message, out),
         };
-        let credentials = self.peer.local_credentials();
-        let candidates = self.peer.local_candidates();
-        let sdp = Answer {
-            offer: &description,
-            choice: &self.offer.choice,
-            session_number: u64::from(self.viewer.ssrc()),
-            version: self.offer.version,
-            ice_ufrag: &credentials.ufrag,
-            ice_pwd: &credentials.password,
-            fingerprint: *identity.fingerprint(),
-            ssrc: self.viewer.ssrc(),
-            rtx_ssrc: self.viewer.rtx_ssrc(),
-            cname: self.viewer.cname(),
-            stream_id: "p2pcam",
-            track_id: "video",
-            candidates: &candidates,
-            end_of_candidates: false,
-        }
-        .write();
         self.correspondence.on_answer(&sdp);
         let body = Body::Answer { sdp };
         self.outbox.on_sent(now.instant, &body);
         out.signal(now, self.id, To::App(&self.app), body);
+    }
+
+    fn take_offered_candidates(&mut self, now: Now) {
+        for candidate in self.offer.candidates() {
+            self.peer.add_remote_candidate(now.instant, candidate);
+        }
     }
 
     /// Servers given by address are asked at once, the others when their name is looked up.
@@ -488,11 +459,7 @@ impl Session {
         while let Some(event) = self.peer.poll_event() {
             match event {
                 PeerEvent::LocalCandidate(candidate) => {
-                    let candidate = Candidate {
-                        candidate,
-                        sdp_mid: Some(self.offer.choice.mid.clone()),
-                        sdp_m_line_index: u16::try_from(self.offer.choice.section).ok(),
-                    };
+                    let candidate = self.offer.local_candidate(candidate);
                     out.signal(now, self.id, To::App(&self.app), Body::Candidate(candidate));
                 }
                 PeerEvent::Connected { path, keying } => self.on_connected(now, path, &keying, out),
@@ -511,7 +478,7 @@ impl Session {
         if self.peer.is_proven() {
             self.outbox.on_arrived();
         }
-        if self.peer.is_ice_connected() {
+        if self.peer.has_consent() {
             self.disconnected_at = None;
         }
         while let Some(control) = self.peer.poll_transmit() {
@@ -544,17 +511,4 @@ impl Session {
             self.keepalive(now, false, out);
         }
     }
-}
-
-fn choose(sdp: &str, stream: &Stream) -> Result<VideoChoice, SdpError> {
-    Description::parse(sdp)?.choose_video(stream.profile_level_id())
-}
-
-/// The candidates that the chosen section of an offer already holds.
-fn offered_candidates(sdp: &str) -> Vec<String> {
-    let Ok(description) = Description::parse(sdp) else {
-        return Vec::new();
-    };
-    let candidates = description.media.iter().flat_map(|m| &m.candidates);
-    candidates.map(|c| (*c).to_owned()).collect()
 }

@@ -1,15 +1,14 @@
 //! What the SDK adds to a firmware image: the C example linked with it, less the same example
 //! linked with functions that do nothing.
 
-use hil_tests::firmware::{root, run};
+use hil_tests::firmware::{cargo, root, run};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// In kilobytes of the stripped file, built in the `firmware` profile for this machine.
 pub(crate) fn linked_delta_kb() -> Result<f64, String> {
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.current_dir(root()).args(["build", "--quiet", "--profile", "firmware", "-p", "sdk-ffi"]);
-    run(&mut cargo)?;
+    let build = ["build", "--quiet", "--locked", "--profile", "firmware", "-p", "sdk-ffi"];
+    run(cargo().args(build))?;
     let out = hil_tests::firmware::profile_dir()?;
     let target = out.parent().ok_or("no target folder")?;
     let archive = target.join("firmware/libp2pcam.a");

@@ -89,8 +89,9 @@ export class Page {
     if (video.requestVideoFrameCallback) {
       video.requestVideoFrameCallback((now, frame) => onFirstFrame(Math.min(now, frame.presentationTime)));
     }
-    // A page in the background shows no frames, but it does load them.
-    video.addEventListener('loadeddata', () => onFirstFrame(performance.now()), { once: true });
+    // A page in the background shows no frames, but it does load them. Without any, the event says
+    // only that the stream has ended.
+    video.addEventListener('loadeddata', () => video.videoWidth > 0 && onFirstFrame(performance.now()), { once: true });
     video.play().catch(() => {}); // interrupted by a new stream, or not visible: it starts later
   }
 

@@ -87,7 +87,7 @@ function begin(clickedAtMs) {
   current.addEventListener('stream', ({ detail }) => {
     if (current !== session) return;
     page.play(detail.stream, (atMs) => {
-      if (current !== session || firstFrameMs !== undefined) return;
+      if (current !== session || current.ended || firstFrameMs !== undefined) return;
       firstFrameMs = atMs - clickedAtMs;
       everPlayed = true;
       failuresSincePicture = 0;

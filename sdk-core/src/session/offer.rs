@@ -1,0 +1,87 @@
+//! What a viewer offered last, what was taken of it, and the answer to it.
+
+use super::stream::Stream;
+use super::viewer::Viewer;
+use crate::peer::Peer;
+use crate::peer::dtls::Identity;
+use crate::peer::ice::Credentials;
+use crate::wire::sdp::{Answer, Description, Fingerprint, SdpError, VideoChoice};
+use crate::wire::signal::Candidate;
+
+pub(super) struct OfferInForce {
+    sdp: String,
+    choice: VideoChoice,
+    /// Candidates that came with the offer.
+    candidates: Vec<String>,
+    /// Counts up with every changed description (RFC 8866 §5.2).
+    version: u64,
+}
+
+impl OfferInForce {
+    /// Reads an offer and takes what fits `stream`.
+    pub(super) fn read(sdp: &str, stream: &Stream) -> Result<OfferInForce, SdpError> {
+        let description = Description::parse(sdp)?;
+        let choice = description.choose_video(stream.profile_level_id())?;
+        let candidates = description.media.iter().flat_map(|m| &m.candidates);
+        let candidates = candidates.map(|c| (*c).to_owned()).collect();
+        Ok(OfferInForce { sdp: sdp.to_owned(), choice, candidates, version: 1 })
+    }
+
+    /// Takes the place of an earlier offer of the same session.
+    pub(super) fn follows(mut self, earlier: &OfferInForce) -> OfferInForce {
+        self.version = earlier.version + 1;
+        self
+    }
+
+    pub(super) fn choice(&self) -> &VideoChoice {
+        &self.choice
+    }
+
+    pub(super) fn candidates(&self) -> &[String] {
+        &self.candidates
+    }
+
+    pub(super) fn credentials(&self) -> Credentials {
+        Credentials { ufrag: self.choice.ice_ufrag.clone(), password: self.choice.ice_pwd.clone() }
+    }
+
+    pub(super) fn fingerprints(&self) -> Vec<Fingerprint> {
+        self.choice.fingerprints.clone()
+    }
+
+    /// One of our own candidates, as it is trickled to the viewer.
+    pub(super) fn local_candidate(&self, candidate: String) -> Candidate {
+        Candidate {
+            candidate,
+            sdp_mid: Some(self.choice.mid.clone()),
+            sdp_m_line_index: u16::try_from(self.choice.section).ok(),
+        }
+    }
+
+    /// The answer, with the candidates known so far.
+    pub(super) fn answer(
+        &self,
+        peer: &Peer,
+        viewer: &Viewer,
+        identity: &Identity,
+    ) -> Result<String, SdpError> {
+        let credentials = peer.local_credentials();
+        let answer = Answer {
+            offer: &Description::parse(&self.sdp)?,
+            choice: &self.choice,
+            session_number: u64::from(viewer.ssrc()),
+            version: self.version,
+            ice_ufrag: &credentials.ufrag,
+            ice_pwd: &credentials.password,
+            fingerprint: *identity.fingerprint(),
+            ssrc: viewer.ssrc(),
+            rtx_ssrc: viewer.rtx_ssrc(),
+            cname: viewer.cname(),
+            stream_id: "p2pcam",
+            track_id: "video",
+            candidates: &peer.local_candidates(),
+            end_of_candidates: false,
+        };
+        Ok(answer.write())
+    }
+}
