@@ -1,5 +1,6 @@
 //! The estimate against a simulated bottleneck, in virtual time: an encoder that does what it is
 //! told, the pacer, a link, and a viewer that reports every 100 ms.
+#![allow(clippy::print_stdout, reason = "what was measured is worth reading")]
 #![allow(clippy::unwrap_used, reason = "a helper that fails fails the test")]
 
 mod bottleneck;

@@ -190,7 +190,7 @@ impl Bandwidth {
     /// While a queue has to empty that was too much: which part of the estimate may be sent
     /// meanwhile.
     pub fn drain(&self) -> Option<f64> {
-        let share = 1.0 - ((self.delay.queue() - 30.0) / 300.0).clamp(0.0, MAX_DRAIN);
+        let share = 1.0 - ((self.delay.queue() - 60.0) / 400.0).clamp(0.0, MAX_DRAIN);
         self.control.is_draining().then_some(share)
     }
 

@@ -3,9 +3,10 @@
 //! ```text
 //! frame ─→ VideoStream::push ─→ Train (once per stream; payloads in the history)
 //!                                 │
-//!                                 ├─→ ViewerStream::seal_train ─→ SendBuffer ─→ one GSO send
-//!                                 ├─→ ViewerStream::seal_train ─→ …
-//! RTCP ──→ ViewerStream::handle_rtcp ─→ lost packets again, from the same history
+//!                                 ├─→ PacedStream ─→ ViewerStream::seal_part ─→ SendBuffer ─→ one GSO send
+//!                                 ├─→ PacedStream ─→ …
+//! RTCP ──→ ViewerStream::handle_rtcp ─┬→ lost packets again, from the same history
+//!                                     └→ Bandwidth ─→ Pacer, and the encoder's target
 //! ```
 //!
 //! Per packet nothing is allocated and nothing is locked: payloads are copied once into the
@@ -14,6 +15,7 @@
 pub mod bandwidth;
 pub mod history;
 pub mod keyframes;
+pub mod paced_stream;
 pub mod pacer;
 mod packetizer;
 mod parameter_sets;
@@ -27,10 +29,12 @@ pub mod viewer_stream;
 
 pub use bandwidth::Bandwidth;
 pub use keyframes::KeyframeGovernor;
+pub use paced_stream::PacedStream;
 pub use pacer::Pacer;
 pub use send_buffer::{Run, SendBuffer};
 pub use srtp::{SrtpKeys, SrtpProfile};
 pub use video_stream::{FrameError, Train, VideoConfig, VideoStream};
 pub use viewer_stream::{
-    DropReason, PacketizationMode, RtcpFacts, Rtx, Sealed, ViewerConfig, ViewerStats, ViewerStream,
+    DropReason, PacketizationMode, Part, RtcpFacts, Rtx, Sealed, ViewerConfig, ViewerStats,
+    ViewerStream,
 };

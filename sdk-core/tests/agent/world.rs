@@ -62,7 +62,13 @@ impl World {
             on_the_way: VecDeque::new(),
             deadline: None,
         };
-        let config = StreamConfig { name: "main".into(), codec: Codec::H264, bitrate: 2_000_000 };
+        let config = StreamConfig {
+            name: "main".into(),
+            codec: Codec::H264,
+            bitrate: 2_000_000,
+            min_bitrate: None,
+            max_bitrate: None,
+        };
         world.input(Input::StartStream { id: STREAM, config });
         world
     }
