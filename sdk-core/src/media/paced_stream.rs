@@ -153,8 +153,7 @@ impl PacedStream {
     ) -> Result<(), DropReason> {
         self.release = None;
         if !self.ready.runs().is_empty() {
-            std::mem::swap(&mut self.ready, out);
-            self.ready.clear();
+            out.take_from(&mut self.ready);
             return Ok(());
         }
         let bandwidth = self.stream.bandwidth();
