@@ -206,9 +206,9 @@ impl Sim {
 fn it_follows_a_link_from_4_to_1_and_back_to_4_mbit() {
     let mut sim = Sim::new(4_000_000, Link::new(4e6));
     sim.run(20.0);
-    sim.link.rate = 1e6;
+    sim.link.set_rate(sim.now, 1e6);
     sim.run(20.0);
-    sim.link.rate = 4e6;
+    sim.link.set_rate(sim.now, 4e6);
     sim.run(30.0);
     sim.print("4, 1, 4 Mbit/s", 0.5);
 
@@ -330,4 +330,63 @@ fn what_is_not_sent_is_not_promised() {
     let sent = 2e6 * 1.07;
     let estimate = f64::from(sim.bandwidth.estimate().unwrap());
     assert!((1.2 * sent..1.8 * sent).contains(&estimate), "{estimate}");
+}
+
+#[test]
+fn whatever_feedback_says_the_estimate_stays_within_its_bounds() {
+    let mut sim = Sim::new(2_000_000, Link::new(4e6));
+    let mut state = 0x1234_5678_9abc_def0_u64;
+    let mut random = move || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state
+    };
+    for _ in 0..3000 {
+        sim.run(0.003);
+        let len = (random() % 60) as usize;
+        let mut body: Vec<u8> = (0..8 + len).map(|_| random() as u8).collect();
+        // Often about packets that were sent.
+        if random() % 2 == 0 {
+            body[0..2].copy_from_slice(&sim.next_sequence.wrapping_sub(20).to_be_bytes());
+            body[2..4].copy_from_slice(&[0, 30]);
+        }
+        let mut packet = vec![0x8f, 205, 0, 0, 0, 0, 0, 9, 0, 0, 0, 0];
+        packet.extend(body);
+        packet.resize(packet.len().next_multiple_of(4), 0);
+        packet[3] = (packet.len() / 4 - 1) as u8;
+        for packet in rtcp::packets(&packet) {
+            if let Packet::TransportFeedback(feedback) = packet {
+                sim.bandwidth.on_transport_feedback(sim.start + sim.now, &feedback);
+            }
+        }
+        sim.bandwidth.on_max_bitrate(random() << (random() % 64));
+        let estimate = sim.bandwidth.estimate().unwrap();
+        assert!((50_000..=100_000_000).contains(&estimate), "{estimate}");
+        let target = sim.bandwidth.target().unwrap();
+        assert!((10_000..=estimate).contains(&target), "{target}");
+    }
+}
+
+#[test]
+fn without_transport_feedback_the_viewers_own_estimate_and_its_losses_count() {
+    let mut sim = Sim::new(2_000_000, Link::new(4e6));
+    let now = sim.start;
+    assert_eq!(sim.bandwidth.estimate(), None);
+    sim.bandwidth.on_max_bitrate(800_000);
+    assert_eq!(sim.bandwidth.estimate(), Some(800_000));
+    sim.bandwidth.on_max_bitrate(9_000_000);
+    // A report each second with 20 % lost, then with none.
+    for second in 1..=5 {
+        sim.bandwidth.on_report(now + second * 1000 * MS, 51);
+    }
+    let low = sim.bandwidth.estimate().unwrap();
+    assert!((1_000_000..1_400_000).contains(&low), "{low}");
+    for second in 6..=12 {
+        for _ in 0..200 {
+            sim.bandwidth.on_sent(now + second * 1000 * MS, None, 1200);
+        }
+        sim.bandwidth.on_report(now + second * 1000 * MS, 0);
+    }
+    assert!(sim.bandwidth.estimate().unwrap() > 1_900_000, "{:?}", sim.bandwidth.estimate());
 }

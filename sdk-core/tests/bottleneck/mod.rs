@@ -54,6 +54,13 @@ impl Link {
         Duration::from_secs_f64(self.backlog_bits / self.rate)
     }
 
+    /// Changes the rate. What is queued keeps the time at which it was said to arrive.
+    pub(crate) fn set_rate(&mut self, now: Duration, rate: f64) {
+        self.queue(now);
+        self.backlog_bits *= rate / self.rate;
+        self.rate = rate;
+    }
+
     /// When a datagram arrives that is sent now, if it does.
     pub(crate) fn send(&mut self, now: Duration, datagram_len: usize) -> Option<Duration> {
         let queue = self.queue(now);

@@ -88,7 +88,9 @@ impl RateControl {
                     self.state = State::Growing;
                 } else if measured.excess > *most + 20.0
                     && now >= *decreased + measured.rtt + REACTION
+                    || measured.bottleneck.is_some_and(|carried| carried < 0.7 * self.rate)
                 {
+                    // It did not suffice, or was measured when there was little to go by.
                     self.decrease(now, measured);
                 } else if measured.excess < 0.8 * *least {
                     (*progress, *least) = (now, measured.excess);
