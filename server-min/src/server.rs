@@ -195,10 +195,8 @@ struct Neighbours {
 }
 
 impl Links for Neighbours {
-    fn publish(&self, topic: &str, payload: Vec<u8>) {
-        if let Err(e) = self.client.publish(topic, &payload, false) {
-            log::error!("{topic}: {e}");
-        }
+    fn publish(&self, topic: &str, payload: Vec<u8>) -> Result<(), String> {
+        self.client.publish(topic, &payload, false).map(drop).map_err(|e| e.to_string())
     }
 
     fn is_online(&self, role: Role, id: &str) -> Option<bool> {

@@ -83,7 +83,10 @@ where
         (Some(id), Ok(Some(record))) => match caller.may_use(&record) {
             Ok(()) if *request.method() == Method::DELETE => close(site, id, now_ms).await,
             Ok(()) => show(id, &record),
-            Err(refusal) => refused(&refusal),
+            Err(refusal) => {
+                log::info!("sessionId={id} {} refused to {caller}", request.method());
+                refused(&refusal)
+            }
         },
         (Some(id), Err(e)) => failed(&format!("sessionId={id} reading its record"), &e.to_string()),
         _ => reply::error(StatusCode::NOT_FOUND, NO_SUCH_SESSION),

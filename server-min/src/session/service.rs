@@ -22,8 +22,8 @@ const SWEEP_BATCH: usize = 500;
 
 /// What the service needs from its neighbours: the broker and the relay.
 pub trait Links {
-    /// Publishes with QoS 1, not retained.
-    fn publish(&self, topic: &str, payload: Vec<u8>);
+    /// Publishes with QoS 1, not retained. The error says why the broker did not take it.
+    fn publish(&self, topic: &str, payload: Vec<u8>) -> Result<(), String>;
 
     /// Whether someone is connected to the broker; `None` where that cannot be known.
     fn is_online(&self, role: Role, id: &str) -> Option<bool>;
@@ -205,7 +205,10 @@ impl Service {
     pub async fn on_signal(&self, sender: &Identity, payload: &[u8], now_ms: u64) {
         let signal = match Signal::parse(payload) {
             Ok(signal) => signal,
-            Err(e) => return log::debug!("from {}: {e}", sender.id),
+            Err(e) => {
+                let id = e.session_id.map_or("-".to_owned(), |id| id.to_string());
+                return log::debug!("sessionId={id} from {}: {e}", sender.id);
+            }
         };
         let id = signal.session_id;
         let is_device = match sender.role {
@@ -364,7 +367,9 @@ impl Service {
     fn send(&self, session_id: SessionId, topic: &str, to: &str, body: Body, now_ms: u64) {
         let from = SERVER_ID.to_owned();
         let signal = Signal { session_id, from, to: to.to_owned(), body, timestamp: now_ms };
-        self.links.publish(topic, signal.to_json());
+        if let Err(e) = self.links.publish(topic, signal.to_json()) {
+            log::error!("sessionId={session_id} nothing sent to {topic}: {e}");
+        }
     }
 }
 
