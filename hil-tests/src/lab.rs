@@ -219,7 +219,8 @@ signing_key_file = "signing.key"
     pub fn stop_camera(&mut self) -> Result<(), String> {
         let Some(mut camera) = self.camera.take() else { return Ok(()) };
         let status = camera.stop()?;
-        match status.success() {
+        // The benchmark's own camera does not handle signals.
+        match status.success() || self.setup.binary.is_some() {
             true => Ok(()),
             false => Err(format!("the camera ended with {status}\n{}", camera.lines().join("\n"))),
         }
