@@ -39,7 +39,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
     let config = CameraConfig {
         device_id: option("--device")?.clone(),
         broker_url: option("--broker")?.clone(),
-        broker_username: None,
+        broker_username: Some(option("--device")?.clone()),
         broker_password: Some(option("--password")?.clone()),
         broker_ca_file: None,
         service_public_key: key(option("--public-key")?)?,
