@@ -2,9 +2,12 @@
 //! the payloads that all viewers share.
 
 mod feedback;
+mod part;
 mod reporting;
 
 pub use feedback::RtcpFacts;
+pub use part::Part;
+pub(super) use part::gop_timestamp;
 
 use super::bandwidth::Bandwidth;
 use super::history::HistoryPacket;
@@ -15,7 +18,6 @@ use super::single_nals::{self, SingleNal};
 use super::srtp::{SealError, SrtpKeys, SrtpReceiver, SrtpSender};
 use super::video_stream::{Train, VideoStream};
 use crate::wire::rtp::{self, ExtensionIds, HeaderFields, HeaderTemplate};
-use std::ops::Range;
 use std::time::{Duration, Instant};
 
 /// What the answer agreed on, and random numbers of the caller.
@@ -400,50 +402,6 @@ impl ViewerStream {
     }
 }
 
-/// Packets of a train that go out together.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Part {
-    pub train: Train,
-    /// Which of its packets.
-    pub packets: Range<u32>,
-    /// The train's own, or another one where the past is drawn together; the same for all parts.
-    pub timestamp: u32,
-}
-
-impl Part {
-    pub fn all_of(train: &Train) -> Part {
-        Part { train: *train, packets: 0..train.packets, timestamp: train.timestamp }
-    }
-
-    pub fn is_first(&self) -> bool {
-        self.packets.start == 0
-    }
-
-    pub fn is_last(&self) -> bool {
-        self.packets.end >= self.train.packets
-    }
-
-    /// The part as a train of its own. Its bytes are an estimate: all packets of a train have about
-    /// the same size.
-    fn as_train(&self) -> Train {
-        let packets = self.packets.len() as u32;
-        let share =
-            u64::from(self.train.bytes) * u64::from(packets) / u64::from(self.train.packets.max(1));
-        Train {
-            first_packet: self.train.first_packet + u64::from(self.packets.start),
-            packets,
-            bytes: share as u32,
-            ..self.train
-        }
-    }
-}
-
-/// The timestamp of a train of the past that is sent with `left` others behind it, up to the newest.
-pub fn gop_timestamp(newest: u32, own: u32, left: u32) -> u32 {
-    let age = newest.wrapping_sub(own).min(left.saturating_mul(GOP_STEP_TICKS));
-    newest.wrapping_sub(age)
-}
-
 /// A payload on its way to one viewer.
 enum Outgoing<'a> {
     Packet(HistoryPacket<'a>),
@@ -487,7 +445,5 @@ fn for_each_payload<'a>(
     }
 }
 
-/// One millisecond.
-const GOP_STEP_TICKS: u32 = 90;
 /// Bits per second, where the caller does not say.
 const DEFAULT_START_RATE: u32 = 2_000_000;
