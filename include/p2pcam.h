@@ -586,7 +586,8 @@ typedef struct p2p_viewer_stats_t {
    */
   uint64_t wire_bps;
   /**
-   * What congestion control allows, in bits per second. 0: not known.
+   * What the encoder may make for this viewer alone, by congestion control, in bits per second.
+   * 0: not known.
    */
   uint64_t target_bps;
   /**
@@ -599,12 +600,16 @@ typedef struct p2p_viewer_stats_t {
    */
   uint64_t resent_packets;
   /**
+   * Packets that were not sent again, since congestion control had no room for them.
+   */
+  uint64_t resends_withheld;
+  /**
    * Requests of the viewer for a keyframe: a picture was lost (PLI), or it starts (FIR).
    */
   uint64_t plis;
   uint64_t firs;
   /**
-   * Frames it was not sent, by reason. Too many waited to be sent:
+   * Frames it was not sent, by reason. More waited than its network takes in time:
    */
   uint64_t dropped_queue_full;
   /**

@@ -77,12 +77,14 @@ pub struct ViewerStats {
     pub media_bps: u64,
     /// Of `wire_bytes`, in the last second.
     pub wire_bps: u64,
-    /// What congestion control allows. 0: not known.
+    /// What the encoder may make for this viewer alone, by congestion control. 0: not known.
     pub target_bps: u64,
     /// Requests for lost packets (RFC 4585 6.2.1), and the packets they named.
     pub nacks: u64,
     pub nacked_packets: u64,
     pub resent_packets: u64,
+    /// Packets that were not sent again, since congestion control had no room for them.
+    pub resends_withheld: u64,
     /// Requests for a keyframe.
     pub plis: u64,
     pub firs: u64,
@@ -94,7 +96,7 @@ pub struct ViewerStats {
 /// Frames that a viewer was not sent, by reason.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Drops {
-    /// Too many waited to be sent.
+    /// More waited than its network takes in time.
     pub queue_full: u64,
     /// Too many waited for the path, or for the relay to open a channel.
     pub no_route: u64,

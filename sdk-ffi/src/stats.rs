@@ -71,17 +71,20 @@ pub struct p2p_viewer_stats_t {
     pub media_bps: u64,
     /// Bit rate of wire_bytes over the last second.
     pub wire_bps: u64,
-    /// What congestion control allows, in bits per second. 0: not known.
+    /// What the encoder may make for this viewer alone, by congestion control, in bits per second.
+    /// 0: not known.
     pub target_bps: u64,
     /// Requests of the viewer for lost packets (NACK), and the packets they named.
     pub nacks: u64,
     pub nacked_packets: u64,
     /// Packets that were sent again.
     pub resent_packets: u64,
+    /// Packets that were not sent again, since congestion control had no room for them.
+    pub resends_withheld: u64,
     /// Requests of the viewer for a keyframe: a picture was lost (PLI), or it starts (FIR).
     pub plis: u64,
     pub firs: u64,
-    /// Frames it was not sent, by reason. Too many waited to be sent:
+    /// Frames it was not sent, by reason. More waited than its network takes in time:
     pub dropped_queue_full: u64,
     /// Too many waited for a path, or for the relay to open a channel.
     pub dropped_no_route: u64,
@@ -314,6 +317,7 @@ impl p2p_viewer_stats_t {
             nacks: viewer.nacks,
             nacked_packets: viewer.nacked_packets,
             resent_packets: viewer.resent_packets,
+            resends_withheld: viewer.resends_withheld,
             plis: viewer.plis,
             firs: viewer.firs,
             dropped_queue_full: viewer.drops.queue_full,

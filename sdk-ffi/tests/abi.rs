@@ -34,7 +34,7 @@ fn layouts() -> Vec<Layout> {
             signaling_up, signaling_reconnects, viewers, streams),
         layout!(p2p_viewer_stats_t: struct_size, offer_unix_ms, connected_unix_ms, frames, packets,
             media_bytes, wire_bytes, media_bps, wire_bps, target_bps, nacks, nacked_packets,
-            resent_packets, plis, firs, dropped_queue_full, dropped_no_route,
+            resent_packets, resends_withheld, plis, firs, dropped_queue_full, dropped_no_route,
             dropped_awaiting_keyframe, dropped_too_old, dropped_too_large, dropped_key_worn_out,
             memory_bytes, lost_packets, loss_permille, round_trip_us, jitter_us, srtp_profile,
             answer_ms, ice_ms, dtls_ms, first_frame_ms, path, local_candidate, remote_candidate,

@@ -214,7 +214,7 @@ impl Turn<'_> {
 
     fn report(&mut self, now: Now, event: &Event) {
         // So that the callback sees what it is told of.
-        if !matches!(event, Event::KeyframeRequest { .. }) {
+        if !matches!(event, Event::KeyframeRequest { .. } | Event::TargetBitrate { .. }) {
             self.publisher.publish(now, &self.agent);
         }
         // A callback into the firmware may be a foreign language's; its panic is not the agent's.

@@ -231,7 +231,13 @@ fn a_viewer_that_left_is_gone_and_the_cipher_is_told() {
 #[test]
 fn a_stream_that_is_started_twice_is_one_stream() {
     let mut world = World::new(|_| ());
-    let config = StreamConfig { name: "main".into(), codec: Codec::H264, bitrate: 2_000_000 };
+    let config = StreamConfig {
+        name: "main".into(),
+        codec: Codec::H264,
+        bitrate: 2_000_000,
+        min_bitrate: None,
+        max_bitrate: None,
+    };
     world.input(Input::StartStream { id: STREAM, config });
     assert_eq!(stats(&world).streams.len(), 1);
 }

@@ -133,10 +133,11 @@ impl Session {
             wire_bytes: counted.wire_bytes,
             media_bps: 8 * counted.media.last_second(now.instant),
             wire_bps: 8 * counted.wire.last_second(now.instant),
-            target_bps: 0,
+            target_bps: self.target().map_or(0, u64::from),
             nacks: media.nacks,
             nacked_packets: media.nacked_packets,
             resent_packets: media.resent_packets,
+            resends_withheld: media.resends_withheld,
             plis: media.plis,
             firs: media.firs,
             drops: Drops {
