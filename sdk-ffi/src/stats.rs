@@ -409,6 +409,6 @@ mod tests {
     fn texts_always_end() {
         assert_eq!(chars::<4>("ab"), [b'a' as c_char, b'b' as c_char, 0, 0]);
         assert_eq!(chars::<3>("abcdef")[2], 0);
-        assert!(P2P_NAME_SIZE > 64 && P2P_SESSION_ID_SIZE > 36);
+        const { assert!(P2P_NAME_SIZE > 64 && P2P_SESSION_ID_SIZE > 36) };
     }
 }
