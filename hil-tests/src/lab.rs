@@ -186,6 +186,11 @@ signing_key_file = "signing.key"
         Ok(command)
     }
 
+    /// For a test's own files; removed with the lab, unless the test failed.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// The running camera.
     pub fn camera(&mut self) -> &mut Process {
         self.camera.as_mut().expect("the lab was started with a camera")

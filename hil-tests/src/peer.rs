@@ -64,6 +64,8 @@ pub struct PeerOptions {
     pub srtp: Option<Srtp>,
     /// Where to bind, for instance `127.0.0.1:0`.
     pub bind: String,
+    /// See [`OneByOne::lose_one_in`].
+    pub lose_one_in: Option<u32>,
 }
 
 /// What the connection has come to, shared with its callbacks.
@@ -145,7 +147,7 @@ impl Peer {
             .with_setting_engine(settings.build())
             .with_interceptor_registry(registry)
             .with_handler(Arc::new(Events { state: state.clone(), candidates }))
-            .with_runtime(Arc::new(OneByOne))
+            .with_runtime(Arc::new(OneByOne { lose_one_in: options.lose_one_in }))
             .with_udp_addrs(vec![options.bind])
             .build()
             .await
@@ -367,6 +369,7 @@ mod tests {
             formats: vec![H264Format::BASELINE],
             srtp: Some(Srtp::Gcm),
             bind: "127.0.0.1:0".into(),
+            lose_one_in: None,
         };
         let (peer, mut local) = Peer::new(options).await.unwrap();
         let sdp = peer.offer().await.unwrap();

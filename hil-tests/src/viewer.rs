@@ -22,6 +22,8 @@ pub struct Options {
     pub formats: Vec<H264Format>,
     pub srtp: Option<Srtp>,
     pub bind: String,
+    /// Loses one in so many packets on the way in.
+    pub lose_one_in: Option<u32>,
 }
 
 impl Default for Options {
@@ -32,6 +34,7 @@ impl Default for Options {
             formats: vec![H264Format::BASELINE, H264Format::BASELINE_MODE_0, H264Format::MAIN],
             srtp: None,
             bind: "127.0.0.1:0".into(),
+            lose_one_in: None,
         }
     }
 }
@@ -102,6 +105,7 @@ impl Viewer {
             formats: options.formats,
             srtp: options.srtp,
             bind: options.bind,
+            lose_one_in: options.lose_one_in,
         };
         let (peer, local_candidates) = Peer::new(peer_options).await.map_err(ViewerError::Local)?;
         let (broker, inbox) = Broker::connect(&login(&session), &[app_topic(&session.app)])
