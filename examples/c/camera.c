@@ -216,6 +216,13 @@ static void on_keyframe_request(void *user, p2p_stream_t *stream, void *stream_u
     printf("keyframe requested: %s\n", encoder->name);
 }
 
+/* A file has the bit rate it has; an encoder would be told. */
+static void on_target_bitrate(void *user, p2p_stream_t *stream, uint32_t bits_per_second, void *stream_user) {
+    const encoder_t *encoder = stream_user;
+    (void)user, (void)stream;
+    printf("target bit rate: %s %u bit/s\n", encoder->name, (unsigned)bits_per_second);
+}
+
 static void on_log(void *user, int32_t level, const char *line) {
     (void)user;
     fprintf(stderr, "%c %s\n", "?EWIDT"[level <= P2P_LOG_TRACE ? level : 0], line);
@@ -458,6 +465,7 @@ int main(int argc, char **argv) {
     config.log_level = (int32_t)level;
     config.on_event = on_event;
     config.on_keyframe_request = on_keyframe_request;
+    config.on_target_bitrate = on_target_bitrate;
     config.on_log = on_log;
     if (p2p_init(&config, &agent) != P2P_OK) {
         fprintf(stderr, "camera: %s\n", p2p_last_error());

@@ -97,6 +97,19 @@ pub type p2p_keyframe_fn = Option<
     unsafe extern "C" fn(user: *mut c_void, stream: *mut p2p_stream_t, stream_user: *mut c_void),
 >;
 
+/// The encoder of this stream should make bits_per_second from now on: what the viewer with the
+/// poorest network can take, within the stream's min_bitrate and max_bitrate. Comes at once when it
+/// is less, and at most once a second when it is more. Runs on the agent's thread: return soon.
+/// stream_user is p2p_stream_config_t.user.
+pub type p2p_bitrate_fn = Option<
+    unsafe extern "C" fn(
+        user: *mut c_void,
+        stream: *mut p2p_stream_t,
+        bits_per_second: u32,
+        stream_user: *mut c_void,
+    ),
+>;
+
 use p2p_close_reason_t::*;
 use p2p_event_kind_t::*;
 use p2p_path_t::*;
@@ -106,6 +119,7 @@ pub(crate) struct Callbacks {
     user: *mut c_void,
     on_event: p2p_event_fn,
     on_keyframe_request: p2p_keyframe_fn,
+    on_target_bitrate: p2p_bitrate_fn,
 }
 
 // SAFETY: the header says that callbacks run on the agent's thread, with this user pointer.
@@ -119,6 +133,7 @@ impl Callbacks {
             user: config.user,
             on_event: config.on_event,
             on_keyframe_request: config.on_keyframe_request,
+            on_target_bitrate: config.on_target_bitrate,
         }
     }
 }
@@ -146,6 +161,16 @@ impl Bridge {
         let stream_user = ptr::with_exposed_provenance_mut(stream.user);
         // SAFETY: the firmware's own function with the firmware's own arguments.
         in_callback(|| unsafe { call(self.agent.callbacks.user, handle, stream_user) });
+    }
+
+    fn set_bitrate(&self, id: StreamId, bits_per_second: u32) {
+        let Some(call) = self.agent.callbacks.on_target_bitrate else { return };
+        let Some(stream) = handle::find_stream(&self.agent, id) else { return };
+        let handle = ptr::without_provenance_mut(stream.handle);
+        let stream_user = ptr::with_exposed_provenance_mut(stream.user);
+        let user = self.agent.callbacks.user;
+        // SAFETY: the firmware's own function with the firmware's own arguments.
+        in_callback(|| unsafe { call(user, handle, bits_per_second, stream_user) });
     }
 
     fn tell(&self, kind: p2p_event_kind_t, detail: Detail<'_>) {
@@ -213,8 +238,9 @@ impl Handler for Bridge {
                 },
             ),
             Event::KeyframeRequest { stream } => self.request_keyframe(*stream),
-            // There is no callback for it yet: the encoder goes on as it is.
-            Event::TargetBitrate { .. } => {}
+            Event::TargetBitrate { stream, bits_per_second } => {
+                self.set_bitrate(*stream, *bits_per_second);
+            }
         }
     }
 }
@@ -309,6 +335,7 @@ mod tests {
             user: (&raw mut seen).cast(),
             on_event: Some(note),
             on_keyframe_request: None,
+            on_target_bitrate: None,
         };
         let agent = handle::add_agent(callbacks).unwrap();
         let bridge = Bridge::new(agent.clone());

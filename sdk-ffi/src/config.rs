@@ -1,6 +1,6 @@
 //! `p2p_config_t`: how the camera reaches the service, and what it allows.
 
-use crate::callbacks::{p2p_event_fn, p2p_keyframe_fn};
+use crate::callbacks::{p2p_bitrate_fn, p2p_event_fn, p2p_keyframe_fn};
 use crate::layout::Versioned;
 use crate::log::p2p_log_fn;
 use crate::status::{Error, p2p_status_t};
@@ -69,6 +69,9 @@ pub struct p2p_config_t {
     /// Asks for a keyframe. May be NULL, but then a viewer waits for the encoder's next one by
     /// itself.
     pub on_keyframe_request: p2p_keyframe_fn,
+    /// Says what the viewers of a stream can take. May be NULL for an encoder of a fixed rate; a
+    /// viewer with less then misses frames.
+    pub on_target_bitrate: p2p_bitrate_fn,
     /// Log lines. May be NULL.
     pub on_log: p2p_log_fn,
 }

@@ -30,7 +30,11 @@ pub struct p2p_stream_config_t {
     pub codec: i32,
     /// The bit rate that is expected, for sizing queues; in bits per second. 0: 2,000,000.
     pub bitrate: u32,
-    /// Given to on_keyframe_request as stream_user; for instance the encoder's own handle.
+    /// on_target_bitrate never asks for less, in bits per second. 0: a tenth of bitrate.
+    pub min_bitrate: u32,
+    /// on_target_bitrate never asks for more, in bits per second. 0: bitrate.
+    pub max_bitrate: u32,
+    /// Given to this stream's callbacks as stream_user; for instance the encoder's own handle.
     pub user: *mut c_void,
 }
 
@@ -179,7 +183,9 @@ impl p2p_stream_config_t {
             }
         };
         let bitrate = if self.bitrate == 0 { 2_000_000 } else { self.bitrate };
-        Ok(StreamConfig { name, codec, bitrate, min_bitrate: None, max_bitrate: None })
+        let set = |value: u32| (value != 0).then_some(value);
+        let (min_bitrate, max_bitrate) = (set(self.min_bitrate), set(self.max_bitrate));
+        Ok(StreamConfig { name, codec, bitrate, min_bitrate, max_bitrate })
     }
 }
 
