@@ -11,6 +11,7 @@ mod run;
 mod udp;
 
 pub use crate::session::admission::UnsetClock;
+pub use crate::wire::codec::Codec;
 pub use udp::Counters;
 
 use crate::event::{CloseReason, Event, StreamId};
@@ -67,11 +68,6 @@ pub struct StreamConfig {
     pub codec: Codec,
     /// What is expected, for sizing queues; in bits per second.
     pub bitrate: u32,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Codec {
-    H264,
 }
 
 /// One access unit, as the encoder made it.

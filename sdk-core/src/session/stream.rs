@@ -6,7 +6,9 @@ use crate::driver::StreamConfig;
 use crate::event::{Event, StreamId};
 use crate::media::{KeyframeGovernor, VideoConfig, VideoStream};
 use crate::time::Now;
-use crate::wire::sdp::ProfileLevelId;
+use crate::wire::codec::Codec;
+use crate::wire::sdp::{ProfileLevelId, StreamFormat};
+use crate::wire::{h264, h265};
 use std::time::{Duration, Instant};
 
 pub struct Stream {
@@ -29,7 +31,10 @@ impl Stream {
         Stream {
             id,
             name: config.name.clone(),
-            video: VideoStream::new(VideoConfig::new(config.bitrate, max_datagram)),
+            video: VideoStream::new(VideoConfig {
+                codec: config.codec,
+                ..VideoConfig::new(config.bitrate, max_datagram)
+            }),
             governor: KeyframeGovernor::new(KEYFRAME_INTERVAL),
             broken: false,
             complained_at: None,
@@ -48,9 +53,16 @@ impl Stream {
         &self.video
     }
 
-    /// What the encoder makes, once it has shown its parameter sets.
-    pub fn profile_level_id(&self) -> Option<ProfileLevelId> {
-        self.video.profile_level_id().map(|p| ProfileLevelId::new(p.0))
+    /// What the encoder makes: in full once it has shown its parameter sets.
+    pub fn format(&self) -> StreamFormat {
+        let sps = self.video.sps();
+        match self.video.config().codec {
+            Codec::H264 => {
+                let id = sps.and_then(h264::ProfileLevelId::from_sps);
+                StreamFormat::H264(id.map(|id| ProfileLevelId::new(id.0)))
+            }
+            Codec::H265 => StreamFormat::H265(sps.and_then(h265::ProfileTierLevel::from_sps)),
+        }
     }
 
     /// Cuts a frame into packets and queues them for all viewers that are connected.
