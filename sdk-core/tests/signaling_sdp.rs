@@ -43,9 +43,10 @@ fn answer(text: &str, choice: &VideoChoice) -> String {
     .write()
 }
 
-const PLAYABLE: [&str; 9] = [
+const PLAYABLE: [&str; 10] = [
     "chromium_video.sdp",
     "chromium_video_gathered.sdp",
+    "chromium_h265_video.sdp",
     "chromium_video_audio_data.sdp",
     "chromium_max_bundle.sdp",
     "firefox_video.sdp",
