@@ -9,7 +9,7 @@ export CARGO_TERM_COLOR=never
 tools=$PWD/target/tools
 export PATH=$tools/bin:$PATH
 # What the browser tests start.
-export SERVER_MIN_BIN=${CARGO_TARGET_DIR:-$PWD/target}/release/server-min
+export P2PCAM_SERVER_MIN=${CARGO_TARGET_DIR:-$PWD/target}/release/server-min
 log=$(mktemp)
 section=''
 

@@ -13,11 +13,11 @@ import { MqttClient } from '../../server-min/src/http/page/mqtt.js';
 const START_WITHIN_MS = 15_000;
 const here = path.dirname(fileURLToPath(import.meta.url));
 
-/** The binary to test: SERVER_MIN_BIN, or what cargo has built last in the dev profile. */
+/** The binary to test: P2PCAM_SERVER_MIN, or what cargo has built last in the dev profile. */
 export function serverBinary() {
-  const bin = process.env.SERVER_MIN_BIN ?? path.join(here, '../../target/debug/server-min');
+  const bin = process.env.P2PCAM_SERVER_MIN ?? path.join(here, '../../target/debug/server-min');
   if (!existsSync(bin)) {
-    throw new Error(`there is no ${bin}: run "cargo build -p server-min", or set SERVER_MIN_BIN`);
+    throw new Error(`there is no ${bin}: run "cargo build -p server-min", or set P2PCAM_SERVER_MIN`);
   }
   return bin;
 }

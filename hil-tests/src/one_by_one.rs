@@ -10,7 +10,7 @@ use std::io::{self, IoSliceMut};
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 use webrtc::runtime::{
@@ -22,12 +22,22 @@ type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// Tokio, with sockets that pause after each datagram.
 #[derive(Debug)]
-pub struct OneByOne;
+pub struct OneByOne {
+    /// Throws away one in so many reads of media, as a bad network would; a read is one datagram,
+    /// or several of a kind that the kernel has put together (GRO).
+    pub lose_one_in: Option<u32>,
+}
 
 impl Runtime for OneByOne {
     fn wrap_udp_socket(&self, socket: UdpSocket) -> io::Result<Arc<dyn AsyncUdpSocket>> {
         let inner = TokioRuntime.wrap_udp_socket(socket)?;
-        Ok(Arc::new(Pausing { inner, has_just_read: AtomicBool::new(false) }))
+        let lose_one_in = self.lose_one_in;
+        Ok(Arc::new(Pausing {
+            inner,
+            has_just_read: AtomicBool::new(false),
+            lose_one_in,
+            media_reads: AtomicU32::new(0),
+        }))
     }
 
     fn spawn(&self, future: Boxed<'static, ()>) -> Box<dyn JoinHandle> {
@@ -70,6 +80,18 @@ impl Runtime for OneByOne {
 struct Pausing {
     inner: Arc<dyn AsyncUdpSocket>,
     has_just_read: AtomicBool,
+    lose_one_in: Option<u32>,
+    media_reads: AtomicU32,
+}
+
+impl Pausing {
+    fn is_lost(&self, buffers: &[IoSliceMut<'_>]) -> bool {
+        let Some(one_in) = self.lose_one_in else { return false };
+        // RFC 7983 §7 and RFC 5761 §4: RTP, and not RTCP.
+        let is_media = matches!(buffers.first().map(|b| &b[..]), Some([128..=191, kind, ..])
+            if !(64..=95).contains(&(kind & 0x7f)));
+        is_media && (self.media_reads.fetch_add(1, Ordering::Relaxed) + 1).is_multiple_of(one_in)
+    }
 }
 
 impl AsyncUdpSocket for Pausing {
@@ -92,7 +114,10 @@ impl AsyncUdpSocket for Pausing {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
-        let read = self.inner.poll_recv(cx, buffers, meta);
+        let mut read = self.inner.poll_recv(cx, buffers, meta);
+        while matches!(read, Poll::Ready(Ok(_))) && self.is_lost(buffers) {
+            read = self.inner.poll_recv(cx, buffers, meta);
+        }
         self.has_just_read.store(matches!(read, Poll::Ready(Ok(_))), Ordering::Relaxed);
         read
     }

@@ -68,6 +68,8 @@ pub struct PeerOptions {
     pub srtp: Option<Srtp>,
     /// Where to bind, for instance `127.0.0.1:0`.
     pub bind: String,
+    /// See [`OneByOne::lose_one_in`].
+    pub lose_one_in: Option<u32>,
 }
 
 /// What the connection has come to, shared with its callbacks.
@@ -154,7 +156,7 @@ impl Peer {
             .with_setting_engine(settings.build())
             .with_interceptor_registry(registry)
             .with_handler(Arc::new(Events { state: state.clone(), candidates }))
-            .with_runtime(Arc::new(OneByOne))
+            .with_runtime(Arc::new(OneByOne { lose_one_in: options.lose_one_in }))
             .with_udp_addrs(vec![options.bind])
             .build()
             .await
@@ -387,6 +389,7 @@ mod tests {
             h265: false,
             srtp: Some(Srtp::Gcm),
             bind: "127.0.0.1:0".into(),
+            lose_one_in: None,
         };
         let (peer, mut local) = Peer::new(options).await.unwrap();
         let sdp = peer.offer().await.unwrap();

@@ -78,6 +78,11 @@ impl Received {
         }
     }
 
+    /// All frames received, as a file that a decoder can read.
+    pub fn to_annexb(&self) -> Vec<u8> {
+        self.units.iter().flat_map(AccessUnit::to_annexb).collect()
+    }
+
     pub fn kinds(&self) -> PacketKinds {
         self.depacketizer.kinds
     }

@@ -24,6 +24,8 @@ pub struct Options {
     pub h265: bool,
     pub srtp: Option<Srtp>,
     pub bind: String,
+    /// Loses one in so many packets on the way in.
+    pub lose_one_in: Option<u32>,
 }
 
 impl Default for Options {
@@ -35,6 +37,7 @@ impl Default for Options {
             h265: false,
             srtp: None,
             bind: "127.0.0.1:0".into(),
+            lose_one_in: None,
         }
     }
 }
@@ -106,6 +109,7 @@ impl Viewer {
             h265: options.h265,
             srtp: options.srtp,
             bind: options.bind,
+            lose_one_in: options.lose_one_in,
         };
         let (peer, local_candidates) = Peer::new(peer_options).await.map_err(ViewerError::Local)?;
         let (broker, inbox) = Broker::connect(&login(&session), &[app_topic(&session.app)])

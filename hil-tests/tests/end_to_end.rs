@@ -4,7 +4,9 @@
 use hil_tests::clip::Clip;
 use hil_tests::h264::{NAL_AUD, NAL_IDR, NAL_PPS, NAL_SEI, NAL_SPS};
 use hil_tests::lab::{CameraSetup, Lab, PATIENCE};
+use hil_tests::peer::PeerState;
 use hil_tests::viewer::{Options, Viewer};
+use std::process::Command;
 use std::time::Duration;
 
 mod common;
@@ -41,6 +43,14 @@ async fn a_viewer_receives_the_clip_byte_for_byte() {
         // A camera that the machine held up leaves pictures out, but keeps its clock.
         assert!(steps.iter().all(|step| *step > 0 && (step + 1) % 3000 <= 2), "{steps:?}");
     });
+    // And another's decoder finds nothing to complain about.
+    let file = lab.folder().join("received.h264");
+    std::fs::write(&file, viewer.look(|state| state.received.to_annexb())).unwrap();
+    let mut ffmpeg = Command::new("ffmpeg");
+    ffmpeg.args(["-v", "warning", "-f", "h264", "-i"]).arg(&file).args(["-f", "null", "-"]);
+    let output = ffmpeg.output().unwrap();
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+
     let selected = viewer.selected().await.unwrap();
     println!(
         "{selected:?}, connected after {:?}, first frame after {:?}",
@@ -129,6 +139,24 @@ async fn eight_viewers_watch_at_once_and_the_ninth_is_told() {
     for viewer in viewers {
         viewer.leave().await;
     }
+    lab.finish().unwrap();
+}
+
+/// What is lost on the way is asked for again (RFC 4585 generic NACK) and comes again, so that in
+/// the end next to nothing is missing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lost_packets_come_again() {
+    let lab = Lab::start(CameraSetup::default()).await.unwrap();
+    let viewer = join(&lab, Options { lose_one_in: Some(20), ..Options::default() }).await;
+    let recovered = |state: &PeerState| state.received.late >= 20;
+    viewer.until("20 packets sent again", PATIENCE, recovered).await.unwrap();
+    viewer.look(|state| {
+        let r = &state.received;
+        println!("{} packets, {} late, {} missing", r.packets, r.late, r.missing);
+        // Those of the last moments are still on their way.
+        assert!(r.missing <= r.late, "{} missing, {} came late", r.missing, r.late);
+    });
+    viewer.leave().await;
     lab.finish().unwrap();
 }
 

@@ -187,6 +187,13 @@ impl VideoStream {
         self.trains.range(first.unwrap_or(self.trains.len())..).copied()
     }
 
+    /// The train that begins with this packet, while it is held.
+    pub fn train_at(&self, first_packet: u64) -> Option<Train> {
+        let at = self.trains.partition_point(|train| train.first_packet < first_packet);
+        let train = self.trains.get(at).filter(|train| train.first_packet == first_packet)?;
+        self.holds(train).then_some(*train)
+    }
+
     /// The sequence parameter set, once it came: it says what the stream is.
     pub fn sps(&self) -> Option<&[u8]> {
         self.parameter_sets.first(ParameterSetKind::Sps)

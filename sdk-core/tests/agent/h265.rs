@@ -31,7 +31,13 @@ fn clip() -> Vec<Vec<u8>> {
 
 fn world() -> World {
     let mut world = World::new(|_| ());
-    let config = StreamConfig { name: "main".into(), codec: Codec::H265, bitrate: 150_000 };
+    let config = StreamConfig {
+        name: "main".into(),
+        codec: Codec::H265,
+        bitrate: 150_000,
+        min_bitrate: None,
+        max_bitrate: None,
+    };
     world.input(Input::StopStream { id: STREAM });
     world.input(Input::StartStream { id: STREAM, config });
     world

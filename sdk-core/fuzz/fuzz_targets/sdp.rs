@@ -1,0 +1,32 @@
+//! A viewer's offer, from its text to our answer.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use sdk_core::wire::sdp::{Answer, Description, Fingerprint, ProfileLevelId};
+
+fuzz_target!(|text: &str| {
+    let Ok(offer) = Description::parse(text) else { return };
+    let Ok(choice) = offer.choose_video(Some(ProfileLevelId::new([0x42, 0xc0, 0x1f]))) else {
+        return;
+    };
+    let answer = Answer {
+        offer: &offer,
+        choice: &choice,
+        session_number: 1,
+        version: 1,
+        ice_ufrag: "abcd",
+        ice_pwd: "0123456789012345678901",
+        fingerprint: Fingerprint::of(b"certificate"),
+        ssrc: 1,
+        rtx_ssrc: 2,
+        cname: "c",
+        stream_id: "s",
+        track_id: "t",
+        candidates: &[],
+        end_of_candidates: false,
+    }
+    .write();
+    // What we write, we can read, and it has the offer's sections (RFC 3264 6).
+    let read = Description::parse(&answer).expect("our own answer");
+    assert_eq!(read.media.len(), offer.media.len());
+});
