@@ -20,7 +20,8 @@
  *
  * Memory
  *   - What is passed in is copied before the call returns, but for a lent frame (p2p_frame_t.release)
- *     and the user pointers. What comes out belongs to the library.
+ *     and the user pointers. What comes out belongs to the library, or is written into the caller's
+ *     own structs (p2p_get_stats): nothing has to be freed.
  *   - Handles are numbers in disguise: a stale or wrong one gets P2P_ERR_HANDLE, never a crash.
  *
  * Structs begin with struct_size, which their _INIT macro sets:
@@ -48,10 +49,16 @@ template <typename T> inline T p2p_init_struct() {
 #define P2P_CONFIG_INIT p2p_init_struct<p2p_config_t>()
 #define P2P_STREAM_CONFIG_INIT p2p_init_struct<p2p_stream_config_t>()
 #define P2P_FRAME_INIT p2p_init_struct<p2p_frame_t>()
+#define P2P_STATS_INIT p2p_init_struct<p2p_stats_t>()
+#define P2P_VIEWER_STATS_INIT p2p_init_struct<p2p_viewer_stats_t>()
+#define P2P_STREAM_STATS_INIT p2p_init_struct<p2p_stream_stats_t>()
 #else
 #define P2P_CONFIG_INIT { .struct_size = sizeof(p2p_config_t) }
 #define P2P_STREAM_CONFIG_INIT { .struct_size = sizeof(p2p_stream_config_t) }
 #define P2P_FRAME_INIT { .struct_size = sizeof(p2p_frame_t) }
+#define P2P_STATS_INIT { .struct_size = sizeof(p2p_stats_t) }
+#define P2P_VIEWER_STATS_INIT { .struct_size = sizeof(p2p_viewer_stats_t) }
+#define P2P_STREAM_STATS_INIT { .struct_size = sizeof(p2p_stream_stats_t) }
 #endif
 
 /**
@@ -100,6 +107,24 @@ template <typename T> inline T p2p_init_struct() {
  * Every message.
  */
 #define P2P_LOG_TRACE 5
+
+/**
+ * Room for an app's id or a stream's name with its zero byte, in bytes.
+ */
+#define P2P_NAME_SIZE 72
+
+/**
+ * Room for a session id with its zero byte, in bytes.
+ */
+#define P2P_SESSION_ID_SIZE 40
+
+/**
+ * What srtp_profile may be; the numbers are those of IANA's registry of DTLS-SRTP protection
+ * profiles.
+ */
+#define P2P_SRTP_AES128_CM_HMAC_SHA1_80 1
+
+#define P2P_SRTP_AEAD_AES_128_GCM 7
 
 /**
  * H.264 (ITU-T H.264), Annex-B byte stream. No B-frames.
@@ -481,6 +506,272 @@ typedef struct p2p_config_t {
 } p2p_config_t;
 
 /**
+ * The agent as a whole. Start from P2P_STATS_INIT. A later version may add fields at the end.
+ */
+typedef struct p2p_stats_t {
+  /**
+   * sizeof(p2p_stats_t), set by P2P_STATS_INIT.
+   */
+  size_t struct_size;
+  /**
+   * Since p2p_init(). 0 if the agent has not counted anything yet.
+   */
+  uint64_t uptime_ms;
+  /**
+   * System calls that sent something to viewers or to their STUN and TURN servers.
+   */
+  uint64_t sends;
+  /**
+   * Datagrams in them.
+   */
+  uint64_t datagrams;
+  /**
+   * Sends that the system had no room for, or refused; also when ICE tries what cannot be reached.
+   */
+  uint64_t send_errors;
+  /**
+   * Memory held beside that of viewers and streams: by capacity.
+   */
+  uint64_t memory_bytes;
+  /**
+   * 1: the link to the broker is up. Otherwise 0.
+   */
+  uint32_t signaling_up;
+  /**
+   * How often that link came up again after the first time.
+   */
+  uint32_t signaling_reconnects;
+  /**
+   * Viewers there are, also beyond the array's room. Those that are being connected count.
+   */
+  uint32_t viewers;
+  /**
+   * Streams there are, also beyond the array's room.
+   */
+  uint32_t streams;
+} p2p_stats_t;
+
+/**
+ * One viewer, from its offer until it is gone. Start the array's first element from
+ * P2P_VIEWER_STATS_INIT. A later version may add fields at the end.
+ *
+ * Times are in milliseconds since the viewer's offer; -1: not yet.
+ */
+typedef struct p2p_viewer_stats_t {
+  /**
+   * sizeof(p2p_viewer_stats_t), set by P2P_VIEWER_STATS_INIT.
+   */
+  size_t struct_size;
+  /**
+   * When the offer was taken, by this device's clock, in milliseconds since 1970.
+   */
+  uint64_t offer_unix_ms;
+  /**
+   * When it was connected, likewise. 0: not yet.
+   */
+  uint64_t connected_unix_ms;
+  /**
+   * Frames sent, without those sent again; likewise the next three.
+   */
+  uint64_t frames;
+  uint64_t packets;
+  /**
+   * RTP payloads.
+   */
+  uint64_t media_bytes;
+  /**
+   * UDP payloads of all that carried media: with headers, tags, reports and what was sent again.
+   */
+  uint64_t wire_bytes;
+  /**
+   * Bit rate of the media over the last second.
+   */
+  uint64_t media_bps;
+  /**
+   * Bit rate of wire_bytes over the last second.
+   */
+  uint64_t wire_bps;
+  /**
+   * What the encoder may make for this viewer alone, by congestion control, in bits per second.
+   * 0: not known.
+   */
+  uint64_t target_bps;
+  /**
+   * Requests of the viewer for lost packets (NACK), and the packets they named.
+   */
+  uint64_t nacks;
+  uint64_t nacked_packets;
+  /**
+   * Packets that were sent again.
+   */
+  uint64_t resent_packets;
+  /**
+   * Packets that were not sent again, since congestion control had no room for them.
+   */
+  uint64_t resends_withheld;
+  /**
+   * Requests of the viewer for a keyframe: a picture was lost (PLI), or it starts (FIR).
+   */
+  uint64_t plis;
+  uint64_t firs;
+  /**
+   * Frames it was not sent, by reason. More waited than its network takes in time:
+   */
+  uint64_t dropped_queue_full;
+  /**
+   * Too many waited for a path, or for the relay to open a channel.
+   */
+  uint64_t dropped_no_route;
+  /**
+   * They refer to a picture that this viewer does not have.
+   */
+  uint64_t dropped_awaiting_keyframe;
+  /**
+   * The stream's history did not hold them any more.
+   */
+  uint64_t dropped_too_old;
+  /**
+   * A slice was too long for a viewer that takes packetization-mode 0 only.
+   */
+  uint64_t dropped_too_large;
+  /**
+   * The session's key was used for all packets it is good for.
+   */
+  uint64_t dropped_key_worn_out;
+  /**
+   * Memory held for this viewer: by capacity, without what ICE and DTLS keep to themselves.
+   */
+  uint64_t memory_bytes;
+  /**
+   * Packets lost, as the viewer counts. Negative when there were more duplicates than losses.
+   */
+  int64_t lost_packets;
+  /**
+   * Lost between the viewer's last two reports, of 1000.
+   */
+  uint32_t loss_permille;
+  /**
+   * 0: not known yet.
+   */
+  uint32_t round_trip_us;
+  /**
+   * By the viewer's last report (RFC 3550 6.4.1).
+   */
+  uint32_t jitter_us;
+  /**
+   * One of P2P_SRTP_… 0: not agreed on yet.
+   */
+  uint32_t srtp_profile;
+  /**
+   * When the answer was handed to the broker's link.
+   */
+  int32_t answer_ms;
+  /**
+   * When a check found a path (ICE).
+   */
+  int32_t ice_ms;
+  /**
+   * When the handshake was done (DTLS): the viewer is connected.
+   */
+  int32_t dtls_ms;
+  /**
+   * When the last packet of its first frame was sent.
+   */
+  int32_t first_frame_ms;
+  /**
+   * P2P_PATH_NONE: not connected yet.
+   */
+  p2p_path_t path;
+  /**
+   * The path's two ends, as kinds of candidates: the camera's and the viewer's.
+   */
+  p2p_path_t local_candidate;
+  p2p_path_t remote_candidate;
+  /**
+   * Always 0.
+   */
+  uint32_t reserved;
+  /**
+   * As in the events.
+   */
+  char session_id[P2P_SESSION_ID_SIZE];
+  char app_id[P2P_NAME_SIZE];
+  /**
+   * The name of the stream it watches.
+   */
+  char stream[P2P_NAME_SIZE];
+} p2p_viewer_stats_t;
+
+/**
+ * One stream. Start the array's first element from P2P_STREAM_STATS_INIT. A later version may add
+ * fields at the end.
+ */
+typedef struct p2p_stream_stats_t {
+  /**
+   * sizeof(p2p_stream_stats_t), set by P2P_STREAM_STATS_INIT.
+   */
+  size_t struct_size;
+  /**
+   * Frames that were pushed and taken, and their bytes.
+   */
+  uint64_t frames;
+  uint64_t bytes;
+  /**
+   * Keyframes among them.
+   */
+  uint64_t keyframes;
+  /**
+   * Bit rate over the last second.
+   */
+  uint64_t bitrate_bps;
+  /**
+   * Frames not taken, by reason. P2P_ERR_QUEUE_FULL:
+   */
+  uint64_t refused_queue_full;
+  /**
+   * They refer to a frame that was not taken.
+   */
+  uint64_t refused_awaiting_keyframe;
+  /**
+   * Larger than the stream's history: its bitrate is set too low.
+   */
+  uint64_t refused_too_large;
+  /**
+   * A keyframe without SPS and PPS, and none came before it.
+   */
+  uint64_t refused_no_parameter_sets;
+  /**
+   * Not Annex-B, or of too many NAL units.
+   */
+  uint64_t refused_malformed;
+  /**
+   * How often on_keyframe_request was called, or would have been.
+   */
+  uint64_t keyframe_requests;
+  /**
+   * Memory of the history, which all its viewers share.
+   */
+  uint64_t memory_bytes;
+  /**
+   * Frames taken in the last second.
+   */
+  uint32_t frame_rate_fps;
+  /**
+   * Viewers that watch it or are being connected.
+   */
+  uint32_t viewers;
+  /**
+   * One of P2P_CODEC_…
+   */
+  int32_t codec;
+  /**
+   * Always 0.
+   */
+  uint32_t reserved;
+  char name[P2P_NAME_SIZE];
+} p2p_stream_stats_t;
+
+/**
  * One channel of the camera. Start from P2P_STREAM_CONFIG_INIT.
  */
 typedef struct p2p_stream_config_t {
@@ -587,6 +878,28 @@ p2p_status_t p2p_deinit(struct p2p_agent_t *agent);
 p2p_status_t p2p_viewer_close(struct p2p_agent_t *agent,
                               const char *session_id,
                               const char *reason);
+
+/**
+ * What the agent counted, all of one moment: at most a second old, and inside on_event that of the
+ * event. Never waits for the agent; may be called as often as you like, also inside on_event and
+ * on_keyframe_request. Nothing has to be freed. A viewer that is gone is not in it any more.
+ *
+ * stats, viewers and streams may each be NULL; an array's count is then NULL or 0. Before the call a
+ * count is the array's room in elements, afterwards how many were filled: the first ones, if there
+ * are more than fit. struct_size is read from stats and from the first element of each array with
+ * room, and set in each element that is filled. On an error nothing was written.
+ *
+ * # Safety
+ * `stats` is NULL or points to a p2p_stats_t whose struct_size is true; `viewers` and `streams` are
+ * NULL or point to as many elements as their count says, of the size that the first one's struct_size
+ * says; the counts are NULL or point to a readable and writable size_t.
+ */
+p2p_status_t p2p_get_stats(struct p2p_agent_t *agent,
+                           struct p2p_stats_t *stats,
+                           struct p2p_viewer_stats_t *viewers,
+                           size_t *viewer_count,
+                           struct p2p_stream_stats_t *streams,
+                           size_t *stream_count);
 
 /**
  * The meaning of a status in a few words. Never NULL, also for a number that is not a status; the

@@ -49,7 +49,7 @@ run() {
 needed=(
     cc:gcc c++:g++ make:make valgrind:valgrind ffmpeg:ffmpeg chromium:chromium
     mosquitto:mosquitto mosquitto_pub:mosquitto-clients turnutils_uclient:coturn
-    node:nodejs npm:npm pgrep:procps
+    node:nodejs npm:npm pgrep:procps openssl:openssl
 )
 
 install_packages() {

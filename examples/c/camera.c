@@ -211,8 +211,12 @@ static p2p_status_t push_next(encoder_t *encoder, uint64_t timestamp_us, int len
 
 /* ---- What the library tells ---- */
 
+static const char *path_name(p2p_path_t path) {
+    static const char *const names[] = {"?", "host", "srflx", "prflx", "relay"};
+    return names[path <= P2P_PATH_RELAY ? path : 0];
+}
+
 static void on_event(void *user, const p2p_event_t *event) {
-    static const char *const paths[] = {"?", "host", "srflx", "prflx", "relay"};
     (void)user;
     switch (event->kind) {
     case P2P_EVENT_SIGNALING_UP:
@@ -226,7 +230,7 @@ static void on_event(void *user, const p2p_event_t *event) {
         break;
     case P2P_EVENT_VIEWER_CONNECTED:
         printf("viewer connected: %s path=%s setup_ms=%u\n", event->session_id,
-               paths[event->path <= P2P_PATH_RELAY ? event->path : 0], (unsigned)event->setup_ms);
+               path_name(event->path), (unsigned)event->setup_ms);
         break;
     case P2P_EVENT_VIEWER_CLOSED:
         printf("viewer closed: %s reason=%d code=%d: %s\n", event->session_id, (int)event->reason,
@@ -260,7 +264,8 @@ typedef struct {
 } option_t;
 
 static const char *device, *broker = "mqtt://127.0.0.1:1883", *user, *password, *service_key, *file, *sub_file,
-    *stream_name = "main", *codec_text = "", *identity, *fps_text = "30", *max_viewers = "0", *duration = "0", *log_level = "3";
+    *stream_name = "main", *codec_text = "", *identity, *fps_text = "30", *max_viewers = "0", *duration = "0", *log_level = "3",
+    *stats_text = "0";
 static int loopback, relay_only, accept_unset_clock, copy_frames, lend_frames;
 
 static const option_t options[] = {
@@ -279,6 +284,7 @@ static const option_t options[] = {
     {"--identity", "P2PCAM_IDENTITY", "file for the DTLS key and certificate", &identity, NULL},
     {"--max-viewers", "P2PCAM_MAX_VIEWERS", "viewers at once (8)", &max_viewers, NULL},
     {"--duration", "P2PCAM_DURATION", "end after so many seconds", &duration, NULL},
+    {"--stats", "P2PCAM_STATS", "print statistics every so many seconds", &stats_text, NULL},
     {"--log-level", "P2PCAM_LOG_LEVEL", "1 errors to 5 everything (3)", &log_level, NULL},
     {"--loopback", "P2PCAM_LOOPBACK", "offer 127.0.0.1 as well", NULL, &loopback},
     {"--include-loopback", NULL, NULL, NULL, &loopback},
@@ -368,8 +374,53 @@ static void sleep_until(uint64_t time_us) {
     clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL);
 }
 
-static int play(encoder_t *encoders, size_t count, double fps, double seconds, int lend) {
-    uint64_t start = now_us(), frame = 0;
+/* One line for the agent, one for each stream and one for each viewer. */
+static void print_stats(p2p_agent_t *agent) {
+    enum { MOST_VIEWERS = 128, MOST_STREAMS = 4 };
+    static p2p_viewer_stats_t viewers[MOST_VIEWERS] = {P2P_VIEWER_STATS_INIT};
+    static p2p_stream_stats_t streams[MOST_STREAMS] = {P2P_STREAM_STATS_INIT};
+    p2p_stats_t stats = P2P_STATS_INIT;
+    size_t viewer_count = MOST_VIEWERS, stream_count = MOST_STREAMS, i;
+
+    if (p2p_get_stats(agent, &stats, viewers, &viewer_count, streams, &stream_count) != P2P_OK) {
+        fprintf(stderr, "camera: %s\n", p2p_last_error());
+        return;
+    }
+    printf("stats agent: up=%u reconnects=%u sends=%llu datagrams=%llu errors=%llu memory=%llu\n",
+           (unsigned)stats.signaling_up, (unsigned)stats.signaling_reconnects, (unsigned long long)stats.sends,
+           (unsigned long long)stats.datagrams, (unsigned long long)stats.send_errors,
+           (unsigned long long)stats.memory_bytes);
+    for (i = 0; i < stream_count; i++) {
+        const p2p_stream_stats_t *s = &streams[i];
+        printf("stats stream %s: viewers=%u frames=%llu keyframes=%llu bytes=%llu fps=%u bps=%llu refused=%llu"
+               " requests=%llu memory=%llu\n",
+               s->name, (unsigned)s->viewers, (unsigned long long)s->frames, (unsigned long long)s->keyframes,
+               (unsigned long long)s->bytes, (unsigned)s->frame_rate_fps, (unsigned long long)s->bitrate_bps,
+               (unsigned long long)(s->refused_queue_full + s->refused_awaiting_keyframe + s->refused_too_large +
+                                    s->refused_no_parameter_sets + s->refused_malformed),
+               (unsigned long long)s->keyframe_requests, (unsigned long long)s->memory_bytes);
+    }
+    for (i = 0; i < viewer_count; i++) {
+        const p2p_viewer_stats_t *v = &viewers[i];
+        printf("stats viewer %s: path=%s local=%s remote=%s srtp=%u frames=%llu packets=%llu bytes=%llu wire=%llu"
+               " media_bps=%llu wire_bps=%llu target_bps=%llu rtt_us=%u loss_permille=%u nacked=%llu resent=%llu"
+               " pli=%llu fir=%llu dropped=%llu memory=%llu answer_ms=%d ice_ms=%d dtls_ms=%d first_frame_ms=%d\n",
+               v->session_id, path_name(v->path), path_name(v->local_candidate), path_name(v->remote_candidate),
+               (unsigned)v->srtp_profile, (unsigned long long)v->frames, (unsigned long long)v->packets,
+               (unsigned long long)v->media_bytes, (unsigned long long)v->wire_bytes,
+               (unsigned long long)v->media_bps, (unsigned long long)v->wire_bps, (unsigned long long)v->target_bps,
+               (unsigned)v->round_trip_us, (unsigned)v->loss_permille, (unsigned long long)v->nacked_packets,
+               (unsigned long long)v->resent_packets, (unsigned long long)v->plis, (unsigned long long)v->firs,
+               (unsigned long long)(v->dropped_queue_full + v->dropped_no_route + v->dropped_awaiting_keyframe +
+                                    v->dropped_too_old + v->dropped_too_large + v->dropped_key_worn_out),
+               (unsigned long long)v->memory_bytes, (int)v->answer_ms, (int)v->ice_ms, (int)v->dtls_ms,
+               (int)v->first_frame_ms);
+    }
+}
+
+static int play(encoder_t *encoders, size_t count, p2p_agent_t *agent, double fps, double seconds, double stats_every,
+                int lend) {
+    uint64_t start = now_us(), frame = 0, stats_due = start;
     while (!stop_signal) {
         uint64_t due = start + (uint64_t)((double)frame * 1e6 / fps);
         uint64_t now = now_us();
@@ -383,6 +434,10 @@ static int play(encoder_t *encoders, size_t count, double fps, double seconds, i
         if (now < due) {
             sleep_until(due);
             if (now_us() < due) continue;
+        }
+        if (stats_every > 0 && due >= stats_due + (uint64_t)(stats_every * 1e6)) {
+            stats_due = due;
+            print_stats(agent);
         }
         for (i = 0; i < count; i++) {
             if (push_next(&encoders[i], due, lend) != P2P_OK) {
@@ -419,7 +474,7 @@ int main(int argc, char **argv) {
     p2p_config_t config = P2P_CONFIG_INIT;
     p2p_agent_t *agent = NULL;
     struct sigaction action;
-    double fps, seconds, viewers, level;
+    double fps, seconds, viewers, level, stats_every;
     size_t count, i;
     int ok;
 
@@ -429,7 +484,8 @@ int main(int argc, char **argv) {
     seconds = number("--duration", duration, 0, 1e9);
     viewers = number("--max-viewers", max_viewers, 0, 1000);
     level = number("--log-level", log_level, P2P_LOG_ERROR, P2P_LOG_TRACE);
-    if (fps < 0 || seconds < 0 || viewers < 0 || level < 0) return 2;
+    stats_every = number("--stats", stats_text, 0, 1e9);
+    if (fps < 0 || seconds < 0 || viewers < 0 || level < 0 || stats_every < 0) return 2;
     setvbuf(stdout, NULL, _IOLBF, 0);
     memset(&action, 0, sizeof action);
     action.sa_handler = on_signal;
@@ -459,7 +515,7 @@ int main(int argc, char **argv) {
     for (i = 0; i < count; i++) pthread_mutex_init(&encoders[i].lock, NULL);
     ok = start_encoder(&encoders[0], agent, stream_name, file, fps) &&
          (count == 1 || start_encoder(&encoders[1], agent, "sub", sub_file, fps)) &&
-         play(encoders, count, fps, seconds, lend_frames || !copy_frames);
+         play(encoders, count, agent, fps, seconds, stats_every, lend_frames || !copy_frames);
 
     /* From here on no callback runs, and every lent frame is back. */
     if (p2p_deinit(agent) != P2P_OK) {

@@ -27,6 +27,8 @@ pub struct CameraSetup {
     pub sub_clip: Option<PathBuf>,
     pub max_viewers: Option<u32>,
     pub relay_only: bool,
+    /// Prints statistics every so many seconds.
+    pub stats_every: Option<f64>,
     /// Instead of the C camera: a binary that understands `device` and the same options.
     pub binary: Option<PathBuf>,
 }
@@ -39,6 +41,7 @@ impl Default for CameraSetup {
             sub_clip: None,
             max_viewers: None,
             relay_only: false,
+            stats_every: None,
             binary: None,
         }
     }
@@ -187,6 +190,9 @@ signing_key_file = "signing.key"
         }
         if setup.relay_only {
             command.arg("--relay-only");
+        }
+        if let Some(seconds) = setup.stats_every {
+            command.args(["--stats", &seconds.to_string()]);
         }
         Ok(command)
     }

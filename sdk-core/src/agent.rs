@@ -15,6 +15,7 @@ use crate::random::Random;
 use crate::session::admission::{Admission, UnsetClock};
 use crate::session::table::{Table, TableConfig};
 use crate::session::{Outputs, Stream, Want};
+use crate::stats::{Snapshot, StreamStats};
 use crate::time::{Now, earlier};
 use crate::wire::signal::SessionId;
 use std::net::SocketAddr;
@@ -36,6 +37,9 @@ pub struct Agent {
     route: Option<Route>,
     /// The next session to be asked for media.
     cursor: usize,
+    signaling_up: bool,
+    /// How often the link to the broker came up.
+    signaling_ups: u32,
 }
 
 #[derive(Debug, Clone)]
@@ -132,14 +136,25 @@ impl Agent {
             sent_runs: 0,
             route: None,
             cursor: 0,
+            signaling_up: false,
+            signaling_ups: 0,
         }
     }
 
     pub fn handle_input(&mut self, now: Now, input: Input<'_>) {
-        let Agent { streams, sessions, random, out, max_datagram, .. } = self;
+        let Agent {
+            streams, sessions, random, out, max_datagram, signaling_up, signaling_ups, ..
+        } = self;
         match input {
-            Input::SignalingUp => out.event(Event::SignalingUp),
-            Input::SignalingDown { reason } => out.event(Event::SignalingDown { reason }),
+            Input::SignalingUp => {
+                *signaling_up = true;
+                *signaling_ups = signaling_ups.saturating_add(1);
+                out.event(Event::SignalingUp);
+            }
+            Input::SignalingDown { reason } => {
+                *signaling_up = false;
+                out.event(Event::SignalingDown { reason });
+            }
             Input::Signal(bytes) => sessions.handle_signal(now, bytes, streams, random, out),
             Input::Datagram(datagram) => {
                 sessions.handle_datagram(now, datagram, streams, out);
@@ -150,6 +165,8 @@ impl Agent {
             Input::Resolved { session, server, addr } => {
                 sessions.on_resolved(now, session, server, addr, random, out);
             }
+            // An agent that is made while a stream is started hears of it twice.
+            Input::StartStream { id, .. } if streams.iter().any(|s| s.id() == id) => {}
             Input::StartStream { id, config } => {
                 let stream = Stream::new(id, &config, *max_datagram);
                 log::info!("stream {:?} started", stream.name());
@@ -197,6 +214,21 @@ impl Agent {
             if !self.seal_next(now) {
                 return Output::Timeout(self.poll_timeout());
             }
+        }
+    }
+
+    /// Writes what was counted so far over `snapshot`, whose memory is used again. What the driver
+    /// counts stays as it is.
+    pub fn write_stats(&self, now: Now, snapshot: &mut Snapshot) {
+        snapshot.agent.signaling_up = self.signaling_up;
+        snapshot.agent.signaling_reconnects = self.signaling_ups.saturating_sub(1);
+        snapshot.agent.held_bytes = (self.sealed.held_bytes() + self.control.capacity()) as u64;
+        snapshot.viewers.clear();
+        snapshot.viewers.extend(self.sessions.iter().map(|session| session.stats(now)));
+        snapshot.streams.clear();
+        for stream in &self.streams {
+            let viewers = self.sessions.iter().filter(|s| s.stream() == stream.id()).count();
+            snapshot.streams.push(StreamStats { viewers: viewers as u32, ..stream.stats(now) });
         }
     }
 

@@ -34,4 +34,6 @@ pub mod session;
 #[cfg(feature = "device")]
 pub mod signaling;
 #[cfg(feature = "device")]
+pub mod stats;
+#[cfg(feature = "device")]
 pub mod time;

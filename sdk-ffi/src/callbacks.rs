@@ -246,7 +246,7 @@ impl Default for Detail<'_> {
     }
 }
 
-fn path_number(path: Path) -> p2p_path_t {
+pub(crate) fn path_number(path: Path) -> p2p_path_t {
     match path {
         Path::Host => P2P_PATH_HOST,
         Path::Srflx => P2P_PATH_SRFLX,

@@ -1,10 +1,10 @@
-//! Reading the structs that C hands over: each begins with its own size, so that firmware and library
-//! of different versions understand each other.
+//! The structs that C hands over, to be read or to be filled: each begins with its own size, so that
+//! firmware and library of different versions understand each other.
 //!
 //! - A size that some version of the struct had: accepted; fields that version did not have are zero,
-//!   which always means the default.
+//!   which always means the default, and are left out of what is filled.
 //! - Larger than the library's own: written by newer firmware. Accepted if what the library does not
-//!   know is all zero, since then nothing was asked for that it cannot do.
+//!   know is all zero, since then nothing was asked for that it cannot do. What is filled is zero there.
 //! - Anything else, also zero: refused. A size between two versions would cut a field in half.
 
 use crate::status::{Error, p2p_status_t};
@@ -33,17 +33,9 @@ pub(crate) unsafe fn read<T: Versioned>(from: *const T, argument: &str) -> Resul
         return Err(Error::argument(format!("{argument} is NULL: expected a {}", T::NAME)));
     }
     // SAFETY: promised by the caller. Unaligned, because C's casts are not ours to trust.
-    let size = unsafe { from.cast::<usize>().read_unaligned() };
+    let size = accept::<T>(unsafe { from.cast::<usize>().read_unaligned() })?;
     let known = size_of::<T>();
-    let refuse = |why: String| Err(Error::new(p2p_status_t::P2P_ERR_STRUCT_SIZE, why));
-    let newer = known < size && size <= MAX_SIZE;
-    if !newer && !T::SIZES.contains(&size) {
-        return refuse(format!(
-            "struct_size of {} is {size}: expected {known}; initialise it with its _INIT macro",
-            T::NAME
-        ));
-    }
-    if newer {
+    if size > known {
         // SAFETY: `size` bytes are readable, as promised by the caller.
         let unknown =
             unsafe { std::slice::from_raw_parts(from.cast::<u8>().add(known), size - known) };
@@ -66,6 +58,73 @@ pub(crate) unsafe fn read<T: Versioned>(from: *const T, argument: &str) -> Resul
         );
         Ok(value.assume_init())
     }
+}
+
+/// Structs of C that lie one behind the other, to be filled. All are of the first one's size.
+pub(crate) struct Place<T> {
+    first: *mut T,
+    size: usize,
+    room: usize,
+}
+
+impl<T: Versioned> Place<T> {
+    /// `None` where `first` is NULL.
+    ///
+    /// # Safety
+    /// `first` is NULL or points to `room` structs, at least one, each of as many writable bytes as
+    /// the `usize` there says, at least if that is a size which can be accepted.
+    pub(crate) unsafe fn of(
+        first: *mut T,
+        room: usize,
+        argument: &str,
+    ) -> Result<Option<Place<T>>, Error> {
+        if first.is_null() {
+            return Ok(None);
+        }
+        // SAFETY: promised by the caller.
+        let size = accept::<T>(unsafe { first.cast::<usize>().read_unaligned() })?;
+        if room.checked_mul(size).is_none_or(|bytes| bytes > isize::MAX as usize) {
+            return Err(Error::argument(format!("{argument} cannot have {room} elements")));
+        }
+        Ok(Some(Place { first, size, room }))
+    }
+
+    pub(crate) fn room(&self) -> usize {
+        self.room
+    }
+
+    /// Fills one struct, but for its `struct_size`, which it gets from the first one.
+    ///
+    /// # Safety
+    /// The promise of [`Place::of`] still holds, and `at` is less than its room.
+    pub(crate) unsafe fn write(&self, at: usize, value: T) {
+        let known = self.size.min(size_of::<T>());
+        // SAFETY: all is within the struct, whose bytes the caller promised. Without regard to
+        // alignment, because C's casts are not ours to trust.
+        unsafe {
+            let to = self.first.cast::<u8>().add(at * self.size);
+            ptr::copy_nonoverlapping(ptr::from_ref(&value).cast::<u8>(), to, known);
+            to.add(known).write_bytes(0, self.size - known);
+            to.cast::<usize>().write_unaligned(self.size);
+        }
+    }
+}
+
+/// A size that some version of the struct had, or may get.
+fn accept<T: Versioned>(size: usize) -> Result<usize, Error> {
+    let known = size_of::<T>();
+    let newer = known < size && size <= MAX_SIZE;
+    if newer || T::SIZES.contains(&size) {
+        return Ok(size);
+    }
+    refuse(format!(
+        "struct_size of {} is {size}: expected {known}; initialise it with its _INIT macro",
+        T::NAME
+    ))
+}
+
+fn refuse<R>(why: String) -> Result<R, Error> {
+    Err(Error::new(p2p_status_t::P2P_ERR_STRUCT_SIZE, why))
 }
 
 #[cfg(test)]
@@ -115,5 +174,39 @@ mod tests {
         }
         let error = unsafe { read::<Second>(ptr::null(), "value") }.map(|_| ()).unwrap_err();
         assert_eq!(error.status, p2p_status_t::P2P_ERR_ARGUMENT);
+    }
+
+    #[test]
+    fn structs_of_other_versions_are_filled_as_far_as_they_go() {
+        let value = Second { struct_size: 0, old: 1, new: 2 };
+        for size in [Second::SIZES[0], Second::SIZES[1], size_of::<Third>()] {
+            let mut words = [9_usize; 2 * size_of::<Third>() / size_of::<usize>() + 1];
+            words[0] = size;
+            let first = words.as_mut_ptr().cast::<Second>();
+            let place = unsafe { Place::of(first, 2, "value") }.unwrap().unwrap();
+            unsafe {
+                place.write(0, value);
+                place.write(1, value);
+            }
+            let filled = size.min(size_of::<Second>()) / size_of::<usize>();
+            for element in words[..2 * size / size_of::<usize>()].chunks(size / size_of::<usize>())
+            {
+                assert_eq!(element[0], size);
+                let known = u64::from(element[1] as u32);
+                assert_eq!((known, element[filled..].iter().all(|word| *word == 0)), (1, true));
+            }
+            assert!(words[2 * size / size_of::<usize>()..].iter().all(|word| *word == 9));
+        }
+        assert!(unsafe { Place::<Second>::of(ptr::null_mut(), 0, "value") }.unwrap().is_none());
+    }
+
+    #[test]
+    fn arrays_that_no_memory_holds_are_refused() {
+        let mut value = Second { struct_size: size_of::<Second>(), old: 1, new: 2 };
+        let error = unsafe { Place::of(&raw mut value, usize::MAX / 2, "value") };
+        assert_eq!(error.err().unwrap().status, p2p_status_t::P2P_ERR_ARGUMENT);
+        value.struct_size = 1;
+        let error = unsafe { Place::of(&raw mut value, 1, "value") };
+        assert_eq!(error.err().unwrap().status, p2p_status_t::P2P_ERR_STRUCT_SIZE);
     }
 }

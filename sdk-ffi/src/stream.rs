@@ -191,6 +191,13 @@ impl p2p_stream_config_t {
     }
 }
 
+pub(crate) fn codec_number(codec: Codec) -> i32 {
+    match codec {
+        Codec::H264 => P2P_CODEC_H264,
+        Codec::H265 => P2P_CODEC_H265,
+    }
+}
+
 impl p2p_frame_t {
     fn check(&self) -> Result<(), Error> {
         if self.data.is_null() {

@@ -30,6 +30,19 @@ fn layouts() -> Vec<Layout> {
         layout!(p2p_frame_t: struct_size, data, size, timestamp_us, release, release_user),
         layout!(p2p_event_t: struct_size, agent, stream, session_id, app_id, text, kind, path,
             reason, code, setup_ms, reserved),
+        layout!(p2p_stats_t: struct_size, uptime_ms, sends, datagrams, send_errors, memory_bytes,
+            signaling_up, signaling_reconnects, viewers, streams),
+        layout!(p2p_viewer_stats_t: struct_size, offer_unix_ms, connected_unix_ms, frames, packets,
+            media_bytes, wire_bytes, media_bps, wire_bps, target_bps, nacks, nacked_packets,
+            resent_packets, resends_withheld, plis, firs, dropped_queue_full, dropped_no_route,
+            dropped_awaiting_keyframe, dropped_too_old, dropped_too_large, dropped_key_worn_out,
+            memory_bytes, lost_packets, loss_permille, round_trip_us, jitter_us, srtp_profile,
+            answer_ms, ice_ms, dtls_ms, first_frame_ms, path, local_candidate, remote_candidate,
+            reserved, session_id, app_id, stream),
+        layout!(p2p_stream_stats_t: struct_size, frames, bytes, keyframes, bitrate_bps,
+            refused_queue_full, refused_awaiting_keyframe, refused_too_large,
+            refused_no_parameter_sets, refused_malformed, keyframe_requests, memory_bytes,
+            frame_rate_fps, viewers, codec, reserved, name),
     ]
 }
 
@@ -121,4 +134,8 @@ const NUMBERS: &[(&str, i64)] = &[
     ("P2P_MAX_FRAME_SIZE", 4_194_304),
     ("P2P_DEFAULT_MAX_VIEWERS", 8),
     ("P2P_DEFAULT_MAX_DATAGRAM", 1200),
+    ("P2P_NAME_SIZE", 72),
+    ("P2P_SESSION_ID_SIZE", 40),
+    ("P2P_SRTP_AES128_CM_HMAC_SHA1_80", 1),
+    ("P2P_SRTP_AEAD_AES_128_GCM", 7),
 ];

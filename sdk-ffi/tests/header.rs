@@ -41,6 +41,10 @@ fn c99_c11_and_cpp17_compile_it_without_a_warning() {
             p2p_config_t config = P2P_CONFIG_INIT;
             p2p_stream_config_t stream = P2P_STREAM_CONFIG_INIT;
             p2p_frame_t frame = P2P_FRAME_INIT;
+            p2p_stats_t stats = P2P_STATS_INIT;
+            p2p_viewer_stats_t viewers[2] = { P2P_VIEWER_STATS_INIT };
+            p2p_stream_stats_t streams[2] = { P2P_STREAM_STATS_INIT };
+            size_t viewer_count = 2, stream_count = 2;
             p2p_agent_t *agent = 0;
             p2p_stream_t *handle = 0;
             p2p_status_t status = p2p_init(&config, &agent);
@@ -48,6 +52,9 @@ fn c99_c11_and_cpp17_compile_it_without_a_warning() {
             stream.codec = P2P_CODEC_H264;
             status = p2p_start_stream(agent, &stream, &handle);
             if (status == P2P_OK) status = p2p_push_frame(handle, &frame);
+            if (status == P2P_OK) {
+                status = p2p_get_stats(agent, &stats, viewers, &viewer_count, streams, &stream_count);
+            }
             if (p2p_strerror(status) == 0) return 1;
             p2p_stop_stream(handle);
             return p2p_deinit(agent);

@@ -3,7 +3,7 @@
 use super::lock;
 use crate::event::StreamId;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 /// One access unit on its way to the agent.
@@ -26,6 +26,8 @@ pub(super) struct FrameQueue {
     /// 256 frames takes an old position for its own; the queue then spins for ever or loses frames.
     frames: Mutex<heapless::Deque<Queued, { FrameQueue::CAPACITY }>>,
     gaps: [AtomicBool; super::MAX_STREAMS],
+    /// Frames that found it full, by the slot of their stream.
+    refused: [AtomicU32; super::MAX_STREAMS],
     wake: tokio::sync::Notify,
 }
 
@@ -37,6 +39,7 @@ impl FrameQueue {
         FrameQueue {
             frames: Mutex::new(heapless::Deque::new()),
             gaps: [const { AtomicBool::new(false) }; super::MAX_STREAMS],
+            refused: [const { AtomicU32::new(0) }; super::MAX_STREAMS],
             wake: tokio::sync::Notify::new(),
         }
     }
@@ -54,8 +57,23 @@ impl FrameQueue {
                 if let Some(gap) = self.gaps.get(slot) {
                     gap.store(true, Ordering::Release);
                 }
+                if let Some(refused) = self.refused.get(slot) {
+                    refused.fetch_add(1, Ordering::Relaxed);
+                }
                 false
             }
+        }
+    }
+
+    /// How many frames of the stream in this slot found it full.
+    pub(super) fn refused(&self, slot: usize) -> u32 {
+        self.refused.get(slot).map_or(0, |refused| refused.load(Ordering::Relaxed))
+    }
+
+    /// Another stream takes the slot.
+    pub(super) fn forget(&self, slot: usize) {
+        if let Some(refused) = self.refused.get(slot) {
+            refused.store(0, Ordering::Relaxed);
         }
     }
 
@@ -87,6 +105,7 @@ mod tests {
     fn a_full_queue_refuses_and_the_next_frame_knows() {
         let queue = FrameQueue::new();
         while queue.push(0, frame()) {}
+        assert_eq!((queue.refused(0), queue.refused(1)), (1, 0));
         let mut taken = 0;
         while let Some(frame) = queue.pop() {
             assert!(!frame.after_gap);

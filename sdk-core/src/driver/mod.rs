@@ -6,6 +6,7 @@
 pub mod broker;
 mod frame_queue;
 mod identity;
+mod published;
 mod resolver;
 mod run;
 mod udp;
@@ -15,8 +16,10 @@ pub use crate::wire::codec::Codec;
 pub use udp::Counters;
 
 use crate::event::{CloseReason, Event, StreamId};
+use crate::stats::Snapshot;
 use crate::wire::signal::{SessionId, is_valid_id};
 use frame_queue::{FrameQueue, Queued};
+use published::Latest;
 use std::collections::VecDeque;
 use std::fmt;
 use std::path::PathBuf;
@@ -224,6 +227,12 @@ impl Camera {
         self.shared.command(Command::CloseViewer(session, reason))
     }
 
+    /// What the agent counted: at most a second old, and in a callback that reports an event, of
+    /// that moment. Waits for nobody, so it may be called from anywhere.
+    pub fn stats(&self) -> Arc<Snapshot> {
+        self.shared.stats.latest()
+    }
+
     /// What the sockets did since the start.
     pub fn counters(&self) -> &Counters {
         &self.shared.counters
@@ -269,6 +278,9 @@ struct Shared {
     slots: [AtomicU32; MAX_STREAMS],
     streams: Mutex<Streams>,
     counters: Arc<Counters>,
+    stats: Latest,
+    /// When the agent's thread began.
+    started: std::sync::OnceLock<std::time::Instant>,
 }
 
 /// The streams that run, kept so that an agent that had to be made anew has them as well.
@@ -298,6 +310,8 @@ impl Shared {
             slots: [const { AtomicU32::new(0) }; MAX_STREAMS],
             streams: Mutex::default(),
             counters: Arc::default(),
+            stats: Latest::default(),
+            started: std::sync::OnceLock::new(),
         }
     }
 
@@ -317,13 +331,14 @@ impl Shared {
                 config.name
             )));
         }
-        let Some(slot) = self.slots.iter().find(|s| s.load(Ordering::Acquire) == 0) else {
+        let Some(at) = self.slots.iter().position(|s| s.load(Ordering::Acquire) == 0) else {
             return Err(StartError::Busy(format!("{MAX_STREAMS} streams run already")));
         };
         streams.started = streams.started.checked_add(1).unwrap_or(1);
         let id = StreamId(streams.started);
         streams.running.push((id, config));
-        slot.store(id.0, Ordering::Release);
+        self.frames.forget(at);
+        self.slots[at].store(id.0, Ordering::Release);
         Ok(id)
     }
 

@@ -2,6 +2,7 @@
 
 use super::broker::{BrokerConfig, BrokerLink, LinkEvent};
 use super::frame_queue::Queued;
+use super::published::Publisher;
 use super::resolver::Resolver;
 use super::udp::Sockets;
 use super::{CameraConfig, Command, Handler, Shared, StartError, lock};
@@ -9,7 +10,7 @@ use crate::agent::{Agent, AgentConfig, Input, Output};
 use crate::event::Event;
 use crate::net::Datagram;
 use crate::peer::dtls::Identity;
-use crate::time::Now;
+use crate::time::{Now, earlier};
 use ring::rand::{SecureRandom as _, SystemRandom};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -66,6 +67,7 @@ impl Runner {
     }
 
     async fn run(&self) -> Result<(), StartError> {
+        self.shared.started.get_or_init(|| now().instant);
         let mut turn = Turn {
             agent: self.new_agent()?,
             sockets: Sockets::new(self.config.include_loopback, self.shared.counters.clone()),
@@ -73,6 +75,7 @@ impl Runner {
             broker: broker_link(&self.config)?,
             handler: &*self.handler,
             deadline: None,
+            publisher: Publisher::new(&self.shared),
         };
         turn.flush(now());
         while !self.shared.closed.load(Ordering::Acquire) {
@@ -108,13 +111,14 @@ struct Turn<'a> {
     broker: BrokerLink,
     handler: &'a dyn Handler,
     deadline: Option<Instant>,
+    publisher: Publisher<'a>,
 }
 
 impl Turn<'_> {
     /// Waits for one thing, and works off what follows from it.
     async fn once(&mut self, shared: &Shared) {
         let Turn { agent, sockets, resolver, broker, deadline, .. } = self;
-        let timeout = sleep_until(*deadline);
+        let timeout = sleep_until(earlier(*deadline, self.publisher.next()));
         tokio::select! {
             biased;
             () = shared.frames.wait() => {
@@ -127,6 +131,7 @@ impl Turn<'_> {
                 for command in commands {
                     self.on_command(command);
                 }
+                self.publisher.hurry();
             }
             received = sockets.receive() => {
                 let now = now();
@@ -150,7 +155,9 @@ impl Turn<'_> {
             }
             () = timeout => agent.handle_input(now(), Input::Timeout),
         }
-        self.flush(now());
+        let now = now();
+        self.flush(now);
+        self.publisher.publish_if_due(now, &self.agent);
     }
 
     fn on_frame(&mut self, frame: &Queued) {
@@ -188,7 +195,7 @@ impl Turn<'_> {
                         log::warn!("a signal for {topic} was not taken: {e:?}");
                     }
                 }
-                Output::Event(event) => self.report(&event),
+                Output::Event(event) => self.report(now, &event),
                 Output::OpenSockets { session } => {
                     let sockets = self.sockets.open().map_err(|e| e.to_string());
                     self.agent.handle_input(now, Input::Sockets { session, sockets });
@@ -205,7 +212,11 @@ impl Turn<'_> {
         }
     }
 
-    fn report(&self, event: &Event) {
+    fn report(&mut self, now: Now, event: &Event) {
+        // So that the callback sees what it is told of.
+        if !matches!(event, Event::KeyframeRequest { .. } | Event::TargetBitrate { .. }) {
+            self.publisher.publish(now, &self.agent);
+        }
         // A callback into the firmware may be a foreign language's; its panic is not the agent's.
         if catch_unwind(AssertUnwindSafe(|| self.handler.on_event(event))).is_err() {
             log::error!("an event callback panicked");

@@ -75,6 +75,11 @@ impl Bandwidth {
         }
     }
 
+    /// Heap memory.
+    pub fn held_bytes(&self) -> usize {
+        self.sent.held_bytes() + self.delay.arrivals.held_bytes()
+    }
+
     /// Starts from another rate, if nothing is known yet.
     pub fn start_from(&mut self, rate: u32) {
         if self.told_by == ToldBy::Nothing {

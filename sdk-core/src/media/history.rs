@@ -43,6 +43,11 @@ impl History {
         }
     }
 
+    /// Heap memory: all of it is taken at the start.
+    pub fn held_bytes(&self) -> usize {
+        self.bytes.len() + size_of_val(&*self.slots)
+    }
+
     /// Index of the oldest packet held; equals [`Self::next_index`] when there is none.
     pub fn first_index(&self) -> u64 {
         self.first

@@ -68,6 +68,11 @@ impl PacedStream {
         }
     }
 
+    /// Heap memory, by capacity.
+    pub fn held_bytes(&self) -> usize {
+        self.stream.held_bytes() + self.ready.held_bytes()
+    }
+
     pub fn stream(&self) -> &ViewerStream {
         &self.stream
     }
@@ -106,7 +111,10 @@ impl PacedStream {
                 self.past = None;
             }
             self.awaiting_keyframe = false;
-        } else if self.awaiting_keyframe || !fits {
+        } else if self.awaiting_keyframe {
+            self.stream.on_frames_useless(1);
+            return;
+        } else if !fits {
             self.awaiting_keyframe = true;
             self.stream.on_frames_dropped(1);
             return;
@@ -176,7 +184,7 @@ impl PacedStream {
                 Sealed::AwaitingKeyframe => self.awaiting_keyframe |= self.queue.is_empty(),
                 Sealed::Dropped(reason) => {
                     self.awaiting_keyframe = true;
-                    self.stream.on_frames_dropped(self.queue.len());
+                    self.stream.on_frames_useless(self.queue.len());
                     self.queue.clear();
                     self.past = None;
                     return Err(reason);

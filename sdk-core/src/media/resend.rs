@@ -37,6 +37,11 @@ impl SentTrains {
         self.segments.push_back(segment);
     }
 
+    /// Heap memory, by capacity.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.segments.capacity() * size_of::<Segment>()
+    }
+
     /// The train that has the newest packet with this sequence number, and that packet's 48-bit
     /// number.
     pub(super) fn find(&self, sequence: u16) -> Option<(Segment, u64)> {
@@ -60,6 +65,11 @@ pub(super) struct ResendLimiter {
 impl ResendLimiter {
     pub(super) fn new() -> ResendLimiter {
         ResendLimiter { recent: Box::new([None; MAX_RESENDS]) }
+    }
+
+    /// Heap memory.
+    pub(super) fn held_bytes(&self) -> usize {
+        size_of_val(&*self.recent)
     }
 
     pub(super) fn may_resend(&mut self, now: Instant, sequence: u64, rtt: Duration) -> bool {

@@ -52,6 +52,11 @@ impl SendBuffer {
         &self.bytes
     }
 
+    /// Heap memory, by capacity.
+    pub fn held_bytes(&self) -> usize {
+        self.bytes.capacity() + self.runs.capacity() * size_of::<Run>()
+    }
+
     /// In the order in which they are to be sent.
     pub fn runs(&self) -> &[Run] {
         &self.runs

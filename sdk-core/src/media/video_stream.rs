@@ -199,6 +199,13 @@ impl VideoStream {
         self.parameter_sets.first(ParameterSetKind::Sps)
     }
 
+    /// Heap memory of the history and its lists, by capacity.
+    pub fn held_bytes(&self) -> usize {
+        self.history.held_bytes()
+            + self.trains.capacity() * size_of::<Train>()
+            + self.nals.capacity() * size_of::<Nal>()
+    }
+
     pub fn config(&self) -> &VideoConfig {
         &self.config
     }

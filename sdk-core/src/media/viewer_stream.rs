@@ -17,6 +17,7 @@ use super::send_buffer::{CHANNEL_HEADER_LEN, SendBuffer};
 use super::single_nals::{self, SingleNal};
 use super::srtp::{SealError, SrtpKeys, SrtpReceiver, SrtpSender};
 use super::video_stream::{Train, VideoStream};
+use crate::stats::Drops;
 use crate::wire::rtp::{self, ExtensionIds, HeaderFields, HeaderTemplate};
 use std::time::{Duration, Instant};
 
@@ -92,7 +93,10 @@ pub struct ViewerStats {
     pub bytes: u64,
     pub frames: u64,
     pub dropped_frames: u64,
-    /// Packets that the viewer said it lost.
+    /// By reason, those before the first keyframe among them.
+    pub drops: Drops,
+    /// Requests for lost packets, and the packets they named.
+    pub nacks: u64,
     pub nacked_packets: u64,
     pub resent_packets: u64,
     pub plis: u64,
@@ -102,6 +106,8 @@ pub struct ViewerStats {
     pub rtt: Option<Duration>,
     /// Of 256, in the viewer's last report.
     pub fraction_lost: u8,
+    /// In all, as the viewer counts.
+    pub lost_packets: i32,
     pub jitter: Duration,
 }
 
@@ -186,6 +192,23 @@ impl ViewerStream {
         }
     }
 
+    /// Notes frames that were left out before they were sealed, since too many waited.
+    pub fn on_frames_dropped(&mut self, frames: usize) {
+        self.stats.dropped_frames += frames as u64;
+        self.stats.drops.queue_full += frames as u64;
+    }
+
+    /// Notes frames that were left out since they follow one that was.
+    pub fn on_frames_useless(&mut self, frames: usize) {
+        self.stats.dropped_frames += frames as u64;
+        self.stats.drops.awaiting_keyframe += frames as u64;
+    }
+
+    /// Heap memory of this viewer, by capacity.
+    pub fn held_bytes(&self) -> usize {
+        self.sent.held_bytes() + self.limiter.held_bytes() + self.bandwidth.held_bytes()
+    }
+
     pub fn stats(&self) -> &ViewerStats {
         &self.stats
     }
@@ -204,11 +227,6 @@ impl ViewerStream {
     /// How many bytes the viewer's next feedback may have sent again.
     pub fn set_resend_allowance(&mut self, bytes: usize) {
         self.resend_allowance = bytes;
-    }
-
-    /// Notes frames that were left out before they were sealed.
-    pub fn on_frames_dropped(&mut self, frames: usize) {
-        self.stats.dropped_frames += frames as u64;
     }
 
     /// Opens what comes from this viewer: for its RTP (talkback).
@@ -244,6 +262,7 @@ impl ViewerStream {
     ) -> Sealed {
         if part.is_first() && self.gate != Gate::Open && !part.train.keyframe {
             self.stats.dropped_frames += u64::from(self.gate == Gate::Broken);
+            self.stats.drops.awaiting_keyframe += 1;
             return Sealed::AwaitingKeyframe;
         }
         match self.try_seal(now, stream, part, channel, out) {
@@ -257,6 +276,7 @@ impl ViewerStream {
             Err(reason) => {
                 self.gate = Gate::Broken;
                 self.stats.dropped_frames += 1;
+                self.stats.on_dropped(reason);
                 Sealed::Dropped(reason)
             }
         }
@@ -399,6 +419,16 @@ impl ViewerStream {
         self.sender.seal_rtp(out.body_mut(open), self.header.len(), ssrc, sequence)?;
         out.close(open);
         Ok(())
+    }
+}
+
+impl ViewerStats {
+    fn on_dropped(&mut self, reason: DropReason) {
+        *match reason {
+            DropReason::TooOld => &mut self.drops.too_old,
+            DropReason::TooLargeForMode0 { .. } => &mut self.drops.too_large,
+            DropReason::KeyWornOut => &mut self.drops.key_worn_out,
+        } += 1;
     }
 }
 

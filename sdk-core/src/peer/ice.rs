@@ -11,8 +11,9 @@ use std::time::{Duration, Instant};
 /// One viewer's ICE agent.
 pub struct Ice {
     agent: IceAgent,
-    /// Candidates taken from the viewer, trickled ones and those in its offer.
-    remote_candidates: usize,
+    /// What the viewer named, trickled or in its offer. The agent forgets a candidate whose address
+    /// has shown itself before as peer-reflexive, and with it what kind it is.
+    named: Vec<(SocketAddr, Kind)>,
     nominated: Option<Pair>,
 }
 
@@ -62,7 +63,7 @@ impl Default for Ice {
         let mut agent = IceAgent::with_hmac(IceCreds::new(), &RingHmac);
         agent.set_controlling(false);
         agent.set_timing_advance(CHECK_SPACING);
-        Ice { agent, remote_candidates: 0, nominated: None }
+        Ice { agent, named: Vec::new(), nominated: None }
     }
 }
 
@@ -80,7 +81,7 @@ impl Ice {
     /// new pair is nominated, the path in use (RFC 8445 §9).
     pub fn restart(&mut self, remote: Credentials) {
         self.agent.ice_restart(IceCreds::new(), true);
-        self.remote_candidates = 0;
+        self.named.clear();
         self.set_remote_credentials(remote);
     }
 
@@ -107,7 +108,7 @@ impl Ice {
     /// opened to it. What cannot be used is ignored: other transports than UDP, names instead of
     /// addresses (`.local`, RFC 8828: such a viewer is found by its checks, as peer-reflexive).
     pub fn add_remote(&mut self, attribute: &str) -> Option<SocketAddr> {
-        if self.remote_candidates >= MAX_REMOTE_CANDIDATES {
+        if self.named.len() >= MAX_REMOTE_CANDIDATES {
             return None;
         }
         let candidate = Candidate::from_sdp_string(attribute).ok()?;
@@ -115,7 +116,7 @@ impl Ice {
             return None;
         }
         let addr = candidate.addr();
-        self.remote_candidates += 1;
+        self.named.push((addr, kind_of(&candidate)));
         self.agent.add_remote_candidate(candidate);
         Some(addr)
     }
@@ -169,9 +170,12 @@ impl Ice {
 
     /// What kind of candidates the two ends of `pair` are: ours, and the viewer's.
     pub fn kinds(&self, pair: Pair) -> (Kind, Kind) {
+        let local = self.agent.local_candidates().find(|c| c.addr() == pair.local);
+        let named = self.named.iter().find(|(addr, _)| *addr == pair.remote);
         (
-            kind_of(self.agent.local_candidates(), pair.local),
-            kind_of(self.agent.remote_candidates(), pair.remote),
+            local.map_or(Kind::PeerReflexive, |c| kind_of(&c)),
+            // An address that nobody named is peer-reflexive.
+            named.map_or(Kind::PeerReflexive, |(_, kind)| *kind),
         )
     }
 
@@ -181,14 +185,13 @@ impl Ice {
     }
 }
 
-/// An address that nobody named is peer-reflexive.
-fn kind_of(mut candidates: impl Iterator<Item = Candidate>, addr: SocketAddr) -> Kind {
-    candidates.find(|c| c.addr() == addr).map_or(Kind::PeerReflexive, |c| match c.kind() {
+fn kind_of(candidate: &Candidate) -> Kind {
+    match candidate.kind() {
         CandidateKind::Host => Kind::Host,
         CandidateKind::ServerReflexive => Kind::ServerReflexive,
         CandidateKind::PeerReflexive => Kind::PeerReflexive,
         CandidateKind::Relayed => Kind::Relayed,
-    })
+    }
 }
 
 /// HMAC-SHA1 for STUN's MESSAGE-INTEGRITY, by ring.

@@ -30,6 +30,11 @@ pub struct Peer {
     relays: Relays,
     /// Where media goes, and what is answered to whom.
     path: Option<Pair>,
+    /// The kind of path that was told last: it changes with the pair, and when a candidate is named
+    /// whose address was in use before.
+    told: Option<Path>,
+    /// Something came that may make it another kind.
+    retell: bool,
     /// DTLS that came before its sender had shown a valid check: at most [`MAX_EARLY`] datagrams.
     early: Vec<(Pair, Vec<u8>)>,
     /// Addresses that have shown a valid check.
@@ -115,6 +120,8 @@ impl Peer {
             sockets: Vec::new(),
             relays: Relays::default(),
             path: None,
+            told: None,
+            retell: false,
             early: Vec::new(),
             proven: heapless::Deque::new(),
             consent_at: None,
@@ -165,6 +172,7 @@ impl Peer {
 
     pub fn add_remote_candidate(&mut self, now: Instant, attribute: &str) {
         if let Some(addr) = self.ice.add_remote(attribute) {
+            self.retell = true;
             self.relays.permit(now, addr);
         }
         self.ice.handle_timeout(now);
@@ -249,6 +257,11 @@ impl Peer {
         self.path.map(|pair| path_of(self.ice.kinds(pair)))
     }
 
+    /// What the ends of the path in use are: ours, and the viewer's.
+    pub fn candidates(&self) -> Option<(Kind, Kind)> {
+        self.path.map(|pair| self.ice.kinds(pair))
+    }
+
     pub fn is_established(&self) -> bool {
         self.dtls.is_established() && self.path.is_some()
     }
@@ -305,6 +318,7 @@ impl Peer {
             Ok(None) => {}
             Ok(Some(DtlsEvent::Established(keying))) => {
                 let path = path_of(self.ice.kinds(*self.path.get_or_insert(pair)));
+                self.told = Some(path);
                 self.events.push_back(PeerEvent::Connected { path, keying });
             }
             Ok(Some(DtlsEvent::Closed)) => self.events.push_back(PeerEvent::Closed),
@@ -340,6 +354,13 @@ impl Peer {
         while let Some(IceEvent::Nominated(pair)) = self.ice.poll_event() {
             self.on_nominated(now, pair);
         }
+        if std::mem::take(&mut self.retell)
+            && let Some(path) = self.path()
+            && self.told.is_some_and(|told| told != path)
+        {
+            self.told = Some(path);
+            self.events.push_back(PeerEvent::PathChanged(path));
+        }
         while let Some(check) = self.ice.poll_check() {
             self.send(check.pair, &check.data);
         }
@@ -349,11 +370,8 @@ impl Peer {
 
     fn on_nominated(&mut self, now: Instant, pair: Pair) {
         self.relays.bind(now, pair);
-        let before = self.path.replace(pair);
-        if before != Some(pair) && self.dtls.is_established() {
-            let path = path_of(self.ice.kinds(pair));
-            self.events.push_back(PeerEvent::PathChanged(path));
-        }
+        self.path = Some(pair);
+        self.retell = true;
     }
 
     fn flush_dtls(&mut self) {

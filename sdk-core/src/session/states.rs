@@ -6,6 +6,8 @@
 //!             └──────────── refused, timed out, bye, lost ─────────────────────→ Closed
 //! ```
 
+mod counted;
+
 use super::offer::OfferInForce;
 use super::outputs::{Outputs, To, Want};
 use super::stream::Stream;
@@ -26,6 +28,7 @@ use crate::wire::signal::{
     Body, Candidate, ErrorCode, Keepalive, Offer, Path, SessionId, SessionState, Signal,
 };
 use crate::wire::token::Claims;
+use counted::Counted;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -48,6 +51,7 @@ pub struct Session {
     keepalive_at: Instant,
     /// Since when no check has been answered.
     disconnected_at: Option<Instant>,
+    counted: Counted,
 }
 
 enum Phase {
@@ -114,6 +118,7 @@ impl Session {
             viewer,
             keepalive_at: now.instant + KEEPALIVE,
             disconnected_at: None,
+            counted: Counted::new(now, stream.name()),
         })
     }
 
@@ -145,6 +150,7 @@ impl Session {
     pub fn queue(&mut self, train: &Train) {
         if self.is_connected() {
             self.viewer.queue(train);
+            self.counted.on_queued(self.peer.route().is_some(), self.viewer.stats());
         }
     }
 
@@ -159,7 +165,11 @@ impl Session {
         while let Some(reason) = self.viewer.seal(now, video, route, out) {
             log::warn!("sessionId={} a frame was left out: {reason:?}", self.id);
         }
-        (!out.runs().is_empty()).then_some(route)
+        if out.runs().is_empty() {
+            return None;
+        }
+        self.counted.on_sealed(now.instant, out, self.viewer.stats());
+        Some(route)
     }
 
     pub fn begin(&mut self, out: &mut Outputs) {
@@ -328,6 +338,7 @@ impl Session {
         if let Some(route) = self.media_route()
             && let Some(report) = self.viewer.report(now, route)
         {
+            self.counted.on_report(now.instant, &report.data);
             out.push(Want::Send(report));
         }
         self.settle(now, out);
@@ -402,6 +413,7 @@ impl Session {
             Err(e) => return self.fail(now, e.code, e.message, out),
         };
         self.correspondence.on_answer(&sdp);
+        self.counted.on_answer(now.instant);
         let body = Body::Answer { sdp };
         self.outbox.on_sent(now.instant, &body);
         out.signal(now, self.id, To::App(&self.app), body);
@@ -466,8 +478,14 @@ impl Session {
                     let candidate = self.offer.local_candidate(candidate);
                     out.signal(now, self.id, To::App(&self.app), Body::Candidate(candidate));
                 }
-                PeerEvent::Connected { path, keying } => self.on_connected(now, path, &keying, out),
-                PeerEvent::PathChanged(path) => self.on_path_changed(now, path, out),
+                PeerEvent::Connected { path, keying } => {
+                    self.counted.on_route(&self.peer);
+                    self.on_connected(now, path, &keying, out);
+                }
+                PeerEvent::PathChanged(path) => {
+                    self.counted.on_route(&self.peer);
+                    self.on_path_changed(now, path, out);
+                }
                 PeerEvent::Disconnected => {
                     log::warn!("sessionId={} no check is answered", self.id);
                     self.disconnected_at.get_or_insert(now.instant);
@@ -480,6 +498,7 @@ impl Session {
             }
         }
         if self.peer.is_proven() {
+            self.counted.on_path(now.instant);
             self.outbox.on_arrived();
         }
         if self.peer.has_consent() {
@@ -498,6 +517,7 @@ impl Session {
             return self.fail(now, ErrorCode::Internal, message, out);
         };
         self.viewer.on_keys(now.instant, &keys);
+        self.counted.on_keys(now.instant, keying.profile);
         let setup = now.instant.saturating_duration_since(self.started);
         let setup_ms = u32::try_from(setup.as_millis()).unwrap_or(u32::MAX);
         self.phase = Phase::Connected { path, setup_ms };

@@ -5,7 +5,8 @@ use super::table::Table;
 use super::target::{Demand, TargetBitrate};
 use crate::driver::StreamConfig;
 use crate::event::{Event, StreamId};
-use crate::media::{KeyframeGovernor, VideoConfig, VideoStream};
+use crate::media::{FrameError, KeyframeGovernor, VideoConfig, VideoStream};
+use crate::stats::{self, Rate, Refused, StreamStats};
 use crate::time::Now;
 use crate::wire::codec::Codec;
 use crate::wire::sdp::{ProfileLevelId, StreamFormat};
@@ -15,6 +16,7 @@ use std::time::{Duration, Instant};
 pub struct Stream {
     id: StreamId,
     name: String,
+    codec: Codec,
     video: VideoStream,
     bitrate: u32,
     target: TargetBitrate,
@@ -23,6 +25,19 @@ pub struct Stream {
     broken: bool,
     /// The last complaint about a frame, so that a broken encoder does not fill the log.
     complained_at: Option<Instant>,
+    counted: Counted,
+}
+
+/// For [`StreamStats`].
+#[derive(Default)]
+struct Counted {
+    frames: u64,
+    bytes: u64,
+    keyframes: u64,
+    refused: Refused,
+    keyframe_requests: u64,
+    /// Frames and bytes of the last second; there from the first frame on.
+    rates: Option<(Rate, Rate)>,
 }
 
 /// Viewers that lose pictures ask often; a keyframe costs as much as ten other frames.
@@ -34,6 +49,7 @@ impl Stream {
         Stream {
             id,
             name: config.name.clone(),
+            codec: config.codec,
             video: VideoStream::new(VideoConfig {
                 codec: config.codec,
                 ..VideoConfig::new(config.bitrate, max_datagram)
@@ -43,6 +59,7 @@ impl Stream {
             governor: KeyframeGovernor::new(KEYFRAME_INTERVAL),
             broken: false,
             complained_at: None,
+            counted: Counted::default(),
         }
     }
 
@@ -89,14 +106,19 @@ impl Stream {
         let train = match self.video.push(data, timestamp) {
             Ok(Some(train)) => train,
             Ok(None) => return,
-            Err(e) => return self.complain(now, &e, out),
+            Err(e) => {
+                self.counted.on_refused(&e);
+                return self.complain(now, &e, out);
+            }
         };
         if train.keyframe {
             self.broken = false;
             self.governor.on_keyframe();
         } else if self.broken {
+            self.counted.refused.awaiting_keyframe += 1;
             return self.want_keyframe(now, out);
         }
+        self.counted.on_frame(now.instant, data.len() as u64, train.keyframe);
         for session in sessions.iter_mut().filter(|s| s.stream() == self.id) {
             session.queue(&train);
         }
@@ -106,7 +128,7 @@ impl Stream {
     /// good for the others.
     pub fn want_keyframe(&mut self, now: Now, out: &mut Outputs) {
         if self.governor.on_wanted(now.instant) {
-            out.event(Event::KeyframeRequest { stream: self.id });
+            self.ask_for_keyframe(out);
         }
     }
 
@@ -119,12 +141,39 @@ impl Stream {
 
     pub fn handle_timeout(&mut self, now: Now, out: &mut Outputs) {
         if self.governor.handle_timeout(now.instant) {
-            out.event(Event::KeyframeRequest { stream: self.id });
+            self.ask_for_keyframe(out);
         }
     }
 
     pub fn poll_timeout(&self) -> Option<Instant> {
         self.governor.poll_timeout()
+    }
+
+    /// What the stream has counted. Its viewers, and the frames that did not get as far as the
+    /// agent, are others' to know.
+    pub fn stats(&self, now: Now) -> StreamStats {
+        let counted = &self.counted;
+        let rates = counted.rates.as_ref();
+        let per_second = |rate: &Rate| rate.last_second(now.instant);
+        StreamStats {
+            id: self.id,
+            name: stats::name(&self.name),
+            codec: self.codec,
+            frames: counted.frames,
+            bytes: counted.bytes,
+            keyframes: counted.keyframes,
+            refused: counted.refused,
+            keyframe_requests: counted.keyframe_requests,
+            frame_rate: rates.map_or(0, |(frames, _)| per_second(frames)),
+            bps: rates.map_or(0, |(_, bytes)| 8 * per_second(bytes)),
+            history_bytes: self.video.held_bytes() as u64,
+            viewers: 0,
+        }
+    }
+
+    fn ask_for_keyframe(&mut self, out: &mut Outputs) {
+        self.counted.keyframe_requests += 1;
+        out.event(Event::KeyframeRequest { stream: self.id });
     }
 
     /// A frame that could not be taken is missing to the ones that follow it.
@@ -135,5 +184,25 @@ impl Stream {
             self.complained_at = Some(now.instant);
             log::warn!("stream {:?}: {e}", self.name);
         }
+    }
+}
+
+impl Counted {
+    fn on_frame(&mut self, now: Instant, bytes: u64, keyframe: bool) {
+        self.frames += 1;
+        self.bytes += bytes;
+        self.keyframes += u64::from(keyframe);
+        let (frame_rate, byte_rate) =
+            self.rates.get_or_insert_with(|| (Rate::new(now), Rate::new(now)));
+        frame_rate.add(now, 1);
+        byte_rate.add(now, bytes);
+    }
+
+    fn on_refused(&mut self, why: &FrameError) {
+        *match why {
+            FrameError::TooLarge { .. } => &mut self.refused.too_large,
+            FrameError::NoParameterSets => &mut self.refused.no_parameter_sets,
+            _ => &mut self.refused.malformed,
+        } += 1;
     }
 }

@@ -63,6 +63,10 @@ impl Table {
         self.sessions.iter_mut()
     }
 
+    pub fn iter(&self) -> impl Iterator<Item = &Session> {
+        self.sessions.iter()
+    }
+
     pub fn get_mut(&mut self, index: usize) -> Option<&mut Session> {
         self.sessions.get_mut(index)
     }

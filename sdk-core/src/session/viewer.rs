@@ -76,6 +76,11 @@ impl Viewer {
         self.paced.as_ref().map(PacedStream::stream)
     }
 
+    /// Heap memory, by capacity.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.paced.as_ref().map_or(0, PacedStream::held_bytes)
+    }
+
     pub(super) fn on_keys(&mut self, now: Instant, keys: &SrtpKeys) {
         self.paced = Some(PacedStream::new(now, self.config.clone(), keys, self.start_rate));
     }

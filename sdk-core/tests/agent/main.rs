@@ -6,6 +6,7 @@
 mod bottleneck;
 mod congestion;
 mod h265;
+mod statistics;
 mod viewer;
 mod world;
 
@@ -13,7 +14,7 @@ use sdk_core::event::{CloseReason, Event};
 use sdk_core::media::srtp::SrtpProfile;
 use sdk_core::wire::annexb::nal_units;
 use sdk_core::wire::h264::{NalHeader, Payload};
-use sdk_core::wire::signal::{Body, Offer, SessionId};
+use sdk_core::wire::signal::{Body, Offer, Path, SessionId};
 use std::time::Duration;
 use viewer::{CM_ONLY, FakeViewer, GCM_AND_CM, Packet};
 use world::{STREAM, World};
@@ -362,4 +363,41 @@ fn goodbyes_reach_everybody() {
     assert!(world.open_sockets.is_empty());
     world.run(Duration::from_secs(1));
     assert!(world.viewers[1].peer_closed, "close_notify");
+}
+
+#[test]
+fn a_relay_that_is_named_late_is_known_as_one() {
+    let mut world = World::new(|_| ());
+    world.push_frame(&idr(3000, 1), Duration::ZERO);
+    let viewer = FakeViewer::new("198.51.100.1:5000", GCM_AND_CM);
+    let id = SessionId::from_random([1; 16]);
+    let offer = Offer { sdp: viewer.offer(), token: world.token(id, "app_1"), stream: None };
+    let candidate = viewer.candidate();
+    world.viewers.push(viewer);
+    world.signal(id, "app_1", Body::Offer(offer));
+    let answer = world.answer_to("app_1").unwrap();
+    world.viewers[0].on_answer(&answer);
+    world.run(Duration::from_secs(2));
+    let paths = |w: &World| {
+        let to_service = w.signals.iter().filter(|(topic, _)| topic == "p2p/signal/server");
+        to_service
+            .filter_map(|(_, s)| match &s.body {
+                Body::Keepalive(keepalive) => keepalive.path,
+                _ => None,
+            })
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(paths(&world), [Path::Prflx]);
+    // The viewer's address turns out to be a relay's.
+    let relay = candidate.replace("typ host", "typ relay raddr 0.0.0.0 rport 0");
+    world.signal(
+        id,
+        "app_1",
+        Body::Candidate(sdk_core::wire::signal::Candidate {
+            candidate: relay,
+            sdp_mid: Some("0".into()),
+            sdp_m_line_index: Some(0),
+        }),
+    );
+    assert_eq!(paths(&world), [Path::Prflx, Path::Relay]);
 }

@@ -232,6 +232,68 @@ static void viewers(p2p_agent_t *agent) {
     EXPECT(p2p_viewer_close(agent, unknown, "privacy"), P2P_OK, "");
 }
 
+static void statistics(p2p_agent_t *agent) {
+    p2p_stats_t stats = P2P_STATS_INIT;
+    p2p_viewer_stats_t viewers[3] = {P2P_VIEWER_STATS_INIT};
+    p2p_stream_stats_t streams[3] = {P2P_STREAM_STATS_INIT};
+    struct {
+        p2p_stats_t stats;
+        uint64_t newer[2];
+    } large;
+    size_t viewer_count = 3, stream_count = 3, size;
+
+    EXPECT(p2p_get_stats(NULL, &stats, NULL, NULL, NULL, NULL), P2P_ERR_HANDLE, "p2p_init");
+    EXPECT(p2p_get_stats(agent, NULL, viewers, NULL, NULL, NULL), P2P_ERR_ARGUMENT, "viewer_count is NULL");
+    EXPECT(p2p_get_stats(agent, NULL, NULL, NULL, streams, NULL), P2P_ERR_ARGUMENT, "stream_count is NULL");
+    EXPECT(p2p_get_stats(agent, NULL, NULL, &viewer_count, NULL, NULL), P2P_ERR_ARGUMENT, "viewers is NULL");
+    EXPECT(p2p_get_stats(agent, NULL, NULL, NULL, NULL, &stream_count), P2P_ERR_ARGUMENT, "streams is NULL");
+    viewer_count = (size_t)-1;
+    EXPECT(p2p_get_stats(agent, NULL, viewers, &viewer_count, NULL, NULL), P2P_ERR_ARGUMENT, "viewers cannot");
+    viewer_count = 3;
+    for (size = 0; size < sizeof stats; size++) {
+        stats.struct_size = size;
+        EXPECT(p2p_get_stats(agent, &stats, NULL, NULL, NULL, NULL), P2P_ERR_STRUCT_SIZE, "p2p_stats_t");
+    }
+    for (size = 0; size < sizeof viewers[0]; size++) {
+        viewers[0].struct_size = size;
+        EXPECT(p2p_get_stats(agent, NULL, viewers, &viewer_count, NULL, NULL), P2P_ERR_STRUCT_SIZE,
+               "p2p_viewer_stats_t");
+    }
+    for (size = 0; size < sizeof streams[0]; size++) {
+        streams[0].struct_size = size;
+        EXPECT(p2p_get_stats(agent, NULL, NULL, NULL, streams, &stream_count), P2P_ERR_STRUCT_SIZE,
+               "p2p_stream_stats_t");
+    }
+    viewers[0].struct_size = (size_t)-1;
+    EXPECT(p2p_get_stats(agent, NULL, viewers, &viewer_count, NULL, NULL), P2P_ERR_STRUCT_SIZE,
+           "p2p_viewer_stats_t");
+    viewers[0].struct_size = sizeof viewers[0];
+    streams[0].struct_size = 7;
+    stats.struct_size = sizeof stats;
+    stats.viewers = 77;
+    EXPECT(p2p_get_stats(agent, &stats, viewers, &viewer_count, streams, &stream_count), P2P_ERR_STRUCT_SIZE,
+           "p2p_stream_stats_t");
+    CHECK(stats.viewers == 77 && viewer_count == 3 && stream_count == 3); /* nothing was written */
+    streams[0].struct_size = sizeof streams[0];
+
+    EXPECT(p2p_get_stats(agent, NULL, NULL, NULL, NULL, NULL), P2P_OK, "");
+    EXPECT(p2p_get_stats(agent, &stats, viewers, &viewer_count, streams, &stream_count), P2P_OK, "");
+    CHECK(stats.struct_size == sizeof stats && stats.viewers == 0 && viewer_count == 0);
+    CHECK(stats.signaling_up == 0 && stats.sends == 0);
+    /* Without room, struct_size is not read, and the totals say how many there are. */
+    viewers[0].struct_size = 0;
+    viewer_count = stream_count = 0;
+    EXPECT(p2p_get_stats(agent, &stats, viewers, &viewer_count, NULL, &stream_count), P2P_OK, "");
+    CHECK(viewer_count == 0 && stream_count == 0);
+
+    /* Of a newer header: what this library does not know becomes zero. */
+    memset(&large, 0xff, sizeof large);
+    large.stats.struct_size = sizeof large;
+    EXPECT(p2p_get_stats(agent, &large.stats, NULL, NULL, NULL, NULL), P2P_OK, "");
+    CHECK(large.stats.struct_size == sizeof large && large.stats.viewers == 0);
+    CHECK(large.newer[0] == 0 && large.newer[1] == 0);
+}
+
 /* Everything after p2p_deinit, also on an agent that is started later at the same place. */
 static void stale_handles(p2p_agent_t *agent) {
     p2p_stream_t *stream = NULL;
@@ -253,6 +315,7 @@ static void stale_handles(p2p_agent_t *agent) {
         EXPECT(p2p_start_stream(agent, &stream_config, &none), P2P_ERR_HANDLE, "stale");
         EXPECT(p2p_push_frame(stream, &frame), P2P_ERR_HANDLE, "stale");
         EXPECT(p2p_stop_stream(stream), P2P_ERR_HANDLE, "stale");
+        EXPECT(p2p_get_stats(agent, NULL, NULL, NULL, NULL, NULL), P2P_ERR_HANDLE, "stale");
         EXPECT(p2p_viewer_close(agent, "550e8400-e29b-41d4-a716-446655440000", NULL),
                P2P_ERR_HANDLE, "stale");
         if (round == 0) {
@@ -278,6 +341,7 @@ int main(void) {
     streams(agent);
     frames(agent);
     viewers(agent);
+    statistics(agent);
     stale_handles(agent);
     puts("arguments: ok");
     return 0;

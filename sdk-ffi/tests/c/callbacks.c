@@ -17,6 +17,10 @@ static seen_t seen = {PTHREAD_MUTEX_INITIALIZER, 0, 0, 0};
 static void on_event(void *user, const p2p_event_t *event) {
     p2p_config_t config = test_config();
     p2p_agent_t *another = NULL;
+    p2p_stats_t stats = P2P_STATS_INIT;
+    p2p_stream_stats_t streams[4] = {P2P_STREAM_STATS_INIT};
+    size_t stream_count = 4;
+    p2p_status_t status;
 
     CHECK(user == &seen);
     CHECK(event->struct_size >= sizeof *event);
@@ -29,6 +33,12 @@ static void on_event(void *user, const p2p_event_t *event) {
     EXPECT(p2p_init(&config, &another), P2P_ERR_IN_CALLBACK, "p2p_init");
     CHECK(another == NULL);
     EXPECT(p2p_deinit(NULL), P2P_OK, "");
+    /* Statistics are of this very moment, and getting them waits for nobody. */
+    status = p2p_get_stats(event->agent, &stats, NULL, NULL, streams, &stream_count);
+    if (status == P2P_OK && event->kind == P2P_EVENT_SIGNALING_DOWN) {
+        CHECK(stats.signaling_up == 0 && stats.viewers == 0 && stats.streams == stream_count);
+    }
+    CHECK(status == P2P_OK || status == P2P_ERR_HANDLE); /* while it is being de-initialised */
     /* The agent is known from its first event on, also before p2p_init has returned. */
     pthread_mutex_lock(&seen.lock);
     if (!seen.closed) {
@@ -63,6 +73,41 @@ static int count(const int *which) {
     return value;
 }
 
+/* Each frame that is pushed is counted, within a second or so. */
+static void statistics(p2p_agent_t *agent, p2p_stream_t *stream) {
+    struct timespec a_moment = {0, 10000000};
+    p2p_stats_t stats = P2P_STATS_INIT;
+    p2p_stream_stats_t streams[2] = {P2P_STREAM_STATS_INIT};
+    p2p_frame_t frame = P2P_FRAME_INIT;
+    size_t room;
+    int i;
+
+    frame.data = TEST_FRAME;
+    frame.size = sizeof TEST_FRAME;
+    for (i = 0; i < 3; i++) {
+        frame.timestamp_us = (uint64_t)i * 33000;
+        EXPECT(p2p_push_frame(stream, &frame), P2P_OK, "");
+    }
+    frame.size = 8; /* an SPS without its end, and no picture */
+    EXPECT(p2p_push_frame(stream, &frame), P2P_OK, "");
+    frame.data = TEST_FRAME + 4; /* no start code */
+    frame.size = 4;
+    EXPECT(p2p_push_frame(stream, &frame), P2P_OK, "");
+    for (i = 0; i < 1000; i++) {
+        room = 2;
+        EXPECT(p2p_get_stats(agent, &stats, NULL, NULL, streams, &room), P2P_OK, "");
+        CHECK(room <= 1);
+        if (room == 1 && streams[0].refused_malformed == 1) break;
+        nanosleep(&a_moment, NULL);
+    }
+    CHECK(stats.streams == 1 && stats.viewers == 0 && stats.uptime_ms > 0);
+    CHECK(strcmp(streams[0].name, "main") == 0 && streams[0].codec == P2P_CODEC_H264);
+    CHECK(streams[0].frames == 3 && streams[0].keyframes == 3);
+    CHECK(streams[0].bytes == 3 * sizeof TEST_FRAME);
+    CHECK(streams[0].refused_malformed == 1 && streams[0].refused_queue_full == 0);
+    CHECK(streams[0].memory_bytes >= 500000 && streams[0].viewers == 0);
+}
+
 int main(void) {
     struct timespec a_moment = {0, 10000000};
     p2p_config_t config = test_config();
@@ -93,6 +138,8 @@ int main(void) {
     frame.release_user = &for_release;
     EXPECT(p2p_push_frame(stream, &frame), P2P_ERR_FRAME_SIZE, "size is 0");
     CHECK(for_release == NULL);
+
+    statistics(agent, stream);
 
     pthread_mutex_lock(&seen.lock);
     seen.closed = 1;

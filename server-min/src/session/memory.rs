@@ -219,14 +219,22 @@ mod tests {
             let mut updates = store.watch(id(1)).await.unwrap().unwrap();
             let connected = Change {
                 state: Some(SessionState::Connected),
-                path: Some(Path::Relay),
+                path: Some(Path::Prflx),
                 setup_ms: Some(120),
             };
             store.update(id(1), connected, 7).await.unwrap().unwrap();
             updates.changed().await.unwrap();
             let seen = updates.borrow_and_update().clone();
-            assert_eq!((seen.status, seen.path), (SessionState::Connected, Some(Path::Relay)));
+            assert_eq!((seen.status, seen.path), (SessionState::Connected, Some(Path::Prflx)));
             assert_eq!(seen.updated_at, 7);
+            // What is relayed for one side is relayed, and the other may not know.
+            for (said, kept) in
+                [(Path::Host, Path::Prflx), (Path::Relay, Path::Relay), (Path::Prflx, Path::Relay)]
+            {
+                let change = Change { path: Some(said), ..Change::default() };
+                let updated = store.update(id(1), change, 7).await.unwrap().unwrap();
+                assert_eq!(updated.after.path, Some(kept));
+            }
             // A late `connecting` of the other side does not take the connection back.
             let late = Change { state: Some(SessionState::Connecting), ..Change::default() };
             let updated = store.update(id(1), late, 8).await.unwrap().unwrap();

@@ -301,9 +301,14 @@ impl Service {
             log::info!("sessionId={id} connected, says {from}");
             self.metrics.on_success();
         }
-        if let (None, Some(path)) = (before.path, after.path) {
+        if let Some(path) = after.path
+            && before.path != after.path
+        {
             log::info!("sessionId={id} path={path:?}, says {from}");
-            self.metrics.on_path(path);
+            // A connection counts once, by what was said of it first.
+            if before.path.is_none() {
+                self.metrics.on_path(path);
+            }
         }
         if let (None, Some(setup_ms)) = (before.setup_ms, after.setup_ms) {
             log::info!("sessionId={id} setupMs={setup_ms}, says {from}");

@@ -76,15 +76,19 @@ impl fmt::Display for StoreError {
 impl std::error::Error for StoreError {}
 
 impl Change {
-    /// Applies itself to a record. A session goes from connecting to connected and never back; the
-    /// first path and set-up time stay, since each connection counts once.
+    /// Applies itself to a record. A session goes from connecting to connected and never back, and
+    /// its first set-up time stays. A relay seen by one side is one, whatever the other said: a
+    /// relay that the viewer chose looks like any peer-reflexive address to the camera.
     pub fn apply(&self, record: &mut SessionRecord, now_ms: u64) {
         if let Some(state) = self.state
             && state != SessionState::Connecting
         {
             record.status = state;
         }
-        record.path = record.path.or(self.path);
+        record.path = match self.path {
+            Some(Path::Relay) => self.path,
+            said => record.path.or(said),
+        };
         record.setup_ms = record.setup_ms.or(self.setup_ms);
         record.updated_at = record.updated_at.max(now_ms);
     }

@@ -23,6 +23,10 @@ impl Arrivals {
         Arrivals { ring: Box::new([none; CAPACITY]), len: 0, next: 0 }
     }
 
+    pub(super) fn held_bytes(&self) -> usize {
+        size_of_val(&*self.ring)
+    }
+
     pub(super) fn push(&mut self, arrived: Arrived) {
         self.ring[self.next] = arrived;
         self.next = (self.next + 1) % CAPACITY;

@@ -44,6 +44,10 @@ impl SentPackets {
         SentPackets { records: Box::new([empty; CAPACITY]) }
     }
 
+    pub(super) fn held_bytes(&self) -> usize {
+        size_of_val(&*self.records)
+    }
+
     pub(super) fn on_sent(
         &mut self,
         sequence: u16,

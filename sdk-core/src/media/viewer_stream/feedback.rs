@@ -45,6 +45,7 @@ impl ViewerStream {
                     }
                 }
                 Packet::Nack { media_ssrc, lost } if media_ssrc == ssrc => {
+                    self.stats.nacks += 1;
                     lost.for_each(|seq| self.on_lost(now, seq, stream, channel, out, &mut facts));
                 }
                 Packet::PictureLoss { media_ssrc } if media_ssrc == ssrc => {
@@ -73,6 +74,7 @@ impl ViewerStream {
 
     fn on_report_block(&mut self, now: Instant, block: &ReportBlock) {
         self.stats.fraction_lost = block.fraction_lost;
+        self.stats.lost_packets = block.cumulative_lost;
         self.bandwidth.on_report(now, block.fraction_lost);
         self.stats.jitter = Duration::from_micros(u64::from(block.jitter) * 100 / 9);
         if let Some(rtt) = self.reports.round_trip(now, block) {
