@@ -132,6 +132,12 @@ template <typename T> inline T p2p_init_struct() {
 #define P2P_CODEC_H264 1
 
 /**
+ * H.265 (ITU-T H.265, HEVC), Annex-B byte stream. No B-frames. A viewer that does not offer it gets
+ * error 406, so a camera that has it should have a stream in H.264 too.
+ */
+#define P2P_CODEC_H265 2
+
+/**
  * The largest frame that p2p_push_frame() takes, in bytes.
  */
 #define P2P_MAX_FRAME_SIZE 4194304
@@ -806,7 +812,8 @@ typedef struct p2p_frame_t {
   size_t struct_size;
   /**
    * Annex-B: NAL units, each behind a 3- or 4-byte start code, in decoding order. All units of one
-   * picture in one call. SPS and PPS come before the first IDR; they need not be repeated.
+   * picture in one call. Parameter sets (SPS and PPS, with H.265 VPS too) come before the first IDR
+   * (with H.265 any IRAP picture); they need not be repeated.
    */
   const uint8_t *data;
   /**

@@ -9,7 +9,7 @@
 #   DEMO_TURN_PORT   STUN and TURN, UDP (3478)
 #   DEMO_BIND        address to listen on (127.0.0.1); 0.0.0.0 lets a phone in the same network watch
 #   DEMO_DEVICE      serial number of the camera (demo-camera)
-#   DEMO_CLIP        H.264 file to play (testdata/h264/clip-720p30.h264)
+#   DEMO_CLIP        H.264 or H.265 file to play (testdata/h264/clip-720p30.h264)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -1,4 +1,4 @@
-/* A camera without a lens: plays H.264 files (Annex B) in a loop through libp2pcam, as an encoder
+/* A camera without a lens: plays H.264 and H.265 files (Annex B) in a loop through libp2pcam, as an encoder
  * would: one access unit a call, on time, and an IDR soon after it is asked for.
  *
  *     cc -I include examples/c/camera.c libp2pcam.a -lpthread -ldl -lm -o camera
@@ -21,13 +21,14 @@
 typedef struct {
     const uint8_t *data;
     size_t size;
-    int is_idr;
+    int is_key; /* a viewer may start with it */
 } unit_t;
 
 typedef struct {
     uint8_t *bytes;
     unit_t *units;
     size_t count;
+    int32_t codec;
 } clip_t;
 
 static uint8_t *read_file(const char *path, size_t *size) {
@@ -59,7 +60,7 @@ static size_t next_start(const uint8_t *bytes, size_t size, size_t at) {
     return size;
 }
 
-static int add_unit(clip_t *clip, const uint8_t *data, size_t size, int is_idr) {
+static int add_unit(clip_t *clip, const uint8_t *data, size_t size, int is_key) {
     /* Grows at each power of two. */
     if ((clip->count & (clip->count - 1)) == 0) {
         size_t room = clip->count == 0 ? 1 : 2 * clip->count;
@@ -69,49 +70,82 @@ static int add_unit(clip_t *clip, const uint8_t *data, size_t size, int is_idr) 
     }
     clip->units[clip->count].data = data;
     clip->units[clip->count].size = size;
-    clip->units[clip->count].is_idr = is_idr;
+    clip->units[clip->count].is_key = is_key;
     clip->count++;
     return 1;
 }
 
+/* What the splitter needs to know of a NAL unit. */
+typedef struct {
+    int is_slice, is_key;
+    int is_first; /* a slice that begins a picture */
+    int is_head;  /* no slice, and a part of the picture that follows */
+} nal_t;
+
+/* ITU-T H.264, 7.3.1 and 7.4.1.2.3. */
+static nal_t h264_nal(const uint8_t *nal, size_t size) {
+    int type = nal[0] & 0x1f;
+    nal_t is;
+    is.is_slice = type >= 1 && type <= 5;
+    is.is_key = type == 5;
+    /* first_mb_in_slice is 0 if its Exp-Golomb code is the single bit 1. */
+    is.is_first = is.is_slice && size > 1 && (nal[1] & 0x80) != 0;
+    is.is_head = type >= 6 && type <= 9; /* SEI, SPS, PPS, delimiter */
+    return is;
+}
+
+/* ITU-T H.265, 7.3.1.2 and 7.4.2.4.4. */
+static nal_t h265_nal(const uint8_t *nal, size_t size) {
+    int type = nal[0] >> 1 & 0x3f;
+    nal_t is;
+    is.is_slice = type <= 31;
+    is.is_key = type >= 16 && type <= 21; /* BLA, IDR, CRA */
+    /* first_slice_segment_in_pic_flag */
+    is.is_first = is.is_slice && size > 2 && (nal[2] & 0x80) != 0;
+    /* VPS, SPS, PPS, delimiter; SEI, but not the kind that follows its picture; reserved ones */
+    is.is_head = (type >= 32 && type <= 35) || type == 39 || (type >= 41 && type <= 44) || (type >= 48 && type <= 55);
+    return is;
+}
+
 /* An access unit ends where the next begins: at a delimiter, at SEI or parameter sets that follow a
- * picture, or at a slice that is the first of its picture (ITU-T H.264, 7.4.1.2.3 and .4). */
+ * picture, or at a slice that is the first of its picture. */
 static int split(clip_t *clip, size_t size) {
     const uint8_t *bytes = clip->bytes;
     size_t at = next_start(bytes, size, 0);
     size_t begin = at;
-    int has_slice = 0, is_idr = 0;
+    int has_slice = 0, is_key = 0;
 
     while (at + 3 < size) {
-        int type = bytes[at + 3] & 0x1f;
-        int is_slice = type >= 1 && type <= 5;
-        /* first_mb_in_slice is 0 if its Exp-Golomb code is the single bit 1. */
-        int is_first = is_slice && at + 4 < size && (bytes[at + 4] & 0x80) != 0;
-        if (has_slice && (is_first || (type >= 6 && type <= 9))) {
+        const uint8_t *start = bytes + at + 3;
+        size_t left = size - at - 3;
+        nal_t nal = clip->codec == P2P_CODEC_H265 ? h265_nal(start, left) : h264_nal(start, left);
+        if (has_slice && (nal.is_first || nal.is_head)) {
             /* The zero of a 4-byte start code belongs to the new unit. */
             size_t end = bytes[at - 1] == 0 ? at - 1 : at;
-            if (!add_unit(clip, bytes + begin, end - begin, is_idr)) return 0;
+            if (!add_unit(clip, bytes + begin, end - begin, is_key)) return 0;
             begin = end;
-            has_slice = is_idr = 0;
+            has_slice = is_key = 0;
         }
-        has_slice |= is_slice;
-        is_idr |= type == 5;
+        has_slice |= nal.is_slice;
+        is_key |= nal.is_key;
         at = next_start(bytes, size, at + 3);
     }
-    return !has_slice || add_unit(clip, bytes + begin, size - begin, is_idr);
+    return !has_slice || add_unit(clip, bytes + begin, size - begin, is_key);
 }
 
-static int clip_load(clip_t *clip, const char *path) {
+static int clip_load(clip_t *clip, const char *path, int32_t codec) {
     size_t size = 0;
     memset(clip, 0, sizeof *clip);
+    clip->codec = codec;
     clip->bytes = read_file(path, &size);
     if (clip->bytes == NULL) return 0;
     if (!split(clip, size)) {
         fprintf(stderr, "camera: no memory for %s\n", path);
         return 0;
     }
-    if (clip->count == 0 || !clip->units[0].is_idr) {
-        fprintf(stderr, "camera: %s: expected an H.264 Annex-B stream that begins with an IDR\n", path);
+    if (clip->count == 0 || !clip->units[0].is_key) {
+        fprintf(stderr, "camera: %s: expected an %s Annex-B stream that begins with an IDR\n", path,
+                codec == P2P_CODEC_H265 ? "H.265" : "H.264");
         return 0;
     }
     return 1;
@@ -147,7 +181,7 @@ static const unit_t *next_unit(encoder_t *encoder) {
     skip = encoder->idr_wanted;
     encoder->idr_wanted = 0;
     pthread_mutex_unlock(&encoder->lock);
-    while (skip && !encoder->clip.units[encoder->next].is_idr) {
+    while (skip && !encoder->clip.units[encoder->next].is_key) {
         encoder->next = (encoder->next + 1) % encoder->clip.count;
     }
     unit = &encoder->clip.units[encoder->next];
@@ -237,7 +271,7 @@ typedef struct {
 } option_t;
 
 static const char *device, *broker = "mqtt://127.0.0.1:1883", *user, *password, *service_key, *file, *sub_file,
-    *stream_name = "main", *identity, *fps_text = "30", *max_viewers = "0", *duration = "0", *log_level = "3",
+    *stream_name = "main", *codec_text = "", *identity, *fps_text = "30", *max_viewers = "0", *duration = "0", *log_level = "3",
     *stats_text = "0";
 static int loopback, relay_only, accept_unset_clock, copy_frames, lend_frames;
 
@@ -248,9 +282,10 @@ static const option_t options[] = {
     {"--password", "P2PCAM_PASSWORD", "MQTT password", &password, NULL},
     {"--service-key", "P2PCAM_SERVICE_KEY", "public key of the session service", &service_key, NULL},
     {"--public-key", NULL, NULL, &service_key, NULL},
-    {"--file", "P2PCAM_FILE", "H.264 file of the stream", &file, NULL},
+    {"--file", "P2PCAM_FILE", "H.264 or H.265 file of the stream", &file, NULL},
     {"--clip", NULL, NULL, &file, NULL},
-    {"--sub", "P2PCAM_SUB_FILE", "H.264 file of a second stream, \"sub\"", &sub_file, NULL},
+    {"--sub", "P2PCAM_SUB_FILE", "file of a second stream, \"sub\"", &sub_file, NULL},
+    {"--codec", "P2PCAM_CODEC", "h264 or h265; by each file's ending if not set", &codec_text, NULL},
     {"--stream", "P2PCAM_STREAM", "name of the stream (main)", &stream_name, NULL},
     {"--fps", "P2PCAM_FPS", "frames a second (30)", &fps_text, NULL},
     {"--identity", "P2PCAM_IDENTITY", "file for the DTLS key and certificate", &identity, NULL},
@@ -270,7 +305,7 @@ enum { OPTION_COUNT = sizeof options / sizeof options[0] };
 
 static void help(void) {
     size_t i;
-    printf("camera: plays H.264 files through libp2pcam %s, as a camera would\n\n", p2p_version());
+    printf("camera: plays H.264 and H.265 files through libp2pcam %s, as a camera would\n\n", p2p_version());
     for (i = 0; i < OPTION_COUNT; i++) {
         if (options[i].help == NULL) continue;
         printf("  %-20s %s  %s  [%s]\n", options[i].name, options[i].text != NULL ? "X" : " ", options[i].help,
@@ -312,6 +347,18 @@ static double number(const char *name, const char *text, double least, double mo
     if (end != text && *end == '\0' && value >= least && value <= most) return value;
     fprintf(stderr, "camera: %s is \"%s\": expected %g to %g\n", name, text, least, most);
     return -1;
+}
+
+/* By --codec, else by the file's ending; 0 and a word about it if --codec is neither. */
+static int32_t codec_of(const char *path) {
+    const char *name = *codec_text != '\0' ? codec_text : strrchr(path, '.');
+    if (name != NULL && *name == '.') name++;
+    if (name != NULL && (strcmp(name, "h265") == 0 || strcmp(name, "265") == 0 || strcmp(name, "hevc") == 0)) {
+        return P2P_CODEC_H265;
+    }
+    if (*codec_text == '\0' || strcmp(codec_text, "h264") == 0) return P2P_CODEC_H264;
+    fprintf(stderr, "camera: --codec is \"%s\": expected h264 or h265\n", codec_text);
+    return 0;
 }
 
 /* ---- Time, and the loop ---- */
@@ -415,11 +462,11 @@ static int start_encoder(encoder_t *encoder, p2p_agent_t *agent, const char *nam
     p2p_stream_config_t config = P2P_STREAM_CONFIG_INIT;
     uint64_t bytes = 0;
     size_t i;
+    config.codec = codec_of(path);
     encoder->name = name;
-    if (!clip_load(&encoder->clip, path)) return 0;
+    if (config.codec == 0 || !clip_load(&encoder->clip, path, config.codec)) return 0;
     for (i = 0; i < encoder->clip.count; i++) bytes += encoder->clip.units[i].size;
     config.name = name;
-    config.codec = P2P_CODEC_H264;
     config.bitrate = (uint32_t)((double)bytes * 8 * fps / (double)encoder->clip.count);
     config.user = encoder;
     printf("stream %s: %lu frames, %u bit/s, %s\n", name, (unsigned long)encoder->clip.count,

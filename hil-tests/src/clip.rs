@@ -1,12 +1,12 @@
 //! The clip the camera plays, and the strongest proof there is: what a viewer received are the
 //! clip's own bytes, picture for picture, in order.
 
-use crate::h264::{
-    AccessUnit, NAL_AUD, NAL_IDR, NAL_PPS, NAL_SEI, NAL_SPS, is_slice, nal_type, split_annexb,
-};
+use crate::codec::{Codec, Kind};
+use crate::h264::{AccessUnit, split_annexb};
 use std::path::Path;
 
 pub struct Clip {
+    codec: Codec,
     /// The slices of each picture.
     pictures: Vec<Vec<Vec<u8>>>,
     /// Every parameter set that occurs.
@@ -18,34 +18,33 @@ pub struct Clip {
 impl Clip {
     pub fn read(path: &Path) -> Result<Clip, String> {
         let bytes = std::fs::read(path).map_err(|e| format!("{}: {e}", path.display()))?;
-        Clip::parse(&bytes).map_err(|e| format!("{}: {e}", path.display()))
+        Clip::parse(Codec::of(path), &bytes).map_err(|e| format!("{}: {e}", path.display()))
     }
 
-    /// Takes an Annex B stream apart. A picture begins where its first slice begins: at
-    /// `first_mb_in_slice` 0, which is a leading 1 bit (H.264 §7.3.3, ue(v)).
-    pub fn parse(bytes: &[u8]) -> Result<Clip, String> {
+    /// Takes an Annex B stream apart. A picture begins where its first slice begins.
+    pub fn parse(codec: Codec, bytes: &[u8]) -> Result<Clip, String> {
         let mut clip = Clip {
+            codec,
             pictures: Vec::new(),
             parameter_sets: Vec::new(),
             idr_count: 0,
             bytes: bytes.len(),
         };
         for nal in split_annexb(bytes) {
-            match nal_type(nal) {
-                NAL_SPS | NAL_PPS if !clip.parameter_sets.iter().any(|known| known == nal) => {
-                    clip.parameter_sets.push(nal.to_vec());
-                }
-                _ if is_slice(nal) => {
-                    if nal.get(1).is_some_and(|first| first & 0x80 != 0) {
-                        clip.pictures.push(Vec::new());
-                        clip.idr_count += usize::from(nal_type(nal) == NAL_IDR);
-                    }
-                    match clip.pictures.last_mut() {
-                        Some(picture) => picture.push(nal.to_vec()),
-                        None => return Err("the first slice is not the first of a picture".into()),
-                    }
-                }
-                _ => {}
+            let kind = codec.kind(nal);
+            if kind == Kind::ParameterSet && !clip.parameter_sets.iter().any(|known| known == nal) {
+                clip.parameter_sets.push(nal.to_vec());
+            }
+            if !codec.is_slice(nal) {
+                continue;
+            }
+            if codec.begins_picture(nal) {
+                clip.pictures.push(Vec::new());
+                clip.idr_count += usize::from(kind == Kind::KeySlice);
+            }
+            match clip.pictures.last_mut() {
+                Some(picture) => picture.push(nal.to_vec()),
+                None => return Err("the first slice is not the first of a picture".into()),
             }
         }
         if clip.pictures.is_empty() || clip.parameter_sets.is_empty() {
@@ -57,7 +56,7 @@ impl Clip {
     /// Each picture as an encoder hands it over, keyframes with their parameter sets.
     pub fn annexb_pictures(&self) -> Vec<Vec<u8>> {
         let picture = |slices: &Vec<Vec<u8>>| {
-            let is_idr = slices.iter().any(|nal| nal_type(nal) == NAL_IDR);
+            let is_idr = slices.iter().any(|nal| self.codec.kind(nal) == Kind::KeySlice);
             let sets = if is_idr { self.parameter_sets.as_slice() } else { &[] };
             sets.iter()
                 .chain(slices)
@@ -116,14 +115,14 @@ impl Clip {
 
     fn expect_known_nals(&self, unit: &AccessUnit) -> Result<(), String> {
         for nal in &unit.nals {
-            let strange = match nal_type(nal) {
-                NAL_SPS | NAL_PPS => !self.parameter_sets.contains(nal),
-                // Both are dropped or kept as the packetizer likes.
-                NAL_AUD | NAL_SEI => false,
-                _ => !is_slice(nal),
+            let strange = match self.codec.kind(nal) {
+                Kind::ParameterSet => !self.parameter_sets.contains(nal),
+                Kind::Optional | Kind::Slice | Kind::KeySlice => false,
+                Kind::Other => true,
             };
             if strange {
-                return Err(format!("a NAL of type {} that is not the clip's", nal_type(nal)));
+                let nal_type = self.codec.nal_type(nal);
+                return Err(format!("a NAL of type {nal_type} that is not the clip's"));
             }
         }
         Ok(())
@@ -142,11 +141,12 @@ mod tests {
             bytes.extend_from_slice(&[0, 0, 0, 1]);
             bytes.extend_from_slice(nal);
         }
-        Clip::parse(&bytes).unwrap()
+        Clip::parse(Codec::H264, &bytes).unwrap()
     }
 
     fn unit(nals: &[&[u8]]) -> AccessUnit {
         AccessUnit {
+            codec: Codec::H264,
             timestamp: 0,
             nals: nals.iter().map(|nal| nal.to_vec()).collect(),
             complete: true,

@@ -1,5 +1,8 @@
-//! H.264 as it arrives: RTP payloads put back together into access units (RFC 6184), and Annex B
-//! files taken apart into NAL units. Written apart from the device's packetizer on purpose.
+//! H.264 and H.265 as they arrive: RTP payloads put back together into access units (RFC 6184, RFC
+//! 7798), and Annex B files taken apart into NAL units. Written apart from the device's packetizer
+//! on purpose.
+
+use crate::codec::{Codec, Kind};
 
 /// The NAL unit types (H.264 table 7-1) these tests tell apart.
 pub const NAL_SLICE: u8 = 1;
@@ -11,20 +14,13 @@ pub const NAL_AUD: u8 = 9;
 
 const STAP_A: u8 = 24;
 const FU_A: u8 = 28;
-
-/// `nal_unit_type`; 0 for an empty NAL.
-pub fn nal_type(nal: &[u8]) -> u8 {
-    nal.first().map_or(0, |header| header & 0x1f)
-}
-
-/// Whether the NAL carries picture data.
-pub fn is_slice(nal: &[u8]) -> bool {
-    (NAL_SLICE..=NAL_IDR).contains(&nal_type(nal))
-}
+const AP: u8 = 48;
+const FU: u8 = 49;
 
 /// One coded picture.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct AccessUnit {
+    pub codec: Codec,
     /// The RTP timestamp, 90 kHz.
     pub timestamp: u32,
     pub nals: Vec<Vec<u8>>,
@@ -33,17 +29,18 @@ pub struct AccessUnit {
 }
 
 impl AccessUnit {
+    /// Whether a viewer may start with it: an IDR picture, in H.265 any random access picture.
     pub fn is_idr(&self) -> bool {
-        self.nals.iter().any(|nal| nal_type(nal) == NAL_IDR)
+        self.nals.iter().any(|nal| self.codec.kind(nal) == Kind::KeySlice)
     }
 
     /// The picture data, without parameter sets, delimiters and SEI.
     pub fn slices(&self) -> impl Iterator<Item = &[u8]> {
-        self.nals.iter().map(Vec::as_slice).filter(|nal| is_slice(nal))
+        self.nals.iter().map(Vec::as_slice).filter(|nal| self.codec.is_slice(nal))
     }
 
     pub fn types(&self) -> Vec<u8> {
-        self.nals.iter().map(|nal| nal_type(nal)).collect()
+        self.nals.iter().map(|nal| self.codec.nal_type(nal)).collect()
     }
 
     pub fn to_annexb(&self) -> Vec<u8> {
@@ -55,15 +52,18 @@ impl AccessUnit {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct PacketKinds {
     pub single: u64,
+    /// Or AP.
     pub stap_a: u64,
+    /// Or FU.
     pub fu_a: u64,
-    /// Payloads RFC 6184 does not allow here.
+    /// Payloads the RFC does not allow here.
     pub bad: u64,
 }
 
 /// Puts RTP payloads, given in sequence, together.
 #[derive(Default)]
 pub struct Depacketizer {
+    codec: Codec,
     unit: AccessUnit,
     started: bool,
     /// A fragmented NAL that has not ended yet.
@@ -73,6 +73,14 @@ pub struct Depacketizer {
 }
 
 impl Depacketizer {
+    pub fn new(codec: Codec) -> Depacketizer {
+        Depacketizer { codec, ..Depacketizer::default() }
+    }
+
+    pub fn codec(&self) -> Codec {
+        self.codec
+    }
+
     /// Takes one packet's payload; `gap` says that packets before it are missing. Gives the access
     /// unit that this packet ended: by its marker bit, or, where that was lost, by the next
     /// unit's timestamp.
@@ -108,39 +116,43 @@ impl Depacketizer {
         let damaged = std::mem::take(&mut self.damaged) | self.fragment.take().is_some();
         let mut unit = std::mem::take(&mut self.unit);
         unit.complete = !damaged;
+        unit.codec = self.codec;
         unit
     }
 
     fn payload(&mut self, payload: &[u8]) {
-        match nal_type(payload) {
-            1..=23 => {
-                self.kinds.single += 1;
-                self.end_fragment_early();
-                self.unit.nals.push(payload.to_vec());
-            }
-            STAP_A => {
-                self.kinds.stap_a += 1;
-                self.end_fragment_early();
-                self.aggregate(&payload[1..]);
-            }
-            FU_A => {
-                self.kinds.fu_a += 1;
-                self.fragment(payload);
-            }
+        match (self.codec, self.codec.nal_type(payload)) {
+            (Codec::H264, 1..=23) => self.single(payload, 1),
+            (Codec::H264, STAP_A) => self.aggregate(payload, 1),
+            (Codec::H264, FU_A) => self.fragment_h264(payload),
+            (Codec::H265, 0..AP) => self.single(payload, 2),
+            (Codec::H265, AP) => self.aggregate(payload, 2),
+            (Codec::H265, FU) => self.fragment_h265(payload),
             _ => self.bad(),
         }
     }
 
-    /// RFC 6184 §5.7.1: 16-bit sizes, each followed by that NAL.
-    fn aggregate(&mut self, mut rest: &[u8]) {
-        if rest.is_empty() {
+    fn single(&mut self, payload: &[u8], header: usize) {
+        self.kinds.single += 1;
+        self.end_fragment_early();
+        if payload.len() < header {
             return self.bad();
         }
+        self.unit.nals.push(payload.to_vec());
+    }
+
+    /// RFC 6184 §5.7.1, RFC 7798 §4.4.2: behind a header 16-bit sizes, each followed by that NAL.
+    fn aggregate(&mut self, payload: &[u8], header: usize) {
+        self.kinds.stap_a += 1;
+        self.end_fragment_early();
+        let Some(mut rest) = payload.get(header..).filter(|rest| !rest.is_empty()) else {
+            return self.bad();
+        };
         while !rest.is_empty() {
             let Some((size, after)) = rest.split_first_chunk::<2>() else { return self.bad() };
             let size = usize::from(u16::from_be_bytes(*size));
             let Some((nal, after)) = after.split_at_checked(size) else { return self.bad() };
-            if nal.is_empty() {
+            if nal.len() < header {
                 return self.bad();
             }
             self.unit.nals.push(nal.to_vec());
@@ -149,17 +161,35 @@ impl Depacketizer {
     }
 
     /// RFC 6184 §5.8: indicator, header with start and end bits, then the piece.
-    fn fragment(&mut self, payload: &[u8]) {
-        let Some((&[indicator, header], piece)) = payload.split_first_chunk::<2>() else {
-            return self.bad();
-        };
-        let (start, end) = (header & 0x80 != 0, header & 0x40 != 0);
+    fn fragment_h264(&mut self, payload: &[u8]) {
+        match payload.split_first_chunk::<2>() {
+            Some((&[indicator, fu], piece)) => {
+                self.fragment(fu, &[indicator & 0xe0 | fu & 0x1f], piece);
+            }
+            None => self.bad(),
+        }
+    }
+
+    /// RFC 7798 §4.4.3: payload header, FU header, then the piece.
+    fn fragment_h265(&mut self, payload: &[u8]) {
+        match payload.split_first_chunk::<3>() {
+            Some((&[first, second, fu], piece)) => {
+                self.fragment(fu, &[first & 0x81 | (fu & 0x3f) << 1, second], piece);
+            }
+            None => self.bad(),
+        }
+    }
+
+    /// `fu` has the start and end bits; `header` is that of the NAL that is put together.
+    fn fragment(&mut self, fu: u8, header: &[u8], piece: &[u8]) {
+        self.kinds.fu_a += 1;
+        let (start, end) = (fu & 0x80 != 0, fu & 0x40 != 0);
         if piece.is_empty() || (start && end) {
             return self.bad();
         }
         if start {
             self.end_fragment_early();
-            self.fragment = Some(vec![indicator & 0xe0 | header & 0x1f]);
+            self.fragment = Some(header.to_vec());
         }
         match &mut self.fragment {
             Some(nal) => nal.extend_from_slice(piece),
@@ -238,6 +268,26 @@ mod tests {
         let done = d.push(10, true, false, &[0x41, 9]);
         assert_eq!(done[0].types(), [NAL_SLICE]);
         assert_eq!(d.kinds, PacketKinds { single: 1, stap_a: 1, fu_a: 3, bad: 0 });
+    }
+
+    #[test]
+    fn h265_packets_come_together_too() {
+        let mut d = Depacketizer::new(Codec::H265);
+        let ap = [0x60, 1, 0, 3, 0x40, 1, 9, 0, 2, 0x42, 1];
+        assert!(d.push(9, false, false, &ap).is_empty());
+        assert!(d.push(9, false, false, &[0x44, 1, 3]).is_empty());
+        assert!(d.push(9, false, false, &[0x62, 1, 0x93, 1]).is_empty());
+        let done = d.push(9, true, false, &[0x62, 1, 0x53, 2]);
+        assert_eq!(done[0].types(), [32, 33, 34, 19]);
+        assert_eq!(done[0].nals[3], [0x26, 1, 1, 2]);
+        assert!(done[0].complete && done[0].is_idr());
+        assert!(!d.push(10, true, false, &[0x02, 1, 9])[0].is_idr());
+        assert_eq!(d.kinds, PacketKinds { single: 2, stap_a: 1, fu_a: 2, bad: 0 });
+        for payload in
+            [&[][..], &[0x02], &[0x60, 1], &[0x60, 1, 0, 1, 9], &[0x62, 1], &[0x64, 1, 1]]
+        {
+            assert!(!d.push(11, true, false, payload)[0].complete, "{payload:?}");
+        }
     }
 
     #[test]

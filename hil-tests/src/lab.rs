@@ -1,6 +1,7 @@
 //! A laboratory: one `server-min` and one C camera, as processes, on free ports of this machine.
 
 use crate::api::SessionApi;
+use crate::codec::Codec;
 use crate::firmware::{self, Built};
 use crate::process::Process;
 use ring::signature::Ed25519KeyPair;
@@ -46,9 +47,13 @@ impl Default for CameraSetup {
     }
 }
 
-/// One of `testdata/h264`.
+/// One of `testdata/h264` or `testdata/h265`, by its ending.
 pub fn clip_path(name: &str) -> PathBuf {
-    firmware::root().join("testdata/h264").join(name)
+    let folder = match Codec::of(Path::new(name)) {
+        Codec::H264 => "testdata/h264",
+        Codec::H265 => "testdata/h265",
+    };
+    firmware::root().join(folder).join(name)
 }
 
 pub struct Lab {

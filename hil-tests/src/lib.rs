@@ -16,6 +16,7 @@ pub mod broker;
 pub mod browser;
 pub mod clip;
 pub mod clock;
+pub mod codec;
 pub mod conversation;
 pub mod firmware;
 pub mod h264;

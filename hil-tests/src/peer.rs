@@ -7,7 +7,7 @@ use crate::clock;
 use crate::one_by_one::OneByOne;
 use crate::received::Received;
 use rtc::ice::mdns::MulticastDnsMode;
-use rtc::peer_connection::configuration::media_engine::MIME_TYPE_H264;
+use rtc::peer_connection::configuration::media_engine::{MIME_TYPE_H264, MIME_TYPE_HEVC};
 use rtc::rtcp::payload_feedbacks::full_intra_request::{FirEntry, FullIntraRequest};
 use rtc::rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;
 use rtc::rtp_transceiver::rtp_sender::{
@@ -47,6 +47,8 @@ impl H264Format {
         H264Format { payload_type: 108, profile: "64001f", packetization_mode: 1 };
 }
 
+pub const H265_PAYLOAD_TYPE: u8 = 49;
+
 /// Which SRTP protection profiles the viewer offers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Srtp {
@@ -60,6 +62,8 @@ pub struct PeerOptions {
     pub ice_servers: Vec<IceServer>,
     pub relay_only: bool,
     pub formats: Vec<H264Format>,
+    /// Offers H.265 too, behind these, as Chromium does: Main, with [`H265_PAYLOAD_TYPE`].
+    pub h265: bool,
     /// The crate's own list if `None`.
     pub srtp: Option<Srtp>,
     /// Where to bind, for instance `127.0.0.1:0`.
@@ -116,6 +120,9 @@ impl Peer {
         for format in &options.formats {
             media.register_codec(codec(format), RtpCodecKind::Video).map_err(text)?;
         }
+        if options.h265 {
+            media.register_codec(h265_codec(), RtpCodecKind::Video).map_err(text)?;
+        }
         let registry = register_default_interceptors(Registry::new(), &mut media).map_err(text)?;
         let mut settings = SettingEngineBuilder::new()
             .with_multicast_dns_mode(MulticastDnsMode::Disabled)
@@ -139,7 +146,9 @@ impl Peer {
             .with_ice_servers(servers.collect())
             .with_ice_transport_policy(policy)
             .build();
-        let state = Arc::new(Mutex::new(PeerState::default()));
+        let mut state = PeerState::default();
+        state.received.h265 = options.h265.then_some(H265_PAYLOAD_TYPE);
+        let state = Arc::new(Mutex::new(state));
         let (candidates, local) = mpsc::unbounded_channel();
         let connection = PeerConnectionBuilder::new()
             .with_configuration(configuration)
@@ -268,26 +277,36 @@ fn lock(state: &Mutex<PeerState>) -> MutexGuard<'_, PeerState> {
 
 /// The format as the crate writes it in an offer.
 pub fn codec(format: &H264Format) -> RTCRtpCodecParameters {
+    let fmtp = format!(
+        "level-asymmetry-allowed=1;packetization-mode={};profile-level-id={}",
+        format.packetization_mode, format.profile
+    );
+    parameters(format.payload_type, MIME_TYPE_H264, fmtp)
+}
+
+fn h265_codec() -> RTCRtpCodecParameters {
+    let fmtp = "level-id=93;profile-id=1;tier-flag=0;tx-mode=SRST";
+    parameters(H265_PAYLOAD_TYPE, MIME_TYPE_HEVC, fmtp.to_owned())
+}
+
+fn parameters(payload_type: u8, mime_type: &str, sdp_fmtp_line: String) -> RTCRtpCodecParameters {
     let feedback = |typ: &str, parameter: &str| RTCPFeedback {
         typ: typ.to_owned(),
         parameter: parameter.to_owned(),
     };
     RTCRtpCodecParameters {
         rtp_codec: RTCRtpCodec {
-            mime_type: MIME_TYPE_H264.to_owned(),
+            mime_type: mime_type.to_owned(),
             clock_rate: 90_000,
             channels: 0,
-            sdp_fmtp_line: format!(
-                "level-asymmetry-allowed=1;packetization-mode={};profile-level-id={}",
-                format.packetization_mode, format.profile
-            ),
+            sdp_fmtp_line,
             rtcp_feedback: vec![
                 feedback("ccm", "fir"),
                 feedback("nack", ""),
                 feedback("nack", "pli"),
             ],
         },
-        payload_type: format.payload_type,
+        payload_type,
     }
 }
 
@@ -367,6 +386,7 @@ mod tests {
             ice_servers: Vec::new(),
             relay_only: false,
             formats: vec![H264Format::BASELINE],
+            h265: false,
             srtp: Some(Srtp::Gcm),
             bind: "127.0.0.1:0".into(),
             lose_one_in: None,

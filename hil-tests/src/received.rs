@@ -1,6 +1,7 @@
 //! What one viewer received: packets, gaps, frames.
 
 use crate::clock;
+use crate::codec::Codec;
 use crate::h264::{AccessUnit, Depacketizer, PacketKinds};
 use std::time::Instant;
 
@@ -27,6 +28,8 @@ pub struct Received {
     pub largest_payload: usize,
     /// In order of arrival, from the first frame on.
     pub units: Vec<AccessUnit>,
+    /// The payload type that is H.265, if that was offered.
+    pub h265: Option<u8>,
     next_sequence: Option<u16>,
     depacketizer: Depacketizer,
 }
@@ -49,6 +52,10 @@ impl Received {
         self.first_packet.get_or_insert(now);
         self.ssrc = Some(ssrc);
         self.payload_type = Some(payload_type);
+        let codec = if self.h265 == Some(payload_type) { Codec::H265 } else { Codec::H264 };
+        if self.depacketizer.codec() != codec {
+            self.depacketizer = Depacketizer::new(codec);
+        }
         let skipped = self.next_sequence.map_or(0, |next| sequence.wrapping_sub(next));
         if skipped >= 0x8000 {
             // RFC 3550 §A.1: before the expected one. A retransmission fills a gap; the frame it

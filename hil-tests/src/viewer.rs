@@ -20,6 +20,8 @@ pub struct Options {
     pub stream: Option<String>,
     pub relay_only: bool,
     pub formats: Vec<H264Format>,
+    /// Offers H.265 too.
+    pub h265: bool,
     pub srtp: Option<Srtp>,
     pub bind: String,
     /// Loses one in so many packets on the way in.
@@ -32,6 +34,7 @@ impl Default for Options {
             stream: None,
             relay_only: false,
             formats: vec![H264Format::BASELINE, H264Format::BASELINE_MODE_0, H264Format::MAIN],
+            h265: false,
             srtp: None,
             bind: "127.0.0.1:0".into(),
             lose_one_in: None,
@@ -103,6 +106,7 @@ impl Viewer {
             ice_servers: session.ice_servers.clone(),
             relay_only: options.relay_only,
             formats: options.formats,
+            h265: options.h265,
             srtp: options.srtp,
             bind: options.bind,
             lose_one_in: options.lose_one_in,

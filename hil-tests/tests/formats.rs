@@ -1,8 +1,9 @@
 //! What is agreed on: SRTP profiles, packetization modes, H.264 profiles.
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests are tests")]
 
+use hil_tests::clip::Clip;
 use hil_tests::lab::{CameraSetup, Lab, PATIENCE, clip_path};
-use hil_tests::peer::{H264Format, Srtp};
+use hil_tests::peer::{H264Format, H265_PAYLOAD_TYPE, Srtp};
 use hil_tests::viewer::Options;
 
 mod common;
@@ -95,5 +96,62 @@ async fn an_offer_without_h264_is_refused() {
     let lab = Lab::start(CameraSetup::default()).await.unwrap();
     let viewer = join(&lab, Options { formats: Vec::new(), ..Options::default() }).await;
     expect_refused(&viewer, 406).await;
+    lab.finish().unwrap();
+}
+
+/// What a viewer that offers both codecs gets is the stream's own: each keyframe with its VPS, SPS and
+/// PPS, whether the encoder repeats them or not, and every picture byte for byte.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn h265_plays_where_it_is_offered() {
+    for name in ["main-180p30.h265", "cra-180p30.h265"] {
+        let clip = clip_path(name);
+        let lab = Lab::start(CameraSetup { clip, ..CameraSetup::default() }).await.unwrap();
+        for _ in 0..2 {
+            let viewer = join(&lab, Options { h265: true, ..Options::default() }).await;
+            play(&lab, &viewer, 100).await;
+            let before = viewer.look(|state| {
+                let r = &state.received;
+                assert_eq!(r.payload_type, Some(H265_PAYLOAD_TYPE));
+                assert_eq!((r.missing, r.incomplete_frames, r.kinds().bad), (0, 0, 0));
+                assert!(r.kinds().stap_a > 0 && r.kinds().fu_a > 0, "{:?}", r.kinds());
+                assert!(r.units[0].is_idr());
+                let keyframes: Vec<_> = r.units.iter().filter(|u| u.is_idr()).collect();
+                assert!(keyframes.len() >= 2);
+                for unit in keyframes {
+                    assert_eq!(unit.types()[..3], [32, 33, 34], "{:?}", unit.types());
+                }
+                r.keyframes
+            });
+            viewer.send_pli().await.unwrap();
+            viewer
+                .until("a keyframe", PATIENCE, |state| state.received.keyframes > before)
+                .await
+                .unwrap();
+            viewer.leave().await;
+        }
+        lab.finish().unwrap();
+    }
+}
+
+/// A viewer without the codec is told so, and may take another stream.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn h265_is_refused_where_it_is_not_offered_and_the_sub_stream_plays() {
+    let lab = Lab::start(CameraSetup {
+        clip: clip_path("main-180p30.h265"),
+        sub_clip: Some(clip_path("baseline-180p30.h264")),
+        ..CameraSetup::default()
+    })
+    .await
+    .unwrap();
+    let viewer = join(&lab, Options::default()).await;
+    expect_refused(&viewer, 406).await;
+    let text = viewer.end().map(|end| end.to_string()).unwrap_or_default();
+    assert!(text.contains("H.265") && text.contains("`sub`"), "{text}");
+    let stream = Some("sub".to_owned());
+    let viewer = join(&lab, Options { stream, h265: true, ..Options::default() }).await;
+    viewer.frames(60, PATIENCE).await.unwrap();
+    let sub = Clip::read(&clip_path("baseline-180p30.h264")).unwrap();
+    viewer.look(|state| sub.expect_played(&state.received.units)).unwrap();
+    viewer.leave().await;
     lab.finish().unwrap();
 }

@@ -38,6 +38,7 @@ async fn the_viewer_receives_another_sender_than_ours() {
         ice_servers: Vec::new(),
         relay_only: false,
         formats: vec![H264Format::BASELINE],
+        h265: false,
         srtp: Some(Srtp::Gcm),
         bind: "127.0.0.1:0".into(),
         lose_one_in: None,

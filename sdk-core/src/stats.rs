@@ -11,8 +11,8 @@ mod rate;
 
 pub use rate::Rate;
 
-use crate::driver::Codec;
 use crate::event::StreamId;
+use crate::wire::codec::Codec;
 use crate::wire::signal::{Path, SessionId};
 use std::time::Duration;
 

@@ -11,6 +11,7 @@ use sdk_core::media::{
     PacedStream, PacketizationMode, Rtx, Sealed, SendBuffer, SrtpProfile, VideoConfig, VideoStream,
     ViewerConfig, ViewerStream,
 };
+use sdk_core::wire::codec::Codec;
 use sdk_core::wire::rtp::ExtensionIds;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -196,6 +197,27 @@ fn no_allocation_per_packet_when_paced() {
     assert!(stats.resent_packets > 20, "{stats:?}");
     assert!(paced.stream().bandwidth().estimate().is_some_and(|rate| rate < 2_500_000));
     assert_eq!(measured, 0);
+}
+
+#[test]
+fn no_allocation_per_packet_of_h265() {
+    let mut now = start_of_time();
+    let (mut viewer, _) = viewer(now, viewer_config(), SrtpProfile::AeadAes128Gcm);
+    let video = VideoConfig { codec: Codec::H265, ..VideoConfig::new(2_000_000, 1200) };
+    let mut stream = VideoStream::new(video);
+    let mut out = SendBuffer::new();
+    let frames = [h265_idr(20_000), annex_b(&[h265_nal(1, 7000, 1)])];
+    let mut counts = (0..50).map(|at| {
+        now += Duration::from_millis(33);
+        allocations(|| {
+            out.clear();
+            let frame = &frames[at as usize % 2];
+            let train = stream.push(frame, Duration::from_millis(33 * at)).unwrap().unwrap();
+            viewer.seal_train(now, &stream, &train, None, &mut out);
+        })
+    });
+    assert!(counts.next() > Some(0), "buffers grow once");
+    assert_eq!(counts.sum::<u64>(), 0);
 }
 
 #[test]

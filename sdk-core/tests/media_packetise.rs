@@ -97,7 +97,7 @@ fn parameter_sets_go_before_each_idr_picture_whether_repeated_or_not() {
 
     // By themselves, as some encoders hand them over.
     assert_eq!(stream.push(&annex_b(&[SPS]), Duration::ZERO), Ok(None));
-    assert_eq!(stream.profile_level_id().unwrap().to_string(), "42e01f");
+    assert_eq!(stream.sps(), Some(&SPS[..]));
     let idr = annex_b(&[&slice]);
     assert_eq!(stream.push(&idr, Duration::ZERO), Err(FrameError::NoParameterSets));
     assert_eq!(stream.push(&annex_b(&[PPS]), Duration::ZERO), Ok(None));

@@ -8,7 +8,8 @@ use media_support::*;
 use sdk_core::media::{
     PacketizationMode, SendBuffer, SrtpProfile, VideoConfig, VideoStream, ViewerConfig,
 };
-use sdk_core::wire::{annexb, h264, rtcp, rtp};
+use sdk_core::wire::codec::Codec;
+use sdk_core::wire::{annexb, h264, h265, rtcp, rtp};
 use std::time::Duration;
 
 /// Changes a few bytes, cuts, repeats or doubles a part.
@@ -98,6 +99,11 @@ fn parsers_take_any_bytes() {
     examples.push(rtp_example);
     examples.push(idr(100));
     examples.push(vec![0x78, 0, 3, 1, 2, 3, 0, 1, 9]);
+    examples.push(vec![0x60, 1, 0, 3, 0x42, 1, 3, 0, 2, 0x44, 1]);
+    examples.push(vec![0x62, 1, 0x93, 1, 2, 3]);
+    examples.push(H265_SPS.to_vec());
+    // Sub-layers with profiles and levels of their own.
+    examples.push([&[0x42, 1, 0x0d][..], &H265_SPS[3..16], &[0xff; 80]].concat());
     let mut understood = 0;
     for round in 0..200_000 {
         let mut data = examples[round % examples.len()].clone();
@@ -115,6 +121,12 @@ fn parsers_take_any_bytes() {
             Some(h264::Payload::StapA(units)) => understood += units.count(),
             payload => understood += usize::from(payload.is_some()),
         }
+        match h265::Payload::parse(&data) {
+            Some(h265::Payload::Aggregation(units)) => understood += units.count(),
+            payload => understood += usize::from(payload.is_some()),
+        }
+        understood += usize::from(h265::ProfileTierLevel::from_sps(&data).is_some());
+        h265::parameter_set_id(&data);
         h264::ProfileLevelId::from_sps(&data);
         h264::parameter_set_id(&data);
     }
@@ -198,4 +210,37 @@ fn a_stream_takes_any_access_unit_and_goes_on() {
         let _ = stream.gop_trains().count();
     }
     assert!(whole.stats().frames > 10_000, "{:?}", whole.stats());
+}
+
+#[test]
+fn an_h265_stream_takes_any_access_unit_and_goes_on() {
+    let mut random = Random(4);
+    let config = VideoConfig {
+        codec: Codec::H265,
+        history_bytes: 30_000,
+        history_packets: 100,
+        max_payload: 200,
+        keep_sei: true,
+        ..VideoConfig::new(2_000_000, 1200)
+    };
+    let mut stream = VideoStream::new(config);
+    let now = start_of_time();
+    let (mut viewer, mut remote) = viewer(now, viewer_config(), SrtpProfile::AeadAes128Gcm);
+    let mut out = SendBuffer::new();
+    for round in 0..20_000 {
+        let mut frame = match round % 3 {
+            0 => h265_idr(300),
+            1 => annex_b(&[&[0x46, 1, 0x50][..], &h265_nal(39, 30, 1), &h265_nal(1, 900, 1)]),
+            _ => annex_b(&[h265_nal(1, 2000, round as u8)]),
+        };
+        mutate(&mut random, &mut frame);
+        if let Ok(Some(train)) = stream.push(&frame, Duration::from_millis(round)) {
+            viewer.seal_train(now, &stream, &train, None, &mut out);
+            let received = remote.open_all(&mut out);
+            let units = depacketize_h265(received.iter().map(|packet| &packet.payload[..]));
+            assert!(units.iter().all(|unit| unit.len() >= 2));
+        }
+        let _ = stream.gop_trains().count();
+    }
+    assert!(viewer.stats().frames > 10_000, "{:?}", viewer.stats());
 }

@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
-use sdk_core::wire::sdp::{Answer, Description, Fingerprint};
+use sdk_core::wire::sdp::{Answer, Description, Fingerprint, StreamFormat};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
@@ -42,7 +42,7 @@ fn an_offer_of_chromium_costs_few_allocations() {
         concat!(env!("CARGO_MANIFEST_DIR"), "/../testdata/sdp/chromium_video_audio_data.sdp");
     let text = std::fs::read_to_string(path).unwrap();
     let (offer, parsing) = allocations(|| Description::parse(&text).unwrap());
-    let (choice, choosing) = allocations(|| offer.choose_video(None).unwrap());
+    let (choice, choosing) = allocations(|| offer.choose_video(StreamFormat::H264(None)).unwrap());
     let answer = Answer {
         offer: &offer,
         choice: &choice,

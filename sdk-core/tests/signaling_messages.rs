@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
-use sdk_core::wire::sdp::Description;
+use sdk_core::wire::sdp::{Description, StreamFormat};
 use sdk_core::wire::signal::{
     Body, Candidate, ErrorCode, Keepalive, Offer, Path as MediaPath, SessionId, SessionState,
     Signal,
@@ -113,7 +113,7 @@ fn each_message_says_what_it_should() {
 fn the_offer_and_the_answer_carry_descriptions_and_a_token() {
     let Body::Offer(Offer { sdp, token, stream }) = golden("offer.json").body else { panic!() };
     let offered = Description::parse(&sdp).unwrap();
-    assert!(offered.choose_video(None).is_ok());
+    assert!(offered.choose_video(StreamFormat::H264(None)).is_ok());
     assert_eq!(stream.as_deref(), Some("main"));
     let claims = token::verify(&token, &SERVICE_KEY).unwrap();
     assert_eq!((claims.sid.as_str(), claims.dev.as_str()), (ID, "device_xxx"));

@@ -5,7 +5,7 @@
 
 use sdk_core::wire::sdp::{
     Answer, Description, Direction, Fingerprint, MediaKind, Payload, ProfileLevelId, Setup,
-    VideoChoice, ice_ufrag,
+    StreamFormat, VideoChoice, VideoFormat, ice_ufrag,
 };
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -19,7 +19,8 @@ fn offer(name: &str) -> String {
 }
 
 fn choose(text: &str, stream: &str) -> VideoChoice {
-    Description::parse(text).unwrap().choose_video(ProfileLevelId::parse(stream)).unwrap()
+    let stream = StreamFormat::H264(ProfileLevelId::parse(stream));
+    Description::parse(text).unwrap().choose_video(stream).unwrap()
 }
 
 fn answer(text: &str, choice: &VideoChoice) -> String {
@@ -42,9 +43,10 @@ fn answer(text: &str, choice: &VideoChoice) -> String {
     .write()
 }
 
-const PLAYABLE: [&str; 9] = [
+const PLAYABLE: [&str; 10] = [
     "chromium_video.sdp",
     "chromium_video_gathered.sdp",
+    "chromium_h265_video.sdp",
     "chromium_video_audio_data.sdp",
     "chromium_max_bundle.sdp",
     "firefox_video.sdp",
@@ -171,10 +173,23 @@ fn the_payload_type_is_the_one_browsers_play_best() {
         ("libdatachannel_video.sdp", "640028", 96, None, "42e01f"),
     ] {
         let choice = choose(&offer(name), stream);
-        let got = (choice.payload_type, choice.rtx_payload_type, choice.packetization_mode);
-        assert_eq!(got, (payload_type, rtx, 1), "{name} {stream}");
-        assert_eq!(choice.profile_level_id, ProfileLevelId::parse(profile), "{name} {stream}");
-        assert!(choice.level_asymmetry_allowed);
+        let got = (choice.payload_type, choice.rtx_payload_type);
+        assert_eq!(got, (payload_type, rtx), "{name} {stream}");
+        let format = VideoFormat::H264 {
+            packetization_mode: 1,
+            profile_level_id: ProfileLevelId::parse(profile),
+            level_asymmetry_allowed: true,
+        };
+        assert_eq!(choice.format, format, "{name} {stream}");
+    }
+}
+
+fn mode_and_profile(choice: &VideoChoice) -> (u8, Option<ProfileLevelId>) {
+    match choice.format {
+        VideoFormat::H264 { packetization_mode, profile_level_id, .. } => {
+            (packetization_mode, profile_level_id)
+        }
+        VideoFormat::H265(_) => panic!("H.265 was chosen for an H.264 stream"),
     }
 }
 
@@ -182,10 +197,10 @@ fn the_payload_type_is_the_one_browsers_play_best() {
 fn packetization_mode_0_is_taken_where_nothing_else_is_offered() {
     let text = offer("safari_video.sdp").replace("packetization-mode=1", "packetization-mode=0");
     let choice = choose(&text, "42e01f");
-    assert_eq!((choice.payload_type, choice.packetization_mode), (98, 0));
+    assert_eq!((choice.payload_type, mode_and_profile(&choice).0), (98, 0));
     let bare = offer("libdatachannel_video.sdp").replace("a=fmtp:96", "a=x-fmtp:96");
     let choice = choose(&bare, "42e01f");
-    assert_eq!((choice.packetization_mode, choice.profile_level_id), (0, None));
+    assert_eq!(mode_and_profile(&choice), (0, None));
     let written = answer(&bare, &choice);
     assert!(written.contains("a=fmtp:96 packetization-mode=0\r\n"), "{written}");
 }
@@ -256,7 +271,8 @@ fn sections_that_are_not_accepted_are_rejected_in_place() {
 #[test]
 fn an_offer_without_video_is_not_acceptable() {
     let text = offer("chromium_audio_only.sdp");
-    let err = Description::parse(&text).unwrap().choose_video(None).unwrap_err();
+    let err =
+        Description::parse(&text).unwrap().choose_video(StreamFormat::H264(None)).unwrap_err();
     assert_eq!(err.code.number(), 406);
 }
 
@@ -276,7 +292,7 @@ fn broken_offers_are_refused_with_a_code_and_a_reason() {
     for (name, expected) in index {
         let text = std::fs::read_to_string(dir.join(&name)).unwrap();
         let err = Description::parse(&text)
-            .and_then(|sdp| sdp.choose_video(None))
+            .and_then(|sdp| sdp.choose_video(StreamFormat::H264(None)))
             .expect_err(&format!("{name} is refused"));
         assert_eq!(err.code.number(), expected.code, "{name}: {err}");
         assert!(err.message.contains(&expected.says), "{name}: {err}");
@@ -315,7 +331,8 @@ fn damaged_offers_never_panic() {
     };
     let try_it = |text: &str| {
         if let Ok(sdp) = Description::parse(text)
-            && let Ok(choice) = sdp.choose_video(ProfileLevelId::parse("64001f"))
+            && let Ok(choice) =
+                sdp.choose_video(StreamFormat::H264(ProfileLevelId::parse("64001f")))
         {
             let written = answer(text, &choice);
             Description::parse(&written).expect("the own answer can be read");

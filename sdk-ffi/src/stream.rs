@@ -14,6 +14,9 @@ use std::time::Duration;
 
 /// H.264 (ITU-T H.264), Annex-B byte stream. No B-frames.
 pub const P2P_CODEC_H264: i32 = 1;
+/// H.265 (ITU-T H.265, HEVC), Annex-B byte stream. No B-frames. A viewer that does not offer it gets
+/// error 406, so a camera that has it should have a stream in H.264 too.
+pub const P2P_CODEC_H265: i32 = 2;
 
 /// The largest frame that p2p_push_frame() takes, in bytes.
 pub const P2P_MAX_FRAME_SIZE: usize = 4_194_304;
@@ -49,7 +52,8 @@ pub struct p2p_frame_t {
     /// sizeof(p2p_frame_t), set by P2P_FRAME_INIT.
     pub struct_size: usize,
     /// Annex-B: NAL units, each behind a 3- or 4-byte start code, in decoding order. All units of one
-    /// picture in one call. SPS and PPS come before the first IDR; they need not be repeated.
+    /// picture in one call. Parameter sets (SPS and PPS, with H.265 VPS too) come before the first IDR
+    /// (with H.265 any IRAP picture); they need not be repeated.
     pub data: *const u8,
     /// In bytes, 1 to P2P_MAX_FRAME_SIZE.
     pub size: usize,
@@ -175,10 +179,14 @@ impl p2p_stream_config_t {
         let name = unsafe { required(self.name, "name")? };
         let codec = match self.codec {
             P2P_CODEC_H264 => Codec::H264,
+            P2P_CODEC_H265 => Codec::H265,
             other => {
                 return Err(Error::new(
                     p2p_status_t::P2P_ERR_CODEC,
-                    format!("codec is {other}: expected P2P_CODEC_H264 ({P2P_CODEC_H264})"),
+                    format!(
+                        "codec is {other}: expected P2P_CODEC_H264 ({P2P_CODEC_H264}) or \
+                         P2P_CODEC_H265 ({P2P_CODEC_H265})"
+                    ),
                 ));
             }
         };
@@ -192,6 +200,7 @@ impl p2p_stream_config_t {
 pub(crate) fn codec_number(codec: Codec) -> i32 {
     match codec {
         Codec::H264 => P2P_CODEC_H264,
+        Codec::H265 => P2P_CODEC_H265,
     }
 }
 

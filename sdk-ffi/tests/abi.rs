@@ -129,6 +129,7 @@ const NUMBERS: &[(&str, i64)] = &[
     ("P2P_LOG_DEBUG", 4),
     ("P2P_LOG_TRACE", 5),
     ("P2P_CODEC_H264", 1),
+    ("P2P_CODEC_H265", 2),
     ("P2P_UNSET_CLOCK_REFUSE", 0),
     ("P2P_UNSET_CLOCK_ACCEPT_UNTIL_KNOWN", 1),
     ("P2P_MAX_FRAME_SIZE", 4_194_304),

@@ -28,13 +28,15 @@ fn the_example_of_the_readme_links() {
 fn the_camera_plays_every_clip() {
     let camera = build_camera("camera-plays");
     for (clip, frames) in [
-        ("clip-720p30.h264", 480),
-        ("baseline-180p30.h264", 60),
-        ("main-180p30.h264", 60),
-        ("high-180p30.h264", 60),
-        ("bare-180p30.h264", 60),
+        ("h264/clip-720p30.h264", 480),
+        ("h264/baseline-180p30.h264", 60),
+        ("h264/main-180p30.h264", 60),
+        ("h264/high-180p30.h264", 60),
+        ("h264/bare-180p30.h264", 60),
+        ("h265/main-180p30.h265", 60),
+        ("h265/cra-180p30.h265", 60),
     ] {
-        let path = common::root().join("testdata/h264").join(clip);
+        let path = common::root().join("testdata").join(clip);
         let output = run(&camera, &["--file", path.to_str().unwrap(), "--duration", "0.5"]);
         let text = describe(&output);
         assert!(output.status.success(), "{clip}: {text}");
@@ -47,9 +49,14 @@ fn the_camera_plays_every_clip() {
 fn the_camera_says_what_is_wrong() {
     let camera = build_camera("camera-errors");
     let readme = common::root().join("testdata/h264/README.md");
+    let h264 = common::root().join("testdata/h264/main-180p30.h264");
+    let h265 = common::root().join("testdata/h265/main-180p30.h265");
     for (arguments, words) in [
         (&["--file", "no-such-file"][..], "no-such-file"),
         (&["--file", readme.to_str().unwrap()], "begins with an IDR"),
+        (&["--file", h264.to_str().unwrap(), "--codec", "h265"], "begins with an IDR"),
+        (&["--file", h265.to_str().unwrap(), "--codec", "h264"], "begins with an IDR"),
+        (&["--file", h264.to_str().unwrap(), "--codec", "vp8"], "expected h264 or h265"),
         (&["--file", "x", "--fps", "0"], "--fps"),
         (&["--file", "x", "--broker", "http://x"], "broker_url"),
         (&["--dance"], "unknown option"),

@@ -2,15 +2,26 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use sdk_core::wire::sdp::{Answer, Description, Fingerprint, ProfileLevelId};
+use sdk_core::wire::h265::ProfileTierLevel;
+use sdk_core::wire::sdp::{Answer, Description, Fingerprint, ProfileLevelId, StreamFormat};
 
 fuzz_target!(|text: &str| {
     let Ok(offer) = Description::parse(text) else { return };
-    let Ok(choice) = offer.choose_video(Some(ProfileLevelId::new([0x42, 0xc0, 0x1f]))) else {
-        return;
+    let baseline = ProfileLevelId::new([0x42, 0xc0, 0x1f]);
+    let main = ProfileTierLevel {
+        profile_id: 1,
+        compatible: 0x6000_0000,
+        high_tier: false,
+        level_id: 120,
     };
+    answer(&offer, StreamFormat::H264(Some(baseline)));
+    answer(&offer, StreamFormat::H265(Some(main)));
+});
+
+fn answer(offer: &Description<'_>, stream: StreamFormat) {
+    let Ok(choice) = offer.choose_video(stream) else { return };
     let answer = Answer {
-        offer: &offer,
+        offer,
         choice: &choice,
         session_number: 1,
         version: 1,
@@ -29,4 +40,4 @@ fuzz_target!(|text: &str| {
     // What we write, we can read, and it has the offer's sections (RFC 3264 6).
     let read = Description::parse(&answer).expect("our own answer");
     assert_eq!(read.media.len(), offer.media.len());
-});
+}

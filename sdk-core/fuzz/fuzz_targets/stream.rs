@@ -3,10 +3,16 @@
 
 use libfuzzer_sys::fuzz_target;
 use sdk_core::media::{VideoConfig, VideoStream};
+use sdk_core::wire::codec::Codec;
 use std::time::Duration;
 
 fuzz_target!(|data: &[u8]| {
-    let mut stream = VideoStream::new(VideoConfig::new(64_000, 1200));
+    push(Codec::H264, data);
+    push(Codec::H265, data);
+});
+
+fn push(codec: Codec, data: &[u8]) {
+    let mut stream = VideoStream::new(VideoConfig { codec, ..VideoConfig::new(64_000, 1200) });
     for (n, unit) in data.chunks(1 + data.len() / 4).enumerate() {
         let at = Duration::from_millis(33 * n as u64);
         if let Ok(Some(train)) = stream.push(unit, at) {
@@ -17,4 +23,4 @@ fuzz_target!(|data: &[u8]| {
             }
         }
     }
-});
+}

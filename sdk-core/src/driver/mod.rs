@@ -12,6 +12,7 @@ mod run;
 mod udp;
 
 pub use crate::session::admission::UnsetClock;
+pub use crate::wire::codec::Codec;
 pub use udp::Counters;
 
 use crate::event::{CloseReason, Event, StreamId};
@@ -75,11 +76,6 @@ pub struct StreamConfig {
     pub min_bitrate: Option<u32>,
     /// The encoder is never asked for more, in bits per second; `bitrate` if `None`.
     pub max_bitrate: Option<u32>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Codec {
-    H264,
 }
 
 /// One access unit, as the encoder made it.

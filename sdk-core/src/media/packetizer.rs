@@ -1,8 +1,8 @@
-//! How NAL units are cut into payloads (RFC 6184, packetization-mode 1): small ones together in a
-//! STAP-A, big ones in FU-As, all fragments of one size but the last, which may be smaller: so a
-//! picture's packets make one run for UDP_SEGMENT.
+//! How NAL units are cut into payloads (RFC 6184, packetization-mode 1; RFC 7798): small ones
+//! together in an aggregate (STAP-A, AP), big ones in fragments (FU-A, FU), all of one size but the
+//! last, which may be smaller: so a picture's packets make one run for UDP_SEGMENT.
 
-use crate::wire::h264::{FU_A_HEADER_LEN, STAP_A_HEADER_LEN, STAP_A_UNIT_HEADER_LEN};
+use crate::wire::codec::{AGGREGATED_UNIT_HEADER_LEN, Codec};
 
 /// What one payload is made of. NAL units go by their place in the list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -10,12 +10,12 @@ pub(super) enum Shape {
     Single {
         nal: usize,
     },
-    /// A STAP-A of the `count` units from `first` on.
+    /// An aggregate of the `count` units from `first` on.
     Aggregate {
         first: usize,
         count: usize,
     },
-    /// An FU-A of `len` bytes from `offset` on of the unit without its header.
+    /// `len` bytes from `offset` on of the unit without its header.
     Fragment {
         nal: usize,
         offset: usize,
@@ -24,16 +24,18 @@ pub(super) enum Shape {
     },
 }
 
-/// The payloads for units of these lengths (each at least 1), none longer than `max_payload`.
+/// The payloads for units of these lengths (each with its header), none longer than `max_payload`.
 pub(super) fn shapes<L: Fn(usize) -> usize>(
+    codec: Codec,
     count: usize,
     nal_len: L,
     max_payload: usize,
 ) -> Shapes<L> {
-    Shapes { count, nal_len, max_payload, nal: 0, offset: 0 }
+    Shapes { codec, count, nal_len, max_payload, nal: 0, offset: 0 }
 }
 
 pub(super) struct Shapes<L> {
+    codec: Codec,
     count: usize,
     nal_len: L,
     max_payload: usize,
@@ -47,16 +49,16 @@ impl<L: Fn(usize) -> usize> Shapes<L> {
         match *shape {
             Shape::Single { nal } => (self.nal_len)(nal),
             Shape::Aggregate { first, count } => (first..first + count)
-                .map(|nal| STAP_A_UNIT_HEADER_LEN + (self.nal_len)(nal))
+                .map(|nal| AGGREGATED_UNIT_HEADER_LEN + (self.nal_len)(nal))
                 .sum::<usize>()
-                .saturating_add(STAP_A_HEADER_LEN),
-            Shape::Fragment { len, .. } => FU_A_HEADER_LEN + len,
+                .saturating_add(self.codec.aggregate_header_len()),
+            Shape::Fragment { len, .. } => self.codec.fragment_header_len() + len,
         }
     }
 
     fn fragment(&mut self) -> Shape {
-        let body = (self.nal_len)(self.nal) - 1;
-        let room = self.max_payload - FU_A_HEADER_LEN;
+        let body = (self.nal_len)(self.nal) - self.codec.unit_header_len();
+        let room = self.max_payload - self.codec.fragment_header_len();
         let fragments = body.div_ceil(room);
         let size = body.div_ceil(fragments);
         let (nal, offset) = (self.nal, self.offset);
@@ -70,12 +72,12 @@ impl<L: Fn(usize) -> usize> Shapes<L> {
         Shape::Fragment { nal, offset, len, end }
     }
 
-    /// How many units from the next one on fit into one STAP-A.
+    /// How many units from the next one on fit into one aggregate.
     fn fitting(&self) -> usize {
-        let mut room = self.max_payload - STAP_A_HEADER_LEN;
+        let mut room = self.max_payload - self.codec.aggregate_header_len();
         (self.nal..self.count)
             .take_while(|&nal| {
-                let needed = STAP_A_UNIT_HEADER_LEN + (self.nal_len)(nal);
+                let needed = AGGREGATED_UNIT_HEADER_LEN + (self.nal_len)(nal);
                 let fits = needed <= room;
                 room = room.saturating_sub(needed);
                 fits
@@ -108,7 +110,11 @@ mod tests {
     use super::*;
 
     fn of(lens: &[usize], max_payload: usize) -> Vec<Shape> {
-        shapes(lens.len(), |nal| lens[nal], max_payload).collect()
+        of_codec(Codec::H264, lens, max_payload)
+    }
+
+    fn of_codec(codec: Codec, lens: &[usize], max_payload: usize) -> Vec<Shape> {
+        shapes(codec, lens.len(), |nal| lens[nal], max_payload).collect()
     }
 
     #[test]
@@ -130,11 +136,24 @@ mod tests {
     }
 
     #[test]
+    fn longer_headers_leave_less_room() {
+        let of = |lens| of_codec(Codec::H265, lens, 1000);
+        assert_eq!(of(&[993, 2]).len(), 2, "one byte short for an aggregate");
+        assert_eq!(of(&[992, 2]), [Shape::Aggregate { first: 0, count: 2 }]);
+        assert_eq!(of(&[1000]), [Shape::Single { nal: 0 }]);
+        assert_eq!(of(&[999 + 997]).len(), 2, "two fragments of 997 bytes at most");
+        assert_eq!(of(&[2 + 2 * 997 + 1]).len(), 3);
+    }
+
+    #[test]
     fn fragments_are_equal_but_for_a_smaller_last_one_and_never_more_than_needed() {
-        for max_payload in [64, 100, 1146] {
+        let sizes = [64, 100, 1146].map(|max| [(Codec::H264, max), (Codec::H265, max)]);
+        for (codec, max_payload) in sizes.into_iter().flatten() {
+            let body = |len| len - codec.unit_header_len();
             for len in max_payload + 1..6000 {
-                let cut = shapes(1, |_| len, max_payload).collect::<Vec<_>>();
-                assert_eq!(cut.len(), (len - 1).div_ceil(max_payload - 2));
+                let cut = of_codec(codec, &[len], max_payload);
+                let room = max_payload - codec.fragment_header_len();
+                assert_eq!(cut.len(), body(len).div_ceil(room));
                 let sizes: Vec<_> = cut
                     .iter()
                     .map(|shape| match *shape {
@@ -145,7 +164,7 @@ mod tests {
                 let (last, equal) = sizes.split_last().unwrap();
                 assert!(equal.iter().all(|size| *size == equal[0]) && *last <= equal[0]);
                 assert!(*last > 0 && equal[0] - last < cut.len());
-                assert_eq!(sizes.iter().sum::<usize>(), len - 1);
+                assert_eq!(sizes.iter().sum::<usize>(), body(len));
             }
         }
     }

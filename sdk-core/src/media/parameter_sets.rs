@@ -1,31 +1,30 @@
-//! The newest SPS and PPS of a stream. Every IDR picture is sent with them, so that a viewer can
+//! The newest parameter sets of a stream. Every keyframe is sent with them, so that a viewer can
 //! start at any.
 
-use crate::wire::h264::{NalHeader, NalKind, parameter_set_id};
+use crate::wire::codec::{Codec, ParameterSetKind};
 
-/// Bounded: a camera has one of each, H.264 allows more than anyone uses.
-#[derive(Default)]
+/// Bounded: a camera has one of each, the standards allow more than anyone uses.
 pub(super) struct ParameterSets {
-    /// SPS before PPS, each kind by id.
+    codec: Codec,
+    /// By kind, in the order in which they are sent, each kind by id.
     sets: Vec<ParameterSet>,
 }
 
 struct ParameterSet {
-    key: (bool, u32),
+    key: (ParameterSetKind, u32),
     nal: Vec<u8>,
 }
 
 impl ParameterSets {
-    /// Takes an SPS or PPS. False if it is none, or cannot be kept and must be sent where it is.
+    pub(super) fn new(codec: Codec) -> ParameterSets {
+        ParameterSets { codec, sets: Vec::new() }
+    }
+
+    /// Takes a parameter set. False if it is none, or cannot be kept and must be sent where it is.
     pub(super) fn note(&mut self, nal: &[u8]) -> bool {
-        let Some(kind @ (NalKind::Sps | NalKind::Pps)) = NalHeader::of(nal).map(NalHeader::kind)
-        else {
+        let Some(key) = self.codec.parameter_set(nal).filter(|_| nal.len() <= MAX_SET_LEN) else {
             return false;
         };
-        let Some(id) = parameter_set_id(nal).filter(|_| nal.len() <= MAX_SET_LEN) else {
-            return false;
-        };
-        let key = (kind == NalKind::Pps, id);
         match self.sets.binary_search_by_key(&key, |set| set.key) {
             Ok(at) if self.sets[at].nal == nal => true,
             Ok(at) => {
@@ -42,8 +41,7 @@ impl ParameterSets {
 
     /// Whether there is at least one of each kind, without which nothing can be decoded.
     pub(super) fn are_complete(&self) -> bool {
-        let has = |pps| self.sets.iter().any(|set| set.key.0 == pps);
-        has(false) && has(true)
+        self.codec.parameter_sets().iter().all(|kind| self.first(*kind).is_some())
     }
 
     pub(super) fn len(&self) -> usize {
@@ -54,9 +52,9 @@ impl ParameterSets {
         self.sets.get(at).map_or(&[], |set| &set.nal)
     }
 
-    /// The first SPS, from which SDP's profile is read.
-    pub(super) fn first_sps(&self) -> Option<&[u8]> {
-        self.sets.first().filter(|set| !set.key.0).map(|set| &set.nal[..])
+    /// The first one of a kind.
+    pub(super) fn first(&self, kind: ParameterSetKind) -> Option<&[u8]> {
+        self.sets.iter().find(|set| set.key.0 == kind).map(|set| &set.nal[..])
     }
 }
 
@@ -69,7 +67,7 @@ mod tests {
 
     #[test]
     fn sps_come_first_and_newer_ones_replace_older_ones() {
-        let mut sets = ParameterSets::default();
+        let mut sets = ParameterSets::new(Codec::H264);
         assert!(sets.note(&[0x68, 0x80, 1]));
         assert!(!sets.are_complete());
         assert!(sets.note(&[0x67, 0x42, 0, 0x1f, 0x80]));
@@ -78,14 +76,26 @@ mod tests {
         assert!(sets.note(&[0x68, 0x40, 2]));
         assert_eq!(sets.len(), 3);
         assert_eq!(sets.get(0), [0x67, 0x42, 0, 0x28, 0x80]);
-        assert_eq!(sets.first_sps(), Some(sets.get(0)));
+        assert_eq!(sets.first(ParameterSetKind::Sps), Some(sets.get(0)));
         assert_eq!(sets.get(1), [0x68, 0x80, 1]);
         assert_eq!(sets.get(2), [0x68, 0x40, 2]);
     }
 
     #[test]
+    fn h265_needs_a_vps_too_and_it_comes_first() {
+        let mut sets = ParameterSets::new(Codec::H265);
+        let sps = [&[0x42, 1, 1][..], &[0x61; 12], &[0xa0]].concat();
+        assert!(sets.note(&[0x44, 1, 0x80]) && sets.note(&sps));
+        assert!(!sets.are_complete());
+        assert!(sets.note(&[0x40, 1, 0x0c]));
+        assert!(sets.are_complete());
+        assert_eq!((sets.get(0)[0], sets.get(1)[0], sets.get(2)[0]), (0x40, 0x42, 0x44));
+        assert!(!sets.note(&[0x68, 0x80, 1]), "it is none in H.265");
+    }
+
+    #[test]
     fn others_and_too_many_and_too_long_ones_are_not_kept() {
-        let mut sets = ParameterSets::default();
+        let mut sets = ParameterSets::new(Codec::H264);
         assert!(!sets.note(&[]) && !sets.note(&[0x65, 0x80]) && !sets.note(&[0x67, 1, 2, 3]));
         let mut long = vec![0x68, 0x80];
         long.resize(MAX_SET_LEN + 1, 1);

@@ -1,4 +1,5 @@
-//! Trains for viewers that take packetization-mode 0 only: each NAL unit in a packet of its own.
+//! Trains for viewers that take packetization-mode 0 only: each NAL unit in a packet of its own. Of
+//! H.264; H.265 has no such mode.
 //!
 //! The history is cut for mode 1, so the units are put together again here. No browser needs it.
 

@@ -6,7 +6,7 @@ use super::packetizer::{Shape, shapes};
 use super::parameter_sets::{MAX_SETS, ParameterSets};
 use super::srtp::MAX_RTP_OVERHEAD;
 use crate::wire::annexb::nal_units;
-use crate::wire::h264::{NalHeader, NalKind, ProfileLevelId, fu_a_header, stap_a_header};
+use crate::wire::codec::{Codec, ParameterSetKind, Unit};
 use crate::wire::rtp::MAX_HEADER_LEN;
 use std::collections::VecDeque;
 use std::fmt;
@@ -15,13 +15,14 @@ use std::time::Duration;
 /// How a stream is cut and how much of it is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VideoConfig {
+    pub codec: Codec,
     /// Longest RTP payload in bytes.
     pub max_payload: usize,
     /// Bounds of the history. A frame that does not fit into it alone is refused.
     pub history_bytes: usize,
     pub history_packets: usize,
     pub history_trains: usize,
-    /// A new viewer may start from the pictures since the last IDR picture if these are no more
+    /// A new viewer may start from the pictures since the last keyframe if these are no more
     /// bytes than this; 0 turns it off.
     pub gop_bytes: usize,
     /// Sends SEI units (captions, time codes, vendors' own data) instead of dropping them.
@@ -29,11 +30,12 @@ pub struct VideoConfig {
 }
 
 impl VideoConfig {
-    /// Four seconds of history at `bitrate` (bits per second) within 512 KiB and 4 MiB, and packets
+    /// For H.264: four seconds of history at `bitrate` (bits per second) within 512 KiB and 4 MiB, and packets
     /// that fit into UDP payloads of `max_datagram` bytes whatever a viewer's session adds to them.
     pub fn new(bitrate: u32, max_datagram: usize) -> VideoConfig {
         let history_bytes = (bitrate as usize / 8 * 4).clamp(512 << 10, 4 << 20);
         VideoConfig {
+            codec: Codec::H264,
             max_payload: max_datagram.saturating_sub(MAX_PACKET_OVERHEAD),
             history_bytes,
             history_packets: history_bytes / 512,
@@ -54,7 +56,8 @@ pub struct Train {
     pub bytes: u32,
     /// Media time in units of 1/90000 s, before a viewer's own offset.
     pub timestamp: u32,
-    /// An IDR picture with its parameter sets: a viewer may start here.
+    /// An IDR picture (in H.265 any random access picture) with its parameter sets: a viewer may
+    /// start here.
     pub keyframe: bool,
 }
 
@@ -68,7 +71,7 @@ pub enum FrameError {
         bytes: usize,
         limit: usize,
     },
-    /// An IDR picture, but neither it nor a frame before it brought SPS and PPS.
+    /// A keyframe, but neither it nor a frame before it brought SPS and PPS, and for H.265 VPS.
     NoParameterSets,
 }
 
@@ -76,7 +79,7 @@ impl fmt::Display for FrameError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             FrameError::NoNalUnit => f.write_str(
-                "the frame has no H.264 NAL unit; expected Annex B with start codes 00 00 01 or \
+                "the frame has no NAL unit; expected Annex B with start codes 00 00 01 or \
                  00 00 00 01, not length prefixes",
             ),
             FrameError::TooManyNalUnits => {
@@ -88,8 +91,8 @@ impl fmt::Display for FrameError {
                  the stream's bitrate setting or lower the encoder's",
             ),
             FrameError::NoParameterSets => f.write_str(
-                "an IDR picture came without SPS and PPS, and none came before it; push the \
-                 encoder's parameter sets first",
+                "a keyframe came without parameter sets (SPS, PPS, and for H.265 VPS), and not all \
+                 of them came before it; push the encoder's parameter sets first",
             ),
         }
     }
@@ -129,7 +132,7 @@ impl VideoStream {
         config.max_payload = config.max_payload.clamp(MIN_PAYLOAD, MAX_PAYLOAD);
         config.history_trains = config.history_trains.max(1);
         VideoStream {
-            parameter_sets: ParameterSets::default(),
+            parameter_sets: ParameterSets::new(config.codec),
             history: History::new(config.history_bytes, config.history_packets),
             trains: VecDeque::with_capacity(config.history_trains),
             since_keyframe: None,
@@ -141,7 +144,7 @@ impl VideoStream {
     /// Takes one access unit in Annex B. `timestamp` is on the encoder's own clock.
     ///
     /// Gives nothing when there was nothing to send: an encoder may hand over its parameter sets
-    /// by themselves, and they are then sent with the next IDR picture.
+    /// by themselves, and they are then sent with the next keyframe.
     pub fn push(
         &mut self,
         access_unit: &[u8],
@@ -191,9 +194,9 @@ impl VideoStream {
         self.holds(train).then_some(*train)
     }
 
-    /// What the stream is, once its first SPS came.
-    pub fn profile_level_id(&self) -> Option<ProfileLevelId> {
-        ProfileLevelId::from_sps(self.parameter_sets.first_sps()?)
+    /// The sequence parameter set, once it came: it says what the stream is.
+    pub fn sps(&self) -> Option<&[u8]> {
+        self.parameter_sets.first(ParameterSetKind::Sps)
     }
 
     /// Heap memory of the history and its lists, by capacity.
@@ -220,15 +223,13 @@ impl VideoStream {
                 return Err(FrameError::TooManyNalUnits);
             }
             any = true;
-            let kind = NalHeader::of(nal).map_or(NalKind::Other(0), NalHeader::kind);
-            slices |= kind.is_slice();
-            keyframe |= kind == NalKind::IdrSlice;
-            let dropped = match kind {
-                NalKind::AccessUnitDelimiter | NalKind::End | NalKind::Filler => true,
-                NalKind::Sei => !self.config.keep_sei,
-                // RTP's own payload types, and 0: not for an encoder to use.
-                NalKind::Other(kind) => kind == 0 || kind >= 24,
-                _ => false,
+            let unit = self.config.codec.unit(nal);
+            slices |= matches!(unit, Unit::Slice | Unit::KeySlice);
+            keyframe |= unit == Unit::KeySlice;
+            let dropped = match unit {
+                Unit::Useless => true,
+                Unit::Sei => !self.config.keep_sei,
+                Unit::Slice | Unit::KeySlice | Unit::Other => false,
             };
             if !dropped {
                 // The unit is a part of the access unit.
@@ -265,8 +266,8 @@ impl VideoStream {
         let nal_len = |nal: usize| match nals[nal] {
             Nal::OfFrame { len, .. } | Nal::OfParameterSets { len, .. } => len,
         };
-        let max_payload = self.config.max_payload;
-        let plan = || shapes(nals.len(), nal_len, max_payload);
+        let VideoConfig { codec, max_payload, .. } = self.config;
+        let plan = || shapes(codec, nals.len(), nal_len, max_payload);
         let measure = plan();
         let (packets, bytes) = plan().fold((0, 0), |(packets, bytes), shape| {
             (packets + 1, bytes + measure.payload_len(&shape))
@@ -287,7 +288,9 @@ impl VideoStream {
         };
         for (at, shape) in plan().enumerate() {
             let len = measure.payload_len(&shape);
-            self.history.append(len, at + 1 == packets, |payload| write(&shape, nal, payload));
+            self.history.append(len, at + 1 == packets, |payload| {
+                write(codec, &shape, nal, payload);
+            });
         }
         if self.trains.len() == self.config.history_trains {
             self.trains.pop_front();
@@ -315,7 +318,7 @@ fn bytes_of<'a>(nal: &Nal, access_unit: &'a [u8], sets: &'a ParameterSets) -> &'
 }
 
 /// Writes one payload.
-fn write<'a>(shape: &Shape, nal: impl Fn(usize) -> &'a [u8], mut payload: &mut [u8]) {
+fn write<'a>(codec: Codec, shape: &Shape, nal: impl Fn(usize) -> &'a [u8], mut payload: &mut [u8]) {
     let mut put = |bytes: &[u8]| {
         let (place, rest) = std::mem::take(&mut payload).split_at_mut(bytes.len());
         place.copy_from_slice(bytes);
@@ -325,16 +328,16 @@ fn write<'a>(shape: &Shape, nal: impl Fn(usize) -> &'a [u8], mut payload: &mut [
         Shape::Single { nal: at } => put(nal(at)),
         Shape::Aggregate { first, count } => {
             let units = first..first + count;
-            put(&[stap_a_header(units.clone().filter_map(|at| NalHeader::of(nal(at))))]);
+            codec.write_aggregate_header(units.clone().map(&nal), &mut put);
             for at in units {
                 put(&(nal(at).len() as u16).to_be_bytes());
                 put(nal(at));
             }
         }
         Shape::Fragment { nal: at, offset, len, end } => {
-            let (header, body) = nal(at).split_at(1);
-            put(&fu_a_header(NalHeader(header[0]), offset == 0, end));
-            put(&body[offset..offset + len]);
+            let unit = nal(at);
+            codec.write_fragment_header(unit, offset == 0, end, &mut put);
+            put(&unit[codec.unit_header_len()..][offset..offset + len]);
         }
     }
 }
@@ -344,5 +347,5 @@ fn write<'a>(shape: &Shape, nal: impl Fn(usize) -> &'a [u8], mut payload: &mut [
 pub const MAX_PACKET_OVERHEAD: usize = MAX_HEADER_LEN + 2 + MAX_RTP_OVERHEAD + 4;
 const MIN_PAYLOAD: usize = 64;
 const MAX_PAYLOAD: usize = 60_000;
-/// H.264 level 5.2 has at most that many slices worth having.
+/// H.264 level 5.2 has at most that many slices worth having; H.265 level 5.2 has 200.
 const MAX_NALS: usize = 256;

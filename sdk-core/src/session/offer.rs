@@ -21,7 +21,7 @@ impl OfferInForce {
     /// Reads an offer and takes what fits `stream`.
     pub(super) fn read(sdp: &str, stream: &Stream) -> Result<OfferInForce, SdpError> {
         let description = Description::parse(sdp)?;
-        let choice = description.choose_video(stream.profile_level_id())?;
+        let choice = description.choose_video(stream.format())?;
         let candidates = description.media.iter().flat_map(|m| &m.candidates);
         let candidates = candidates.map(|c| (*c).to_owned()).collect();
         Ok(OfferInForce { sdp: sdp.to_owned(), choice, candidates, version: 1 })

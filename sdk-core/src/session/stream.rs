@@ -3,12 +3,14 @@
 use super::outputs::Outputs;
 use super::table::Table;
 use super::target::{Demand, TargetBitrate};
-use crate::driver::{Codec, StreamConfig};
+use crate::driver::StreamConfig;
 use crate::event::{Event, StreamId};
 use crate::media::{FrameError, KeyframeGovernor, VideoConfig, VideoStream};
 use crate::stats::{self, Rate, Refused, StreamStats};
 use crate::time::Now;
-use crate::wire::sdp::ProfileLevelId;
+use crate::wire::codec::Codec;
+use crate::wire::sdp::{ProfileLevelId, StreamFormat};
+use crate::wire::{h264, h265};
 use std::time::{Duration, Instant};
 
 pub struct Stream {
@@ -48,7 +50,10 @@ impl Stream {
             id,
             name: config.name.clone(),
             codec: config.codec,
-            video: VideoStream::new(VideoConfig::new(config.bitrate, max_datagram)),
+            video: VideoStream::new(VideoConfig {
+                codec: config.codec,
+                ..VideoConfig::new(config.bitrate, max_datagram)
+            }),
             bitrate: config.bitrate,
             target: TargetBitrate::new(config.bitrate, config.min_bitrate, config.max_bitrate),
             governor: KeyframeGovernor::new(KEYFRAME_INTERVAL),
@@ -75,9 +80,16 @@ impl Stream {
         &self.video
     }
 
-    /// What the encoder makes, once it has shown its parameter sets.
-    pub fn profile_level_id(&self) -> Option<ProfileLevelId> {
-        self.video.profile_level_id().map(|p| ProfileLevelId::new(p.0))
+    /// What the encoder makes: in full once it has shown its parameter sets.
+    pub fn format(&self) -> StreamFormat {
+        let sps = self.video.sps();
+        match self.video.config().codec {
+            Codec::H264 => {
+                let id = sps.and_then(h264::ProfileLevelId::from_sps);
+                StreamFormat::H264(id.map(|id| ProfileLevelId::new(id.0)))
+            }
+            Codec::H265 => StreamFormat::H265(sps.and_then(h265::ProfileTierLevel::from_sps)),
+        }
     }
 
     /// Cuts a frame into packets and queues them for all viewers that are connected.

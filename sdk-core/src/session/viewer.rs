@@ -9,7 +9,7 @@ use crate::random::Random;
 use crate::time::Now;
 use crate::wire::rtcp::is_rtcp;
 use crate::wire::rtp::ExtensionIds;
-use crate::wire::sdp::VideoChoice;
+use crate::wire::sdp::{VideoChoice, VideoFormat};
 use std::time::Instant;
 
 pub(super) struct Viewer {
@@ -36,10 +36,7 @@ impl Viewer {
             ssrc,
             payload_type: choice.payload_type,
             rtx: choice.rtx_payload_type.map(|payload_type| Rtx { ssrc: rtx_ssrc, payload_type }),
-            packetization_mode: match choice.packetization_mode {
-                0 => PacketizationMode::SingleNal,
-                _ => PacketizationMode::NonInterleaved,
-            },
+            packetization_mode: packetization_mode(choice),
             extensions: extension_ids(choice),
             cname: format!("{:016x}", u64::from_be_bytes(random.bytes())),
             initial_sequence: u16::from_be_bytes(random.bytes()),
@@ -164,11 +161,17 @@ impl Viewer {
     /// Whether media can go on under a changed offer. What is sealed into packets may not change
     /// in a session: a packet that is sent again would be another one under the same SRTP index.
     pub(super) fn fits(&self, choice: &VideoChoice) -> bool {
-        let mode = u8::from(self.config.packetization_mode == PacketizationMode::NonInterleaved);
         choice.payload_type == self.config.payload_type
             && choice.rtx_payload_type == self.config.rtx.map(|rtx| rtx.payload_type)
-            && choice.packetization_mode == mode
+            && packetization_mode(choice) == self.config.packetization_mode
             && extension_ids(choice) == self.config.extensions
+    }
+}
+
+fn packetization_mode(choice: &VideoChoice) -> PacketizationMode {
+    match choice.format {
+        VideoFormat::H264 { packetization_mode: 0, .. } => PacketizationMode::SingleNal,
+        VideoFormat::H264 { .. } | VideoFormat::H265(_) => PacketizationMode::NonInterleaved,
     }
 }
 

@@ -2,7 +2,9 @@
 //! and no input makes it panic.
 
 pub mod annexb;
+pub mod codec;
 pub mod h264;
+pub mod h265;
 pub mod rtcp;
 pub mod rtp;
 pub mod sdp;

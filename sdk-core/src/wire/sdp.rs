@@ -12,12 +12,14 @@
 mod answer;
 mod choose;
 mod fingerprint;
+mod h265;
 mod parse;
 mod profile;
 
 pub use answer::Answer;
-pub use choose::{Extensions, Feedback, VideoChoice};
+pub use choose::{Extensions, Feedback, StreamFormat, VideoChoice, VideoFormat};
 pub use fingerprint::{Fingerprint, HashFunction};
+pub use h265::H265Format;
 pub use parse::ice_ufrag;
 pub use profile::{H264Profile, ProfileLevelId};
 

@@ -5,6 +5,7 @@
 #[path = "../bottleneck/mod.rs"]
 mod bottleneck;
 mod congestion;
+mod h265;
 mod statistics;
 mod viewer;
 mod world;

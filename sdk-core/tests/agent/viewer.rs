@@ -19,6 +19,8 @@ use std::time::{Duration, Instant};
 
 pub(crate) struct FakeViewer {
     pub(crate) addr: SocketAddr,
+    /// Whose offer it makes.
+    browser: &'static str,
     ice: IceAgent,
     dtls: Endpoint,
     certificate: Certificate,
@@ -82,6 +84,7 @@ impl FakeViewer {
         let provider = default_provider().unwrap();
         FakeViewer {
             addr,
+            browser: include_str!("../../../testdata/sdp/chromium_video.sdp"),
             ice,
             dtls: Endpoint::new(addr, TransportProtocol::UDP, None),
             certificate: Certificate::generate_self_signed(Vec::new(), provider.crypto()).unwrap(),
@@ -102,12 +105,16 @@ impl FakeViewer {
         }
     }
 
-    /// Chromium's offer, with this viewer's credentials.
+    /// Makes this browser's offer instead of Chromium's.
+    pub(crate) fn like(self, browser: &'static str) -> FakeViewer {
+        FakeViewer { browser, ..self }
+    }
+
+    /// Its browser's offer, with this viewer's credentials.
     pub(crate) fn offer(&self) -> String {
         let creds = self.ice.local_credentials();
         let fingerprint = Fingerprint::of(self.certificate.certificate[0].as_ref());
-        let offer = include_str!("../../../testdata/sdp/chromium_video.sdp");
-        offer
+        self.browser
             .lines()
             .map(|line| match line.split_once(':') {
                 Some(("a=ice-ufrag", _)) => format!("a=ice-ufrag:{}\r\n", creds.ufrag),

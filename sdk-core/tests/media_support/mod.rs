@@ -6,11 +6,18 @@ use sdk_core::media::{
     PacketizationMode, SendBuffer, SrtpKeys, SrtpProfile, ViewerConfig, ViewerStream,
 };
 use sdk_core::wire::h264::Payload;
-use sdk_core::wire::{rtcp, rtp};
+use sdk_core::wire::{h265, rtcp, rtp};
 use std::time::Instant;
 
 pub(crate) const SPS: [u8; 8] = [0x67, 0x42, 0xe0, 0x1f, 0xda, 0x01, 0x40, 0x16];
 pub(crate) const PPS: [u8; 4] = [0x68, 0xce, 0x38, 0x80];
+pub(crate) const H265_VPS: [u8; 6] = [0x40, 0x01, 0x0c, 0x01, 0xff, 0xff];
+/// Of x265's for Main, level 2, up to its id and a little of what follows.
+pub(crate) const H265_SPS: [u8; 22] = [
+    0x42, 0x01, 0x01, 0x01, 0x60, 0x00, 0x00, 0x03, 0x00, 0x90, 0x00, 0x00, 0x03, 0x00, 0x00, 0x03,
+    0x00, 0x3c, 0xa0, 0x0a, 0x08, 0x0b,
+];
+pub(crate) const H265_PPS: [u8; 4] = [0x44, 0x01, 0xc1, 0x72];
 pub(crate) const SSRC: u32 = 0x1234_5678;
 pub(crate) const RTX_SSRC: u32 = 0x8765_4321;
 
@@ -55,6 +62,18 @@ pub(crate) fn idr(len: usize) -> Vec<u8> {
 /// A picture that refers to others.
 pub(crate) fn delta(len: usize, seed: u8) -> Vec<u8> {
     annex_b(&[nal(0x41, len, seed)])
+}
+
+/// An H.265 unit of `len` bytes, at least 2.
+pub(crate) fn h265_nal(unit_type: u8, len: usize, seed: u8) -> Vec<u8> {
+    let mut unit = nal(unit_type << 1, len, seed);
+    unit[1] = 1;
+    unit
+}
+
+/// An IDR picture with its parameter sets.
+pub(crate) fn h265_idr(len: usize) -> Vec<u8> {
+    annex_b(&[&H265_VPS[..], &H265_SPS, &H265_PPS, &h265_nal(19, len, 3)])
 }
 
 pub(crate) fn keys(profile: SrtpProfile, is_client: bool) -> SrtpKeys {
@@ -200,6 +219,38 @@ pub(crate) fn depacketize<'a>(payloads: impl IntoIterator<Item = &'a [u8]>) -> V
     let mut depacketizer = Depacketizer::default();
     payloads.into_iter().for_each(|payload| depacketizer.push(payload));
     depacketizer.nals
+}
+
+/// The same by RFC 7798.
+pub(crate) fn depacketize_h265<'a>(payloads: impl IntoIterator<Item = &'a [u8]>) -> Vec<Vec<u8>> {
+    let mut nals: Vec<Vec<u8>> = Vec::new();
+    let mut unit: Option<Vec<u8>> = None;
+    for payload in payloads {
+        match h265::Payload::parse(payload).expect("a payload without decoding order numbers") {
+            h265::Payload::Single(nal) => nals.push(nal.to_vec()),
+            h265::Payload::Aggregation(units) => {
+                let before = nals.len();
+                nals.extend(units.map(<[u8]>::to_vec));
+                assert!(nals.len() >= before + 2, "one unit alone is forbidden (RFC 7798 4.4.2)");
+            }
+            h265::Payload::Fragment { header, start, end, fragment } => {
+                assert!(!fragment.is_empty());
+                if start {
+                    assert!(!end, "a unit in one fragment is forbidden (RFC 7798 4.4.3)");
+                    assert!(unit.is_none(), "the unit before has no end");
+                    unit = Some(header.to_bytes().to_vec());
+                }
+                let nal = unit.as_mut().expect("a first fragment");
+                assert_eq!(nal[..2], header.to_bytes());
+                nal.extend_from_slice(fragment);
+                if end {
+                    nals.extend(unit.take());
+                }
+            }
+        }
+    }
+    assert!(unit.is_none(), "the last unit has no end");
+    nals
 }
 
 pub(crate) fn nals_of(received: &[Received]) -> Vec<Vec<u8>> {

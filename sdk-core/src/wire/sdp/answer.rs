@@ -1,7 +1,7 @@
 //! Writes the camera's answer (RFC 8829 §5.3).
 
 use super::choose::{EXT_ABS_SEND_TIME, EXT_MID, EXT_TRANSPORT_CC};
-use super::{Description, Fingerprint, Media, MediaKind, VideoChoice};
+use super::{Description, Fingerprint, H265Format, Media, MediaKind, VideoChoice, VideoFormat};
 use std::fmt::Write as _;
 
 /// All that goes into an answer.
@@ -144,7 +144,7 @@ impl Answer<'_> {
     fn write_codec(&self, out: &mut String) -> std::fmt::Result {
         let choice = self.choice;
         let pt = choice.payload_type;
-        write!(out, "a=rtpmap:{pt} H264/90000\r\n")?;
+        write!(out, "a=rtpmap:{pt} {}/90000\r\n", choice.format.codec().encoding())?;
         let feedback = choice.feedback;
         for (on, text) in [
             (feedback.remb, "goog-remb"),
@@ -157,16 +157,7 @@ impl Answer<'_> {
                 write!(out, "a=rtcp-fb:{pt} {text}\r\n")?;
             }
         }
-        write!(out, "a=fmtp:{pt} ")?;
-        if choice.level_asymmetry_allowed {
-            out.push_str("level-asymmetry-allowed=1;");
-        }
-        write!(out, "packetization-mode={}", choice.packetization_mode)?;
-        // The offer's own: see `Description::choose_video`.
-        if let Some(id) = choice.profile_level_id {
-            write!(out, ";profile-level-id={id}")?;
-        }
-        out.push_str("\r\n");
+        write_parameters(out, pt, &choice.format)?;
         if let Some(rtx) = choice.rtx_payload_type {
             write!(out, "a=rtpmap:{rtx} rtx/90000\r\na=fmtp:{rtx} apt={pt}\r\n")?;
         }
@@ -184,6 +175,26 @@ impl Answer<'_> {
         }
         Ok(())
     }
+}
+
+/// The offer's own parameters: see `Description::choose_video`.
+fn write_parameters(out: &mut String, pt: u8, format: &VideoFormat) -> std::fmt::Result {
+    match format {
+        VideoFormat::H264 { packetization_mode, profile_level_id, level_asymmetry_allowed } => {
+            write!(out, "a=fmtp:{pt} ")?;
+            if *level_asymmetry_allowed {
+                out.push_str("level-asymmetry-allowed=1;");
+            }
+            write!(out, "packetization-mode={packetization_mode}")?;
+            if let Some(id) = profile_level_id {
+                write!(out, ";profile-level-id={id}")?;
+            }
+            out.push_str("\r\n");
+        }
+        VideoFormat::H265(format) if *format == H265Format::default() => {}
+        VideoFormat::H265(format) => write!(out, "a=fmtp:{pt} {format}\r\n")?,
+    }
+    Ok(())
 }
 
 /// A section that is not accepted keeps its place, with port 0 (RFC 3264 §6).

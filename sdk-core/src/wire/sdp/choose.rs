@@ -1,7 +1,26 @@
 //! Which of an offer's video sections and payload types the camera sends in.
 
+use super::h265::{H265Format, best_h265, is_h265};
 use super::{Description, Fingerprint, H264Profile, Media, MediaKind, Payload};
 use super::{ProfileLevelId, SdpError, Setup};
+use crate::wire::codec::Codec;
+use crate::wire::h265::ProfileTierLevel;
+
+/// What a stream is, as far as it is known: nothing more than its codec before its first SPS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StreamFormat {
+    H264(Option<ProfileLevelId>),
+    H265(Option<ProfileTierLevel>),
+}
+
+impl StreamFormat {
+    pub fn codec(self) -> Codec {
+        match self {
+            StreamFormat::H264(_) => Codec::H264,
+            StreamFormat::H265(_) => Codec::H265,
+        }
+    }
+}
 
 /// What of an offer is accepted: all that the rest of the agent needs to know of it.
 ///
@@ -13,11 +32,7 @@ pub struct VideoChoice {
     pub section: usize,
     pub mid: String,
     pub payload_type: u8,
-    /// 1: NAL units may be aggregated and fragmented; 0: one NAL unit a packet (RFC 6184 §6).
-    pub packetization_mode: u8,
-    /// As offered for this payload type; `None` where the offer names none.
-    pub profile_level_id: Option<ProfileLevelId>,
-    pub level_asymmetry_allowed: bool,
+    pub format: VideoFormat,
     /// Payload type of its retransmissions (RFC 4588), where offered.
     pub rtx_payload_type: Option<u8>,
     pub extensions: Extensions,
@@ -30,6 +45,29 @@ pub struct VideoChoice {
     pub ice_lite: bool,
     /// The other side's certificate has one of these; never empty.
     pub fingerprints: Vec<Fingerprint>,
+}
+
+/// The parameters of the payload type, as they were offered for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum VideoFormat {
+    H264 {
+        /// 1: NAL units may be aggregated and fragmented; 0: one NAL unit a packet (RFC 6184 §6).
+        packetization_mode: u8,
+        /// `None` where the offer names none.
+        profile_level_id: Option<ProfileLevelId>,
+        level_asymmetry_allowed: bool,
+    },
+    /// Units may always be aggregated and fragmented.
+    H265(H265Format),
+}
+
+impl VideoFormat {
+    pub fn codec(&self) -> Codec {
+        match self {
+            VideoFormat::H264 { .. } => Codec::H264,
+            VideoFormat::H265(_) => Codec::H265,
+        }
+    }
 }
 
 /// Ids of the RTP header extensions (RFC 8285) both sides know, 1 to 14.
@@ -60,10 +98,10 @@ pub(super) const EXT_ABS_SEND_TIME: &str =
     "http://www.webrtc.org/experiments/rtp-hdrext/abs-send-time";
 
 impl Description<'_> {
-    /// Chooses where and how to send a stream, given its profile (`None` before its first SPS).
+    /// Chooses where and how to send a stream.
     ///
-    /// The section is the first video one that wants to receive and has H.264. Among its H.264
-    /// payload types:
+    /// The section is the first video one that wants to receive and has the stream's codec. For
+    /// H.265 see [`best_h265`]. Among H.264 payload types:
     ///
     /// 1. `packetization-mode=1` before 0, since mode 0 cannot carry a NAL unit that is larger than
     ///    a packet (RFC 6184 §5.4), as most of a camera's are;
@@ -79,19 +117,21 @@ impl Description<'_> {
     ///
     /// Errors: 406 if nothing can be played, or if the offer wants to be the DTLS server; 400 if
     /// what a connection needs is missing.
-    pub fn choose_video(&self, stream: Option<ProfileLevelId>) -> Result<VideoChoice, SdpError> {
+    pub fn choose_video(&self, stream: StreamFormat) -> Result<VideoChoice, SdpError> {
         let videos = || self.media.iter().enumerate().filter(|(_, m)| m.kind == MediaKind::Video);
-        let profile = stream.map(ProfileLevelId::profile);
-        let chosen = videos()
-            .filter(|(_, media)| !media.is_rejected() && media.receives())
-            .find_map(|(i, media)| Some((i, media, best_h264(media, profile)?)));
-        let Some((section, media, payload)) = chosen else {
+        let ready = || videos().filter(|(_, m)| !m.is_rejected() && m.receives());
+        let chosen = ready().find_map(|(i, media)| {
+            let (payload, format) = best(media, stream)?;
+            Some((i, media, payload, format))
+        });
+        let Some((section, media, payload, format)) = chosen else {
             let why = if videos().next().is_none() {
                 "the offer has no video section: add a recvonly video transceiver"
-            } else if !videos().any(|(_, m)| !m.is_rejected() && m.receives()) {
+            } else if ready().next().is_none() {
                 "no video section of the offer wants to receive: make it recvonly or sendrecv"
             } else {
-                "the offer has no H.264, and the camera sends nothing else"
+                let has_h265 = ready().any(|(_, m)| m.payloads.iter().any(is_h265));
+                not_offered(stream.codec(), has_h265)
             };
             return Err(SdpError::not_acceptable(why));
         };
@@ -100,9 +140,7 @@ impl Description<'_> {
             section,
             mid: media.mid.to_owned(),
             payload_type: payload.payload_type,
-            packetization_mode: packetization_mode(payload),
-            profile_level_id: profile_level_id(payload),
-            level_asymmetry_allowed: payload.parameter("level-asymmetry-allowed") == Some("1"),
+            format,
             rtx_payload_type: rtx_for(media, payload.payload_type),
             extensions: extensions(media),
             feedback: payload.feedback,
@@ -113,6 +151,42 @@ impl Description<'_> {
             ice_lite: self.ice_lite,
             fingerprints: media.fingerprints.clone(),
         })
+    }
+}
+
+fn not_offered(codec: Codec, has_h265: bool) -> &'static str {
+    match codec {
+        Codec::H264 => "the offer has no H.264, and this stream is nothing else",
+        Codec::H265 if has_h265 => {
+            "this stream is H.265 of another profile or transmission mode than the viewer offers; \
+             ask for another stream (often `sub`), or set the camera's encoder to H.265 Main or \
+             H.264"
+        }
+        Codec::H265 => {
+            "this stream is H.265, which the viewer does not offer; ask for another stream (often \
+             `sub`), or set the camera's encoder to H.264"
+        }
+    }
+}
+
+fn best<'m, 'a>(
+    media: &'m Media<'a>,
+    stream: StreamFormat,
+) -> Option<(&'m Payload<'a>, VideoFormat)> {
+    match stream {
+        StreamFormat::H264(profile) => {
+            let payload = best_h264(media, profile.map(ProfileLevelId::profile))?;
+            let format = VideoFormat::H264 {
+                packetization_mode: packetization_mode(payload),
+                profile_level_id: profile_level_id(payload),
+                level_asymmetry_allowed: payload.parameter("level-asymmetry-allowed") == Some("1"),
+            };
+            Some((payload, format))
+        }
+        StreamFormat::H265(profile) => {
+            let (payload, format) = best_h265(media, profile)?;
+            Some((payload, VideoFormat::H265(format)))
+        }
     }
 }
 
