@@ -9,10 +9,11 @@
  * Threads
  *   - Every function may be called from any thread, at the same time as any other.
  *   - No function but p2p_deinit blocks. Frames of one stream must come one after the other.
- *   - on_event and on_keyframe_request run on the agent's own thread, one at a time; on_log and a
- *     frame's release also on threads that are inside the library. Return soon: video waits.
- *   - Inside on_event and on_keyframe_request everything may be called but p2p_init and p2p_deinit,
- *     which answer P2P_ERR_IN_CALLBACK. Inside on_log and release call only p2p_strerror,
+ *   - on_event, on_keyframe_request and on_target_bitrate run on the agent's own thread, one at a
+ *     time; on_log and a frame's release also on threads that are inside the library. Return soon:
+ *     video waits.
+ *   - Inside the first three everything may be called but p2p_init and p2p_deinit, which answer
+ *     P2P_ERR_IN_CALLBACK. Inside on_log and release call only p2p_strerror,
  *     p2p_last_error and p2p_version.
  *   - Callbacks may begin before p2p_init returns; none runs after p2p_deinit has returned. They must
  *     not throw, longjmp or fork.
@@ -413,6 +414,17 @@ typedef void (*p2p_event_fn)(void *user, const struct p2p_event_t *event);
 typedef void (*p2p_keyframe_fn)(void *user, struct p2p_stream_t *stream, void *stream_user);
 
 /**
+ * The encoder of this stream should make bits_per_second from now on: what the viewer with the
+ * poorest network can take, within the stream's min_bitrate and max_bitrate. Comes at once when it
+ * is less, and at most once a second when it is more. Runs on the agent's thread: return soon.
+ * stream_user is p2p_stream_config_t.user.
+ */
+typedef void (*p2p_bitrate_fn)(void *user,
+                               struct p2p_stream_t *stream,
+                               uint32_t bits_per_second,
+                               void *stream_user);
+
+/**
  * One log line without a newline; what belongs to a session carries its id. It lives only until the
  * callback returns. Comes from any thread that is inside the library, also inside p2p_init() and
  * p2p_deinit(), and possibly from several at once. What the callback itself makes the library log is
@@ -499,6 +511,11 @@ typedef struct p2p_config_t {
    * itself.
    */
   p2p_keyframe_fn on_keyframe_request;
+  /**
+   * Says what the viewers of a stream can take. May be NULL for an encoder of a fixed rate; a
+   * viewer with less then misses frames.
+   */
+  p2p_bitrate_fn on_target_bitrate;
   /**
    * Log lines. May be NULL.
    */
@@ -792,7 +809,15 @@ typedef struct p2p_stream_config_t {
    */
   uint32_t bitrate;
   /**
-   * Given to on_keyframe_request as stream_user; for instance the encoder's own handle.
+   * on_target_bitrate never asks for less, in bits per second. 0: a tenth of bitrate.
+   */
+  uint32_t min_bitrate;
+  /**
+   * on_target_bitrate never asks for more, in bits per second. 0: bitrate.
+   */
+  uint32_t max_bitrate;
+  /**
+   * Given to this stream's callbacks as stream_user; for instance the encoder's own handle.
    */
   void *user;
 } p2p_stream_config_t;
