@@ -2,7 +2,8 @@
 # make test    all tests; installs what they need where it may
 # make bench   measures; writes target/report/media.json
 # make audit   looks the dependencies up in the advisory database
-.PHONY: demo test bench audit fmt header clip clean
+# make fuzz    every parser against random input (FUZZ_SECONDS each)
+.PHONY: demo test bench audit fuzz fmt header clip clean
 
 demo:
 	@scripts/demo.sh
@@ -16,6 +17,9 @@ bench:
 # Known weaknesses of the crates we use; needs the network and cargo-deny
 audit:
 	@PATH="$(CURDIR)/target/tools/bin:$$PATH" cargo deny check advisories
+
+fuzz:
+	@scripts/fuzz.sh
 
 fmt:
 	@cargo fmt --all

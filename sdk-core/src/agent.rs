@@ -177,6 +177,11 @@ impl Agent {
                 sessions.close_all(now, &reason, |_| true, out);
             }
         }
+        if self.sessions.take_targets_moved() {
+            for stream in &mut self.streams {
+                stream.on_demand(now, self.sessions.demand(stream.id()), &mut self.out);
+            }
+        }
     }
 
     /// The next thing to do. Call it until it answers [`Output::Timeout`].

@@ -19,6 +19,9 @@ pub enum Event {
     /// The next frame of this stream should be a keyframe (RFC 4585 PLI, RFC 5104 FIR, or a viewer
     /// that starts).
     KeyframeRequest { stream: StreamId },
+    /// The encoder of this stream should make that much from now on, since its viewers' network
+    /// takes no more, or takes more again. See docs/congestion.md for the rule.
+    TargetBitrate { stream: StreamId, bits_per_second: u32 },
 }
 
 /// One channel of the camera, as numbered by `start_stream`.

@@ -2,11 +2,13 @@
 //! eight. Counted by the allocator itself, on this thread only, since others belong to the harness.
 #![allow(clippy::unwrap_used, reason = "a helper that fails fails the test")]
 
+mod bottleneck;
 mod media_support;
 
+use bottleneck::FeedbackWriter;
 use media_support::*;
 use sdk_core::media::{
-    PacketizationMode, Rtx, Sealed, SendBuffer, SrtpProfile, VideoConfig, VideoStream,
+    PacedStream, PacketizationMode, Rtx, Sealed, SendBuffer, SrtpProfile, VideoConfig, VideoStream,
     ViewerConfig, ViewerStream,
 };
 use sdk_core::wire::rtp::ExtensionIds;
@@ -122,6 +124,78 @@ fn no_allocation_per_packet_with_counter_mode_extensions_and_rtx() {
     };
     let (allocations, _) = steady_state(1, SrtpProfile::AesCm128HmacSha1_80, &config);
     assert_eq!(allocations, 0);
+}
+
+/// The paced way with keyframes in parts, transport-wide feedback, an estimate that moves, losses
+/// that are repaired, and frames left out.
+#[test]
+fn no_allocation_per_packet_when_paced() {
+    let mut now = start_of_time();
+    let start = now;
+    let extensions = ExtensionIds { transport_cc: Some(3), ..ExtensionIds::default() };
+    let rtx = Some(Rtx { ssrc: RTX_SSRC, payload_type: 97 });
+    let config = ViewerConfig { rtx, extensions, ..viewer_config() };
+    let mut stream = VideoStream::new(VideoConfig::new(2_000_000, 1200));
+    let profile = SrtpProfile::AeadAes128Gcm;
+    let mut paced = PacedStream::new(now, config, &keys(profile, false), 2_500_000);
+    let mut remote = Remote::new(profile);
+    let mut feedback = FeedbackWriter::default();
+    // Grown to the largest part there can be: these become larger with the estimate.
+    let mut out = SendBuffer::new();
+    out.push(None, &[0; 60_000]);
+    let frames: Vec<Vec<u8>> = (0..60)
+        .map(|at| if at % 30 == 0 { idr(60_000) } else { delta(8000 + 10 * at, at as u8) })
+        .collect();
+    let (mut measured, mut packets, mut parts) = (0, 0, 0);
+    for round in 0..5 {
+        for (at, frame) in frames.iter().enumerate() {
+            let timestamp = Duration::from_millis(33 * (60 * round + at as u64));
+            let mut count = allocations(|| {
+                let train = stream.push(frame, timestamp).unwrap().unwrap();
+                paced.queue(&train);
+            });
+            for _ in 0..33 {
+                now += Duration::from_millis(1);
+                count += allocations(|| {
+                    out.clear();
+                    let _ = paced.seal(now, &stream, Some(0x4000), &mut out);
+                    paced.take_keyframe_wish(now);
+                });
+                parts += u64::from(!out.runs().is_empty());
+                for datagram in datagrams(&out) {
+                    packets += 1;
+                    let packet = remote.open_packet(&datagram[4..]);
+                    // Each 50th is lost, and in the last rounds the way becomes slow.
+                    let late = Duration::from_micros(300 * (round / 3) * packets);
+                    if packets % 50 != 0 {
+                        feedback.on_packet(packet.transport_sequence, now - start + late);
+                    }
+                    if packets % 50 == 1 {
+                        let mut nack = remote.nack(&[packet.sequence.wrapping_sub(1)]);
+                        count += allocations(|| {
+                            let _ = paced.handle_rtcp(now, &mut nack, &stream, Some(0x4000));
+                        });
+                    }
+                }
+            }
+            if at % 2 == 0
+                && let Some(packet) = feedback.write()
+            {
+                let mut sealed = remote.seal(&packet);
+                count += allocations(|| {
+                    paced.handle_rtcp(now, &mut sealed, &stream, Some(0x4000)).unwrap();
+                });
+            }
+            if round > 0 {
+                measured += count;
+            }
+        }
+    }
+    let stats = paced.stream().stats();
+    assert!(packets > 1500 && parts > 320, "{packets} packets in {parts} sends");
+    assert!(stats.resent_packets > 20, "{stats:?}");
+    assert!(paced.stream().bandwidth().estimate().is_some_and(|rate| rate < 2_500_000));
+    assert_eq!(measured, 0);
 }
 
 #[test]

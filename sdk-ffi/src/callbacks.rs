@@ -213,6 +213,8 @@ impl Handler for Bridge {
                 },
             ),
             Event::KeyframeRequest { stream } => self.request_keyframe(*stream),
+            // There is no callback for it yet: the encoder goes on as it is.
+            Event::TargetBitrate { .. } => {}
         }
     }
 }

@@ -179,7 +179,7 @@ impl p2p_stream_config_t {
             }
         };
         let bitrate = if self.bitrate == 0 { 2_000_000 } else { self.bitrate };
-        Ok(StreamConfig { name, codec, bitrate })
+        Ok(StreamConfig { name, codec, bitrate, min_bitrate: None, max_bitrate: None })
     }
 }
 

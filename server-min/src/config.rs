@@ -2,9 +2,11 @@
 //! everywhere: `listen` under `[http]` in the file is `SERVER_MIN_HTTP_LISTEN` in the environment
 //! and `--http.listen` as a flag. Flags win over the environment, which wins over the file.
 
+mod apps;
 mod flags;
 mod load;
 
+pub use apps::AppConfig;
 pub use flags::{Action, Command, HELP, parse_args};
 pub use load::{ConfigError, Setting, from_environment, load};
 
@@ -30,6 +32,9 @@ pub struct Config {
     pub public_host: Option<String>,
     /// Whoever presents one of these may create sessions.
     pub app_keys: Vec<Secret>,
+    /// Whoever presents a token signed by one of these may create sessions in its name.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub apps: Vec<AppConfig>,
     pub http: HttpConfig,
     pub mqtt: MqttConfig,
     pub turn: TurnConfig,
@@ -95,6 +100,7 @@ impl Default for Config {
             region: "local".into(),
             public_host: None,
             app_keys: Vec::new(),
+            apps: Vec::new(),
             http: HttpConfig::default(),
             mqtt: MqttConfig::default(),
             turn: TurnConfig::default(),
@@ -164,6 +170,9 @@ impl Config {
             if !visible || key.expose().is_empty() {
                 return wrong("app_keys", "a key is empty or has characters that no HTTP header can carry; use letters and digits".into());
             }
+        }
+        if let Err(text) = apps::check(&self.apps) {
+            return wrong("apps", text);
         }
         let urls = [
             ("http.public_url", &self.http.public_url, ["http://", "https://"]),

@@ -195,14 +195,12 @@ struct Neighbours {
 }
 
 impl Links for Neighbours {
-    fn publish(&self, topic: &str, payload: Vec<u8>) {
-        if let Err(e) = self.client.publish(topic, &payload, false) {
-            log::error!("{topic}: {e}");
-        }
+    fn publish(&self, topic: &str, payload: Vec<u8>) -> Result<(), String> {
+        self.client.publish(topic, &payload, false).map(drop).map_err(|e| e.to_string())
     }
 
-    fn device_online(&self, device_id: &str) -> Option<bool> {
-        Some(self.broker.is_online(&Identity { role: Role::Device, id: device_id.into() }))
+    fn is_online(&self, role: Role, id: &str) -> Option<bool> {
+        Some(self.broker.is_online(&Identity { role, id: id.into() }))
     }
 
     fn free_relay(&self, session_id: &str) {
@@ -228,8 +226,10 @@ fn generated() -> io::Result<String> {
 }
 
 fn warn_of_gaps(config: &Config) {
-    if config.app_keys.is_empty() {
-        log::warn!("nobody can create a session: set app_keys, --app_key or P2PCAM_APP_KEY");
+    if config.app_keys.is_empty() && config.apps.is_empty() {
+        log::warn!(
+            "nobody can create a session: set app_keys, [[apps]], --app_key or P2PCAM_APP_KEY"
+        );
     }
     if config.mqtt.device_secret.is_none() {
         log::warn!("no device can sign in at the broker: set mqtt.device_secret");

@@ -200,6 +200,29 @@ fn check_config_shows_what_would_be_used_without_secrets() {
     );
     assert!(text.contains("(hidden)") && !text.contains("hunter2"), "{text}");
 
+    // Who may sign tokens is no secret: each id with its key and what it may act for.
+    let key = "GUQCHSI0NjBkc2FkZmpoa2poYXNkZmtqaGFzZGZramg=";
+    let vendor = format!("[[apps]]\nid = \"vendor1\"\npublic_key = \"{key}\"\n");
+    fs::write(&file, &vendor).unwrap();
+    let text = stdout(&run(&["--config", &file, "--check-config"]));
+    for line in ["[[apps]]", "id = \"vendor1\"", "app_id_prefix = \"vendor1_\""] {
+        assert!(text.lines().any(|l| l == line), "{line}: {text}");
+    }
+    for (written, says) in [
+        (vendor.replace(key, "x"), "line 1, [apps]: the public_key of \"vendor1\""),
+        (vendor.replace("vendor1", "a/b"), "the id of an application is \"a/b\""),
+        (vendor.replace("id =", "name ="), "unknown field `name`"),
+        (
+            format!("{vendor}app_id_prefix = \"\"\n{}", vendor.replace("vendor1", "v2")),
+            "apps: \"vendor1\" and \"v2\" could act for the same appIds",
+        ),
+    ] {
+        fs::write(&file, &written).unwrap();
+        let output = run(&["--config", &file, "--check-config"]);
+        assert_eq!(output.status.code(), Some(2), "{written}");
+        assert!(stderr(&output).contains(says), "{says}: {}", stderr(&output));
+    }
+
     fs::write(&file, "[turn]\nmin_prt = 5\n").unwrap();
     let output = run(&["--config", &file, "--check-config"]);
     assert_eq!(output.status.code(), Some(2));
@@ -239,6 +262,10 @@ fn the_example_file_names_every_setting_with_its_default() {
     let examples = [
         "public_host",
         "app_keys",
+        "[[apps]]",
+        "id",
+        "public_key",
+        "app_id_prefix",
         "public_url",
         "public_url",
         "device_secret",

@@ -12,6 +12,7 @@ use sdk_core::peer::turn::TurnClient;
 use sdk_core::wire::token;
 use serde_json::{Value, json};
 use server_min::clock;
+use server_min::mqtt::{Identity, Role};
 use server_min::session::credentials;
 use tokio::net::UdpSocket;
 use tokio::time::timeout;
@@ -328,15 +329,65 @@ fn a_sweep_closes_what_nobody_reports_on() {
     with_server(&[], |server| async {
         let mut device = Mqtt::device(server.mqtt, "cam_1").await;
         let old = new_session(server.http, "cam_1", "app_1").await;
+        let mut app = Mqtt::app(server.mqtt, &old, "app_1").await;
         let sid = old["sessionId"].as_str().unwrap();
         let created_ms = get_record(&server, sid).await["createdAt"].as_u64().unwrap();
         assert_eq!(server.service.sweep(created_ms + 299_999).await, Ok(0));
         assert_eq!(server.service.sweep(created_ms + 300_000).await, Ok(1));
         assert_eq!(server.service.sweep(created_ms + 300_000).await, Ok(0));
         assert_eq!(get_record(&server, sid).await["status"], "closed");
-        // The device hears of its creation, and no bye after it.
+        // The device hears of its creation; then both hear its end, once.
         device.message().await;
         let next = new_session(server.http, "cam_1", "app_1").await;
+        for (side, name) in [(&mut device, "cam_1"), (&mut app, "app_1")] {
+            let bye = side.message().await;
+            assert_eq!((&bye["type"], bye["sessionId"].as_str()), (&json!("bye"), Some(sid)));
+            assert_eq!((bye["from"].as_str(), bye["to"].as_str()), (Some("server"), Some(name)));
+            assert_eq!(bye["payload"]["reason"], "nobody reported on it");
+        }
+        let heard = device.message().await;
+        assert_eq!(
+            (&heard["type"], &heard["sessionId"]),
+            (&json!("keepalive"), &next["sessionId"])
+        );
+
+        // One that is reported on is not swept, until its time to live is over.
+        let sid = next["sessionId"].as_str().unwrap();
+        let created_ms = get_record(&server, sid).await["createdAt"].as_u64().unwrap();
+        let report = json!({"type": "keepalive", "sessionId": sid, "from": "cam_1", "to": "server",
+                            "payload": {"state": "connected"}, "timestamp": 0});
+        let report = serde_json::to_vec(&report).unwrap();
+        let reporter = Identity { role: Role::Device, id: "cam_1".into() };
+        let end_ms = created_ms + 86_400_000;
+        server.service.on_signal(&reporter, &report, end_ms - 1).await;
+        assert_eq!(device.message().await["type"], "keepalive");
+        assert_eq!(server.service.sweep(end_ms - 1).await, Ok(0));
+        assert_eq!(server.service.sweep(end_ms).await, Ok(1));
+        for side in [&mut device, &mut app] {
+            let bye = side.message().await;
+            assert_eq!((&bye["type"], bye["sessionId"].as_str()), (&json!("bye"), Some(sid)));
+            assert_eq!(bye["payload"]["reason"], "its time is over");
+        }
+        server
+    });
+}
+
+/// A `bye` that waited for a camera's return would end a connection that outlived the outage.
+#[test]
+fn a_sweep_leaves_no_bye_for_who_is_away() {
+    with_server(&[], |server| async {
+        let mut device = Mqtt::device_that_is_remembered(server.mqtt, "cam_1").await;
+        device.subscribe("p2p/signal/device/cam_1").await;
+        let old = new_session(server.http, "cam_1", "app_1").await;
+        assert_eq!(device.message().await["sessionId"], old["sessionId"]);
+        device.leave().await;
+        until_metric(server.http, "mqtt_connections", 0.0).await;
+        let created_ms =
+            get_record(&server, old["sessionId"].as_str().unwrap()).await["createdAt"].as_u64();
+        assert_eq!(server.service.sweep(created_ms.unwrap() + 300_000).await, Ok(1));
+        let next = new_session(server.http, "cam_1", "app_1").await;
+        // What was sent while it was away was kept for it: the next session's keepalive, no bye.
+        let mut device = Mqtt::device_that_is_remembered(server.mqtt, "cam_1").await;
         let heard = device.message().await;
         assert_eq!(
             (&heard["type"], &heard["sessionId"]),

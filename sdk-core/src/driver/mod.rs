@@ -65,8 +65,13 @@ pub struct StreamConfig {
     /// `main`, `sub`, …: what viewers ask for in their offer.
     pub name: String,
     pub codec: Codec,
-    /// What is expected, for sizing queues; in bits per second.
+    /// What the encoder makes as long as nothing else is asked of it, in bits per second.
     pub bitrate: u32,
+    /// The encoder is never asked for less, in bits per second; a tenth of `bitrate` if `None`. A
+    /// viewer with less than that misses frames, and the others do not suffer for it.
+    pub min_bitrate: Option<u32>,
+    /// The encoder is never asked for more, in bits per second; `bitrate` if `None`.
+    pub max_bitrate: Option<u32>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -390,6 +395,13 @@ impl StreamConfig {
             return Err(StartError::Config(format!(
                 "the stream's name is {:?}; expected 1 to 64 letters, digits, '-', '_', '.' or ':'",
                 self.name
+            )));
+        }
+        if let (Some(min), Some(max)) = (self.min_bitrate, self.max_bitrate)
+            && min > max
+        {
+            return Err(StartError::Config(format!(
+                "min_bitrate is {min} and max_bitrate {max}; expected that min is not above max"
             )));
         }
         Ok(())

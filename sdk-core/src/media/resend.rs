@@ -74,7 +74,7 @@ impl ResendLimiter {
     }
 }
 
-/// Four seconds at 30 frames a second.
+/// Some four seconds at 30 frames a second, of which a keyframe may take several.
 const MAX_SEGMENTS: usize = 128;
 const MAX_RESENDS: usize = 256;
 

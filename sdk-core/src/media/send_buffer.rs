@@ -74,6 +74,16 @@ impl SendBuffer {
         self.start_group();
     }
 
+    /// Takes all that `other` holds. A copy, so that each buffer keeps the size that it needs.
+    pub(super) fn take_from(&mut self, other: &mut SendBuffer) {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(&other.bytes);
+        let moved = other.runs.iter().map(|run| Run { offset: start + run.offset, ..*run });
+        self.runs.extend(moved);
+        self.joinable = false;
+        other.clear();
+    }
+
     /// What follows goes to another destination, or must not be sent together with what came.
     pub(super) fn start_group(&mut self) {
         self.joinable = false;
@@ -85,6 +95,14 @@ impl SendBuffer {
 
     pub(super) fn bytes_since(&self, mark: Mark) -> usize {
         self.bytes.len() - mark.bytes
+    }
+
+    /// The datagrams since `mark`, which must be of the start of a group.
+    pub(super) fn datagrams_since(
+        &self,
+        mark: Mark,
+    ) -> impl Iterator<Item = std::ops::Range<usize>> + '_ {
+        self.runs.iter().skip(mark.runs).flat_map(|run| run.datagrams())
     }
 
     /// Takes back all since `mark`, which must be of the start of a group.

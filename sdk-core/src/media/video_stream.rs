@@ -184,6 +184,13 @@ impl VideoStream {
         self.trains.range(first.unwrap_or(self.trains.len())..).copied()
     }
 
+    /// The train that begins with this packet, while it is held.
+    pub fn train_at(&self, first_packet: u64) -> Option<Train> {
+        let at = self.trains.partition_point(|train| train.first_packet < first_packet);
+        let train = self.trains.get(at).filter(|train| train.first_packet == first_packet)?;
+        self.holds(train).then_some(*train)
+    }
+
     /// What the stream is, once its first SPS came.
     pub fn profile_level_id(&self) -> Option<ProfileLevelId> {
         ProfileLevelId::from_sps(self.parameter_sets.first_sps()?)

@@ -2,10 +2,14 @@
 //! the payloads that all viewers share.
 
 mod feedback;
+mod part;
 mod reporting;
 
 pub use feedback::RtcpFacts;
+pub use part::Part;
+pub(super) use part::gop_timestamp;
 
+use super::bandwidth::Bandwidth;
 use super::history::HistoryPacket;
 use super::reports::ReportSchedule;
 use super::resend::{ResendLimiter, Segment, SentTrains};
@@ -93,6 +97,8 @@ pub struct ViewerStats {
     pub resent_packets: u64,
     pub plis: u64,
     pub firs: u64,
+    /// Resends that would have gone beyond what congestion control lets through.
+    pub resends_withheld: u64,
     pub rtt: Option<Duration>,
     /// Of 256, in the viewer's last report.
     pub fraction_lost: u8,
@@ -119,6 +125,9 @@ pub struct ViewerStream {
     reports: ReportSchedule,
     last_fir: Option<u8>,
     stats: ViewerStats,
+    bandwidth: Bandwidth,
+    /// Bytes that may go out again with the next feedback.
+    resend_allowance: usize,
 }
 
 struct RtxState {
@@ -159,6 +168,8 @@ impl ViewerStream {
             reports: ReportSchedule::default(),
             last_fir: None,
             stats: ViewerStats::default(),
+            bandwidth: Bandwidth::new(now, DEFAULT_START_RATE),
+            resend_allowance: usize::MAX,
             config,
         }
     }
@@ -179,6 +190,27 @@ impl ViewerStream {
         &self.stats
     }
 
+    /// What the way to this viewer takes.
+    pub fn bandwidth(&self) -> &Bandwidth {
+        &self.bandwidth
+    }
+
+    /// The stream's rate in bits per second: what is assumed of the way until the viewer has said
+    /// something about it.
+    pub fn set_start_rate(&mut self, rate: u32) {
+        self.bandwidth.start_from(rate);
+    }
+
+    /// How many bytes the viewer's next feedback may have sent again.
+    pub fn set_resend_allowance(&mut self, bytes: usize) {
+        self.resend_allowance = bytes;
+    }
+
+    /// Notes frames that were left out before they were sealed.
+    pub fn on_frames_dropped(&mut self, frames: usize) {
+        self.stats.dropped_frames += frames as u64;
+    }
+
     /// Opens what comes from this viewer: for its RTP (talkback).
     pub fn receiver(&mut self) -> &mut SrtpReceiver {
         &mut self.receiver
@@ -196,7 +228,44 @@ impl ViewerStream {
         channel: Option<u16>,
         out: &mut SendBuffer,
     ) -> Sealed {
-        self.seal_at(now, stream, train, train.timestamp, channel, out)
+        let part = Part::all_of(train);
+        self.seal_part(now, stream, &part, channel, out)
+    }
+
+    /// Seals some of a train's packets, as [`Self::seal_train`] does all of them. A train that was
+    /// begun is to be gone on with until its end, without another one between.
+    pub fn seal_part(
+        &mut self,
+        now: Instant,
+        stream: &VideoStream,
+        part: &Part,
+        channel: Option<u16>,
+        out: &mut SendBuffer,
+    ) -> Sealed {
+        if part.is_first() && self.gate != Gate::Open && !part.train.keyframe {
+            self.stats.dropped_frames += u64::from(self.gate == Gate::Broken);
+            return Sealed::AwaitingKeyframe;
+        }
+        match self.try_seal(now, stream, part, channel, out) {
+            Ok(packets) => {
+                if part.is_first() {
+                    self.gate = Gate::Open;
+                }
+                self.stats.frames += u64::from(part.is_last());
+                Sealed::Sent { packets }
+            }
+            Err(reason) => {
+                self.gate = Gate::Broken;
+                self.stats.dropped_frames += 1;
+                Sealed::Dropped(reason)
+            }
+        }
+    }
+
+    /// Whether a train may be sealed in parts: not where each packet is a NAL unit, since these are
+    /// others than the train's packets.
+    pub fn takes_parts(&self) -> bool {
+        self.config.packetization_mode == PacketizationMode::NonInterleaved
     }
 
     /// Seals the pictures since the last keyframe, so that a new viewer sees the present one at
@@ -219,55 +288,27 @@ impl ViewerStream {
         let mut left = trains.len() as u32;
         let sealed = trains.take_while(|train| {
             left -= 1;
-            let age = newest.timestamp.wrapping_sub(train.timestamp).min(left * GOP_STEP_TICKS);
-            let timestamp = newest.timestamp.wrapping_sub(age);
-            let sealed = self.seal_at(now, stream, train, timestamp, channel, out);
-            matches!(sealed, Sealed::Sent { .. })
+            let timestamp = gop_timestamp(newest.timestamp, train.timestamp, left);
+            let part = Part { timestamp, ..Part::all_of(train) };
+            matches!(self.seal_part(now, stream, &part, channel, out), Sealed::Sent { .. })
         });
         sealed.count()
-    }
-
-    fn seal_at(
-        &mut self,
-        now: Instant,
-        stream: &VideoStream,
-        train: &Train,
-        timestamp: u32,
-        channel: Option<u16>,
-        out: &mut SendBuffer,
-    ) -> Sealed {
-        if self.gate != Gate::Open && !train.keyframe {
-            self.stats.dropped_frames += u64::from(self.gate == Gate::Broken);
-            return Sealed::AwaitingKeyframe;
-        }
-        match self.try_seal(now, stream, train, timestamp, channel, out) {
-            Ok(packets) => {
-                self.gate = Gate::Open;
-                self.stats.frames += 1;
-                Sealed::Sent { packets }
-            }
-            Err(reason) => {
-                self.gate = Gate::Broken;
-                self.stats.dropped_frames += 1;
-                Sealed::Dropped(reason)
-            }
-        }
     }
 
     fn try_seal(
         &mut self,
         now: Instant,
         stream: &VideoStream,
-        train: &Train,
-        timestamp: u32,
+        part: &Part,
         channel: Option<u16>,
         out: &mut SendBuffer,
     ) -> Result<u32, DropReason> {
+        let train = &part.as_train();
         let segment = Segment {
             first_sequence: self.next_sequence,
             packets: self.packets_of(stream, train)?,
             train: *train,
-            timestamp: timestamp.wrapping_add(self.config.timestamp_offset),
+            timestamp: part.timestamp.wrapping_add(self.config.timestamp_offset),
             abs_send_time: rtp::abs_send_time(now.saturating_duration_since(self.started)),
             transport_sequence: self.next_transport_sequence,
         };
@@ -293,6 +334,11 @@ impl ViewerStream {
             });
         }
         let payload_bytes = out.bytes_since(mark) - segment.packets as usize * overhead;
+        let counted = self.config.extensions.transport_cc.is_some();
+        for (place, datagram) in (0_u16..).zip(out.datagrams_since(mark)) {
+            let number = counted.then(|| segment.transport_sequence.wrapping_add(place));
+            self.bandwidth.on_sent(now, number, datagram.len());
+        }
         self.sent.push(segment);
         self.next_sequence += u64::from(segment.packets);
         self.next_transport_sequence =
@@ -339,7 +385,7 @@ impl ViewerStream {
     ) -> Result<(), SealError> {
         let sequence = segment.first_sequence + u64::from(place);
         let fields = HeaderFields {
-            marker: place + 1 == segment.packets,
+            marker: payload.marker().unwrap_or(place + 1 == segment.packets),
             sequence: sequence as u16,
             timestamp: segment.timestamp,
             abs_send_time: segment.abs_send_time,
@@ -363,6 +409,14 @@ enum Outgoing<'a> {
 }
 
 impl Outgoing<'_> {
+    /// Whether it ends a picture, where it knows.
+    fn marker(&self) -> Option<bool> {
+        match self {
+            Outgoing::Packet(packet) => Some(packet.marker),
+            Outgoing::Nal(_) => None,
+        }
+    }
+
     fn write(&self, stream: &VideoStream, out: &mut SendBuffer) {
         match self {
             Outgoing::Packet(packet) => out.write(packet.payload),
@@ -391,5 +445,5 @@ fn for_each_payload<'a>(
     }
 }
 
-/// One millisecond.
-const GOP_STEP_TICKS: u32 = 90;
+/// Bits per second, where the caller does not say.
+const DEFAULT_START_RATE: u32 = 2_000_000;

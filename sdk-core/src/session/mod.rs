@@ -6,6 +6,7 @@ mod outputs;
 mod states;
 mod stream;
 pub mod table;
+mod target;
 mod viewer;
 
 pub use outputs::{Outputs, Want};

@@ -97,7 +97,7 @@ impl Session {
         .map_err(|message| SdpError { code: ErrorCode::Internal, message })?;
         let mut correspondence = Correspondence::new();
         correspondence.on_offer(&offer.sdp);
-        let viewer = Viewer::new(in_force.choice(), random);
+        let viewer = Viewer::new(in_force.choice(), stream.bitrate(), random);
         Ok(Session {
             id: signal.session_id,
             app: signal.from.clone(),
@@ -148,16 +148,16 @@ impl Session {
         }
     }
 
-    /// Seals what waits for this viewer; says where it goes if there was something.
+    /// What the encoder should make for this viewer alone, in bits per second, if that is known.
+    pub fn target(&self) -> Option<u32> {
+        if self.is_connected() { self.viewer.target() } else { None }
+    }
+
+    /// Seals what may go out to this viewer now; says where it goes if there was something.
     pub fn seal(&mut self, now: Now, video: &VideoStream, out: &mut SendBuffer) -> Option<Route> {
-        if !self.is_connected() || !self.viewer.has_waiting() {
-            return None;
-        }
-        let route = self.peer.route()?;
-        while out.runs().is_empty() && self.viewer.has_waiting() {
-            if let Some(reason) = self.viewer.seal(now, video, route, out) {
-                log::warn!("sessionId={} a frame was left out: {reason:?}", self.id);
-            }
+        let route = self.media_route()?;
+        while let Some(reason) = self.viewer.seal(now, video, route, out) {
+            log::warn!("sessionId={} a frame was left out: {reason:?}", self.id);
         }
         (!out.runs().is_empty()).then_some(route)
     }
@@ -341,7 +341,11 @@ impl Session {
             Phase::Opening | Phase::Connecting => {
                 earlier(timeout, Some(self.started + CONNECT_TIMEOUT))
             }
-            Phase::Connected { .. } => earlier(timeout, self.viewer.poll_timeout()),
+            Phase::Connected { .. } => {
+                // Without a route nothing can be sealed, and time will not change that.
+                let release = self.media_route().and_then(|_| self.viewer.next_release());
+                earlier(earlier(timeout, self.viewer.poll_timeout()), release)
+            }
             Phase::Closed => None,
         }
     }

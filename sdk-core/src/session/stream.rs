@@ -2,6 +2,7 @@
 
 use super::outputs::Outputs;
 use super::table::Table;
+use super::target::{Demand, TargetBitrate};
 use crate::driver::StreamConfig;
 use crate::event::{Event, StreamId};
 use crate::media::{KeyframeGovernor, VideoConfig, VideoStream};
@@ -13,6 +14,8 @@ pub struct Stream {
     id: StreamId,
     name: String,
     video: VideoStream,
+    bitrate: u32,
+    target: TargetBitrate,
     governor: KeyframeGovernor,
     /// A frame was lost on the way in: what follows it cannot be shown before the next keyframe.
     broken: bool,
@@ -30,6 +33,8 @@ impl Stream {
             id,
             name: config.name.clone(),
             video: VideoStream::new(VideoConfig::new(config.bitrate, max_datagram)),
+            bitrate: config.bitrate,
+            target: TargetBitrate::new(config.bitrate, config.min_bitrate, config.max_bitrate),
             governor: KeyframeGovernor::new(KEYFRAME_INTERVAL),
             broken: false,
             complained_at: None,
@@ -42,6 +47,11 @@ impl Stream {
 
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// What the encoder was said to make, in bits per second.
+    pub fn bitrate(&self) -> u32 {
+        self.bitrate
     }
 
     pub fn video(&self) -> &VideoStream {
@@ -85,6 +95,13 @@ impl Stream {
     pub fn want_keyframe(&mut self, now: Now, out: &mut Outputs) {
         if self.governor.on_wanted(now.instant) {
             out.event(Event::KeyframeRequest { stream: self.id });
+        }
+    }
+
+    /// Tells the encoder what its viewers can take, if that has changed enough.
+    pub fn on_demand(&mut self, now: Now, demand: Demand, out: &mut Outputs) {
+        if let Some(bits_per_second) = self.target.on_demand(now.instant, demand) {
+            out.event(Event::TargetBitrate { stream: self.id, bits_per_second });
         }
     }
 

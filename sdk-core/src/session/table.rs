@@ -4,7 +4,8 @@ use super::admission::{Admission, Refusal};
 use super::outputs::{Outputs, To, Want};
 use super::states::{Session, Settings};
 use super::stream::Stream;
-use crate::event::{CloseReason, Event};
+use super::target::Demand;
+use crate::event::{CloseReason, Event, StreamId};
 use crate::net::Datagram;
 use crate::peer::LocalSocket;
 use crate::peer::dtls::Identity;
@@ -24,6 +25,8 @@ pub struct Table {
     sessions: Vec<Session>,
     mailbox: Mailbox,
     refusals: RefusalLimit,
+    /// What viewers can take may have changed.
+    targets_moved: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -41,7 +44,19 @@ impl Table {
             sessions: Vec::new(),
             mailbox: Mailbox::new(),
             refusals: RefusalLimit::default(),
+            targets_moved: false,
         }
+    }
+
+    /// Whether [`Self::demand`] may have changed since the last call.
+    pub fn take_targets_moved(&mut self) -> bool {
+        std::mem::take(&mut self.targets_moved)
+    }
+
+    /// What the viewers of a stream ask of its encoder together.
+    pub fn demand(&self, stream: StreamId) -> Demand {
+        let watching = self.sessions.iter().filter(|s| s.stream() == stream && s.is_connected());
+        watching.fold(Demand::Nobody, |demand, session| demand.and(session.target()))
     }
 
     pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Session> {
@@ -163,12 +178,16 @@ impl Table {
         };
         let stream = session.stream();
         if let Some(stream) = streams.iter_mut().find(|s| s.id() == stream) {
+            let before = session.target();
             session.handle_datagram(now, datagram, stream, out);
+            self.targets_moved |= session.target() != before;
         }
         self.bury(now);
     }
 
     pub fn handle_timeout(&mut self, now: Now, out: &mut Outputs) {
+        // A viewer that says nothing is taken to have less.
+        self.targets_moved = true;
         for session in &mut self.sessions {
             if session.poll_timeout().is_some_and(|at| at <= now.instant) {
                 session.handle_timeout(now, out);
@@ -324,9 +343,10 @@ impl Table {
     }
 
     fn bury(&mut self, now: Now) {
-        let Table { sessions, mailbox, .. } = self;
+        let Table { sessions, mailbox, targets_moved, .. } = self;
         sessions.retain(|s| {
             if s.is_closed() {
+                *targets_moved = true;
                 mailbox.on_closed(now.instant, s.id(), s.correspondence());
             }
             !s.is_closed()

@@ -1,7 +1,7 @@
 //! A viewer's share of a stream: from its first keyframe on, every train that is pushed.
 
 use crate::media::{
-    DropReason, PacketizationMode, Rtx, Sealed, SendBuffer, SrtpKeys, Train, VideoStream,
+    DropReason, PacedStream, PacketizationMode, Rtx, SendBuffer, SrtpKeys, Train, VideoStream,
     ViewerConfig, ViewerStats, ViewerStream,
 };
 use crate::peer::{Control, Route};
@@ -14,15 +14,10 @@ use std::time::Instant;
 
 pub(super) struct Viewer {
     config: ViewerConfig,
+    /// What the way is taken to carry at first, in bits per second.
+    start_rate: u32,
     /// There from the handshake on.
-    stream: Option<ViewerStream>,
-    /// The pictures since the last keyframe shall go out first.
-    starting: bool,
-    /// Trains not sealed yet: usually one, for the length of one turn of the loop. They pile up
-    /// only while the relay's channel is being bound.
-    queue: heapless::Deque<Train, MAX_QUEUE>,
-    /// Resends and reports, sealed when they were asked for.
-    ready: SendBuffer,
+    paced: Option<PacedStream>,
 }
 
 /// What the viewer asked for, beyond what was done at once.
@@ -31,11 +26,9 @@ pub(super) struct Wish {
     pub(super) keyframe: bool,
 }
 
-/// Two seconds of 30 frames each.
-const MAX_QUEUE: usize = 64;
-
 impl Viewer {
-    pub(super) fn new(choice: &VideoChoice, random: &mut Random) -> Viewer {
+    /// `bitrate` is the stream's, in bits per second.
+    pub(super) fn new(choice: &VideoChoice, bitrate: u32, random: &mut Random) -> Viewer {
         let ssrc = random.u32() | 1;
         // Even where the stream's is odd, so that they are never the same.
         let rtx_ssrc = random.u32() & !1;
@@ -55,10 +48,9 @@ impl Viewer {
         };
         Viewer {
             config,
-            stream: None,
-            starting: false,
-            queue: heapless::Deque::new(),
-            ready: SendBuffer::new(),
+            // With room for headers and resends: the stream's rate is not in doubt at first.
+            start_rate: bitrate.saturating_add(bitrate / 4),
+            paced: None,
         }
     }
 
@@ -75,40 +67,36 @@ impl Viewer {
     }
 
     pub(super) fn stats(&self) -> Option<&ViewerStats> {
-        self.stream.as_ref().map(ViewerStream::stats)
+        self.stream().map(ViewerStream::stats)
+    }
+
+    /// What the encoder should make for this viewer alone, in bits per second, if that is known.
+    pub(super) fn target(&self) -> Option<u32> {
+        self.stream()?.bandwidth().target()
+    }
+
+    fn stream(&self) -> Option<&ViewerStream> {
+        self.paced.as_ref().map(PacedStream::stream)
     }
 
     pub(super) fn on_keys(&mut self, now: Instant, keys: &SrtpKeys) {
-        self.stream = Some(ViewerStream::new(now, self.config.clone(), keys));
+        self.paced = Some(PacedStream::new(now, self.config.clone(), keys, self.start_rate));
     }
 
     /// Begins with the pictures since the last keyframe. False if they are too many, so that a new
     /// keyframe is needed.
     pub(super) fn start(&mut self, video: &VideoStream) -> bool {
-        self.starting = video.gop_trains().len() > 0;
-        self.starting
+        self.paced.as_mut().is_some_and(|paced| paced.start(video))
     }
 
-    /// A train for this viewer. If too many wait, all are dropped: half a second of the past is
-    /// worth less than the next keyframe.
+    /// A train for this viewer.
     pub(super) fn queue(&mut self, train: &Train) {
-        // The pictures it starts with are read from the stream's history, this one among them.
-        if self.starting {
-            return;
-        }
-        if self.queue.push_back(*train).is_err() {
-            self.queue.clear();
-            if let Some(stream) = &mut self.stream {
-                stream.skip_to_keyframe();
-            }
+        if let Some(paced) = &mut self.paced {
+            paced.queue(train);
         }
     }
 
-    pub(super) fn has_waiting(&self) -> bool {
-        self.starting || !self.queue.is_empty() || !self.ready.runs().is_empty()
-    }
-
-    /// Seals all that waits into `out`. True if a keyframe is needed to go on.
+    /// Seals what may go out now into `out`. Says why if a frame had to be left out instead.
     pub(super) fn seal(
         &mut self,
         now: Now,
@@ -116,24 +104,10 @@ impl Viewer {
         route: Route,
         out: &mut SendBuffer,
     ) -> Option<DropReason> {
-        let stream = self.stream.as_mut()?;
-        if !self.ready.runs().is_empty() {
-            std::mem::swap(&mut self.ready, out);
-            return None;
-        }
-        if std::mem::take(&mut self.starting) {
-            stream.seal_gop(now.instant, video, route.channel, out);
-            return None;
-        }
-        let train = self.queue.pop_front()?;
-        match stream.seal_train(now.instant, video, &train, route.channel, out) {
-            Sealed::Dropped(reason) => Some(reason),
-            Sealed::Sent { .. } | Sealed::AwaitingKeyframe => None,
-        }
+        self.paced.as_mut()?.seal(now.instant, video, route.channel, out).err()
     }
 
-    /// Takes RTP or RTCP from the viewer. What it lost is sealed again, to go out with the next
-    /// [`Viewer::seal`].
+    /// Takes RTP or RTCP from the viewer. What it lost goes out with the next [`Viewer::seal`].
     pub(super) fn handle_media(
         &mut self,
         now: Now,
@@ -141,26 +115,34 @@ impl Viewer {
         video: &VideoStream,
         route: Option<Route>,
     ) -> Wish {
-        let (Some(stream), Some(route)) = (&mut self.stream, route) else {
+        let (Some(paced), Some(route)) = (&mut self.paced, route) else {
             return Wish::default();
         };
         if !is_rtcp(data) {
             return Wish::default();
         }
-        match stream.handle_rtcp(now.instant, data, video, route.channel, &mut self.ready) {
-            Ok(facts) => Wish { keyframe: facts.keyframe_wanted },
+        match paced.handle_rtcp(now.instant, data, video, route.channel) {
+            Ok(facts) => {
+                Wish { keyframe: paced.take_keyframe_wish(now.instant) || facts.keyframe_wanted }
+            }
             // Forged or replayed: nothing was said.
             Err(_) => Wish::default(),
         }
     }
 
+    /// When a report is due.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        self.stream.as_ref().and_then(ViewerStream::poll_timeout)
+        self.stream().and_then(ViewerStream::poll_timeout)
+    }
+
+    /// When the next part of a large frame may go out.
+    pub(super) fn next_release(&self) -> Option<Instant> {
+        self.paced.as_ref().and_then(PacedStream::next_release)
     }
 
     /// A sender report, if one is due.
     pub(super) fn report(&mut self, now: Now, route: Route) -> Option<Control> {
-        let stream = self.stream.as_mut()?;
+        let stream = self.paced.as_mut()?.stream_mut();
         let mut out = SendBuffer::new();
         stream.write_report(now.instant, now.ntp(), route.channel, &mut out).then_some(())?;
         Some(control(route, &out))
@@ -168,7 +150,7 @@ impl Viewer {
 
     /// RTCP BYE (RFC 3550 §6.6).
     pub(super) fn goodbye(&mut self, route: Route) -> Option<Control> {
-        let stream = self.stream.as_mut()?;
+        let stream = self.paced.as_mut()?.stream_mut();
         let mut out = SendBuffer::new();
         stream.write_goodbye(route.channel, &mut out).then_some(())?;
         Some(control(route, &out))

@@ -5,6 +5,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::signature::{ED25519, Ed25519KeyPair, UnparsedPublicKey};
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -74,7 +75,7 @@ const HEADER: &str = r#"{"alg":"EdDSA","typ":"JWT"}"#;
 const MAX_TOKEN_LEN: usize = 8 * 1024;
 
 /// Signs `claims`.
-pub fn sign(claims: &Claims, key: &Ed25519KeyPair) -> String {
+pub fn sign(claims: &impl Serialize, key: &Ed25519KeyPair) -> String {
     let claims = serde_json::to_vec(claims).unwrap_or_default();
     let mut token = URL_SAFE_NO_PAD.encode(HEADER);
     token.push('.');
@@ -90,25 +91,54 @@ pub fn sign(claims: &Claims, key: &Ed25519KeyPair) -> String {
 /// Whether the token has expired, and whether it is for this device and session, is the caller's
 /// to check: only it knows the time and who it is.
 pub fn verify(token: &str, public_key: &[u8; 32]) -> Result<Claims, TokenError> {
-    #[derive(Deserialize)]
-    struct Header {
-        alg: String,
+    let jws = Jws::parse(token)?;
+    if !jws.is_signed_by(public_key) {
+        return Err(TokenError::Forged);
     }
-    if token.len() > MAX_TOKEN_LEN {
-        return Err(TokenError::Malformed);
+    jws.claims().map_err(|_| TokenError::Malformed)
+}
+
+/// A compact JWS taken apart. Nothing it says is to be believed before [`Jws::is_signed_by`].
+pub struct Jws<'a> {
+    signed: &'a str,
+    signature: Vec<u8>,
+    claims: Vec<u8>,
+}
+
+impl<'a> Jws<'a> {
+    /// Takes `token` apart. The algorithm is not the sender's to choose: all but `EdDSA` is
+    /// malformed, and so is an extension the signer calls critical (RFC 7515 §4.1.11), since we
+    /// know none.
+    pub fn parse(token: &'a str) -> Result<Jws<'a>, TokenError> {
+        #[derive(Deserialize)]
+        struct Header {
+            alg: String,
+            #[serde(default)]
+            crit: Option<IgnoredAny>,
+        }
+        if token.len() > MAX_TOKEN_LEN {
+            return Err(TokenError::Malformed);
+        }
+        let decode = |part: &str| URL_SAFE_NO_PAD.decode(part).map_err(|_| TokenError::Malformed);
+        let (signed, signature) = token.rsplit_once('.').ok_or(TokenError::Malformed)?;
+        let (header, claims) = signed.split_once('.').ok_or(TokenError::Malformed)?;
+        let header: Header =
+            serde_json::from_slice(&decode(header)?).map_err(|_| TokenError::Malformed)?;
+        if header.alg != "EdDSA" || header.crit.is_some() {
+            return Err(TokenError::Malformed);
+        }
+        Ok(Jws { signed, signature: decode(signature)?, claims: decode(claims)? })
     }
-    let decode = |part: &str| URL_SAFE_NO_PAD.decode(part).map_err(|_| TokenError::Malformed);
-    let (signed, signature) = token.rsplit_once('.').ok_or(TokenError::Malformed)?;
-    let (header, claims) = signed.split_once('.').ok_or(TokenError::Malformed)?;
-    let header: Header =
-        serde_json::from_slice(&decode(header)?).map_err(|_| TokenError::Malformed)?;
-    if header.alg != "EdDSA" {
-        return Err(TokenError::Malformed);
+
+    pub fn is_signed_by(&self, public_key: &[u8; 32]) -> bool {
+        let key = UnparsedPublicKey::new(&ED25519, public_key);
+        key.verify(self.signed.as_bytes(), &self.signature).is_ok()
     }
-    UnparsedPublicKey::new(&ED25519, public_key)
-        .verify(signed.as_bytes(), &decode(signature)?)
-        .map_err(|_| TokenError::Forged)?;
-    serde_json::from_slice(&decode(claims)?).map_err(|_| TokenError::Malformed)
+
+    /// What it says. The error names the claim that is missing or of another type.
+    pub fn claims<T: DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
+        serde_json::from_slice(&self.claims)
+    }
 }
 
 #[cfg(test)]
@@ -170,6 +200,21 @@ mod tests {
         for junk in ["", ".", "..", "a.b.c", &"x".repeat(9000)] {
             assert!(verify(junk, &public).is_err());
         }
+    }
+
+    #[test]
+    fn an_extension_that_must_be_understood_is_not_ignored() {
+        let (pair, public) = key(1);
+        let signed = |header: &str| {
+            let claims = serde_json::to_vec(&claims()).unwrap();
+            let signed =
+                format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims));
+            let signature = URL_SAFE_NO_PAD.encode(pair.sign(signed.as_bytes()));
+            format!("{signed}.{signature}")
+        };
+        assert!(verify(&signed(r#"{"alg":"EdDSA","kid":"1"}"#), &public).is_ok());
+        let critical = signed(r#"{"alg":"EdDSA","crit":["exp"]}"#);
+        assert_eq!(verify(&critical, &public), Err(TokenError::Malformed));
     }
 
     #[test]

@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+#[path = "../bottleneck/mod.rs"]
+mod bottleneck;
+mod congestion;
 mod viewer;
 mod world;
 

@@ -1,5 +1,6 @@
 //! A viewer in virtual time: the other end of ICE, DTLS and SRTP, without a socket or a clock.
 
+use crate::bottleneck::FeedbackWriter;
 use bytes::BytesMut;
 use is::stun::{StunMessage, StunPacket};
 use is::{Candidate, IceAgent, IceCreds, Protocol};
@@ -14,7 +15,7 @@ use sdk_core::wire::rtp;
 use sdk_core::wire::sdp::{Description, Fingerprint};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 pub(crate) struct FakeViewer {
     pub(crate) addr: SocketAddr,
@@ -28,6 +29,12 @@ pub(crate) struct FakeViewer {
     pub(crate) profile: Option<SrtpProfile>,
     pub(crate) packets: Vec<Packet>,
     pub(crate) rtcp: Vec<Vec<u8>>,
+    /// What transport-wide feedback is to say next.
+    feedback: FeedbackWriter,
+    reports: Vec<Vec<u8>>,
+    /// When the next one is due, for a viewer that sends it.
+    feedback_at: Option<Instant>,
+    epoch: Option<Instant>,
     pub(crate) peer_closed: bool,
     /// A fatal alert came.
     pub(crate) refused: bool,
@@ -60,6 +67,9 @@ pub(crate) const GCM_AND_CM: &[SrtpProtectionProfile] = &[
     SrtpProtectionProfile::Srtp_Aes128_Cm_Hmac_Sha1_80,
     SrtpProtectionProfile::Srtp_Aead_Aes_128_Gcm,
 ];
+/// The extension's id in the offer.
+const TRANSPORT_CC: u8 = 4;
+const FEEDBACK_INTERVAL: Duration = Duration::from_millis(100);
 pub(crate) const CM_ONLY: &[SrtpProtectionProfile] =
     &[SrtpProtectionProfile::Srtp_Aes128_Cm_Hmac_Sha1_80];
 
@@ -82,6 +92,10 @@ impl FakeViewer {
             profile: None,
             packets: Vec::new(),
             rtcp: Vec::new(),
+            feedback: FeedbackWriter::default(),
+            reports: Vec::new(),
+            feedback_at: None,
+            epoch: None,
             peer_closed: false,
             refused: false,
             strange: 0,
@@ -152,13 +166,17 @@ impl FakeViewer {
                     }
                 }
             }
-            128..=191 => self.on_media(data),
+            128..=191 => self.on_media(now, data),
             _ => self.strange += 1,
         }
     }
 
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
         self.ice.handle_timeout(now);
+        if self.feedback_at.is_some_and(|at| at <= now) {
+            self.feedback_at = Some(now + FEEDBACK_INTERVAL);
+            self.reports.extend(self.feedback.write());
+        }
         if let Some(peer) = self.peer
             && self.dtls.poll_timeout(&peer).is_some()
         {
@@ -168,7 +186,7 @@ impl FakeViewer {
 
     pub(crate) fn poll_timeout(&mut self) -> Option<Instant> {
         let dtls = self.peer.and_then(|peer| self.dtls.poll_timeout(&peer));
-        [self.ice.poll_timeout(), dtls].into_iter().flatten().min()
+        [self.ice.poll_timeout(), dtls, self.feedback_at].into_iter().flatten().min()
     }
 
     /// What it sends, with the address it sends to.
@@ -186,8 +204,16 @@ impl FakeViewer {
         if let Some(check) = self.ice.poll_transmit() {
             return Some((check.destination, check.contents.into()));
         }
+        if let Some(report) = self.reports.pop() {
+            return Some(self.rtcp(&report));
+        }
         let datagram = self.dtls.poll_transmit()?;
         Some((datagram.transport.peer_addr, datagram.message.to_vec()))
+    }
+
+    /// From now on it sends transport-wide feedback, as a browser does.
+    pub(crate) fn send_feedback(&mut self, now: Instant) {
+        self.feedback_at = Some(now + FEEDBACK_INTERVAL);
     }
 
     /// Seals an RTCP packet and gives it with its destination.
@@ -221,13 +247,17 @@ impl FakeViewer {
         self.srtp = Some((SrtpSender::new(&keys), SrtpReceiver::new(&keys)));
     }
 
-    fn on_media(&mut self, data: &mut [u8]) {
+    fn on_media(&mut self, now: Instant, data: &mut [u8]) {
         let Some((_, receiver)) = &mut self.srtp else { return };
         if sdk_core::wire::rtcp::is_rtcp(data) {
             self.rtcp.push(receiver.open_rtcp(data).unwrap().to_vec());
             return;
         }
         let packet = rtp::Packet::parse(receiver.open_rtp(data).unwrap()).unwrap();
+        if let Some(number) = packet.extension(TRANSPORT_CC) {
+            let at = now - *self.epoch.get_or_insert(now) + Duration::from_secs(777);
+            self.feedback.on_packet(u16::from_be_bytes(number.try_into().unwrap()), at);
+        }
         self.packets.push(Packet {
             sequence: packet.sequence,
             timestamp: packet.timestamp,

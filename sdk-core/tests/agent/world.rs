@@ -1,5 +1,6 @@
 //! A camera and its viewers in virtual time: every datagram and signal goes through here.
 
+use crate::bottleneck::Link;
 use crate::viewer::FakeViewer;
 use ring::signature::{Ed25519KeyPair, KeyPair as _};
 use sdk_core::agent::{Agent, AgentConfig, Input, Output};
@@ -33,12 +34,22 @@ pub(crate) struct World {
     /// Drops a datagram if it says so: from, to, bytes.
     pub(crate) lose: Box<Lose>,
     on_the_way: VecDeque<(SocketAddr, SocketAddr, Vec<u8>)>,
+    /// What all that goes to a viewer passes through, by the viewer's address.
+    pub(crate) links: Vec<(SocketAddr, Link)>,
+    /// What passes through a link, by when it arrives.
+    in_links: VecDeque<(Instant, SocketAddr, SocketAddr, Vec<u8>)>,
+    start: Instant,
     deadline: Option<Instant>,
 }
 
 impl World {
-    #[allow(clippy::disallowed_methods, reason = "virtual time starts somewhere")]
     pub(crate) fn new(change: impl FnOnce(&mut AgentConfig)) -> World {
+        World::with_bitrate(2_000_000, change)
+    }
+
+    #[allow(clippy::disallowed_methods, reason = "virtual time starts somewhere")]
+    pub(crate) fn with_bitrate(bitrate: u32, change: impl FnOnce(&mut AgentConfig)) -> World {
+        let start = Instant::now();
         let key = Ed25519KeyPair::from_seed_unchecked(&[9; 32]).unwrap();
         let mut config = AgentConfig {
             device_id: "cam_1".into(),
@@ -52,7 +63,7 @@ impl World {
         let mut world = World {
             agent: Agent::new(config, Identity::generate().unwrap(), &[3; 32]),
             key,
-            now: Now { instant: Instant::now(), wall: TODAY },
+            now: Now { instant: start, wall: TODAY },
             viewers: Vec::new(),
             signals: Vec::new(),
             events: Vec::new(),
@@ -60,9 +71,18 @@ impl World {
             next_socket: 0,
             lose: Box::new(|_, _, _| false),
             on_the_way: VecDeque::new(),
+            links: Vec::new(),
+            in_links: VecDeque::new(),
+            start,
             deadline: None,
         };
-        let config = StreamConfig { name: "main".into(), codec: Codec::H264, bitrate: 2_000_000 };
+        let config = StreamConfig {
+            name: "main".into(),
+            codec: Codec::H264,
+            bitrate,
+            min_bitrate: None,
+            max_bitrate: None,
+        };
         world.input(Input::StartStream { id: STREAM, config });
         world
     }
@@ -148,7 +168,8 @@ impl World {
         loop {
             self.deliver();
             let viewers = self.viewers.iter_mut().filter_map(FakeViewer::poll_timeout);
-            let next = viewers.chain(self.deadline).min().filter(|at| *at <= end);
+            let arrival = self.in_links.front().map(|(at, ..)| *at);
+            let next = viewers.chain(self.deadline).chain(arrival).min().filter(|at| *at <= end);
             let Some(next) = next else { break };
             self.advance_to(next.max(self.now.instant + Duration::from_millis(1)));
             for viewer in &mut self.viewers {
@@ -179,6 +200,20 @@ impl World {
         self.deliver();
     }
 
+    /// How long a datagram to this viewer would wait in its link.
+    pub(crate) fn queue_to(&mut self, viewer: SocketAddr) -> Duration {
+        let now = self.now.instant - self.start;
+        let link = self.links.iter_mut().find(|(addr, _)| *addr == viewer);
+        link.map_or(Duration::ZERO, |(_, link)| link.queue(now))
+    }
+
+    /// The rate of a viewer's link from now on, in bits per second.
+    pub(crate) fn set_link_rate(&mut self, viewer: SocketAddr, rate: f64) {
+        let now = self.now.instant - self.start;
+        let link = self.links.iter_mut().find(|(addr, _)| *addr == viewer);
+        link.unwrap().1.set_rate(now, rate);
+    }
+
     fn advance_to(&mut self, instant: Instant) {
         let passed = instant.saturating_duration_since(self.now.instant);
         self.now = Now { instant: self.now.instant + passed, wall: self.now.wall + passed };
@@ -191,8 +226,23 @@ impl World {
                     self.on_the_way.push_back((viewer.addr, to, data));
                 }
             }
-            let Some((from, to, mut data)) = self.on_the_way.pop_front() else { return };
-            if (self.lose)(from, to, &data) {
+            let now = self.now.instant;
+            let arrived = self.in_links.pop_front_if(|(at, ..)| *at <= now);
+            let arrived = arrived.map(|(_, from, to, data)| (from, to, data));
+            let was_in_link = arrived.is_some();
+            let Some((from, to, mut data)) = arrived.or_else(|| self.on_the_way.pop_front()) else {
+                return;
+            };
+            if !was_in_link && (self.lose)(from, to, &data) {
+                continue;
+            }
+            let link = self.links.iter_mut().find(|(addr, _)| *addr == to);
+            if let Some((_, link)) = link.filter(|_| !was_in_link) {
+                if let Some(at) = link.send(now - self.start, data.len()) {
+                    let at = self.start + at;
+                    let place = self.in_links.partition_point(|(other, ..)| *other <= at);
+                    self.in_links.insert(place, (at, from, to, data));
+                }
                 continue;
             }
             if let Some(viewer) = self.viewers.iter_mut().find(|v| v.addr == to) {

@@ -92,6 +92,12 @@ pub(crate) struct Received {
     pub(crate) payload: Vec<u8>,
 }
 
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Numbers {
+    pub(crate) sequence: u16,
+    pub(crate) transport_sequence: u16,
+}
+
 /// The viewer's end of the session.
 pub(crate) struct Remote {
     pub(crate) receiver: SrtpReceiver,
@@ -102,6 +108,14 @@ impl Remote {
     pub(crate) fn new(profile: SrtpProfile) -> Remote {
         let keys = keys(profile, true);
         Remote { receiver: SrtpReceiver::new(&keys), sender: SrtpSender::new(&keys) }
+    }
+
+    /// An RTP packet's numbers, with the transport-wide one of extension 3.
+    pub(crate) fn open_packet(&mut self, datagram: &[u8]) -> Numbers {
+        let mut datagram = datagram.to_vec();
+        let packet = rtp::Packet::parse(self.receiver.open_rtp(&mut datagram).unwrap()).unwrap();
+        let transport = packet.extension(3).unwrap().try_into().unwrap();
+        Numbers { sequence: packet.sequence, transport_sequence: u16::from_be_bytes(transport) }
     }
 
     pub(crate) fn open(&mut self, datagram: &[u8]) -> Received {

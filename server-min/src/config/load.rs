@@ -150,7 +150,7 @@ fn in_file(name: &str, text: &str, error: &toml::de::Error) -> ConfigError {
     let section = text
         .lines()
         .take(line_number)
-        .filter_map(|l| l.trim().strip_prefix('[')?.split(']').next())
+        .filter_map(|l| l.trim().strip_prefix('[')?.trim_start_matches('[').split(']').next())
         .last();
     let key = line.split(['=', ' ']).next().unwrap_or("").trim();
     let is_key = !key.is_empty() && key.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'_');

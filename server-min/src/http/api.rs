@@ -1,18 +1,19 @@
 //! `/v1/sessions`, for applications.
 
+use super::caller::{Caller, refused};
 use super::reply::{self, Reply};
 use super::router::Site;
 use crate::clock;
-use crate::session::credentials::same_secret;
+use crate::session::record::SessionRecord;
 use crate::session::service::{Addresses, CreateError, Created, Request as SessionRequest};
 use crate::session::store::StoreError;
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Body;
 use hyper::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
-    ACCESS_CONTROL_MAX_AGE, ALLOW, AUTHORIZATION, HeaderValue, VARY, WWW_AUTHENTICATE,
+    ACCESS_CONTROL_MAX_AGE, ALLOW, HeaderValue, VARY,
 };
-use hyper::{HeaderMap, Method, Request, StatusCode};
+use hyper::{Method, Request, StatusCode};
 use sdk_core::wire::signal::SessionId;
 use serde::Deserialize;
 use serde_json::json;
@@ -24,8 +25,6 @@ const MAX_BODY_LEN: usize = 16 * 1024;
 /// A body that takes longer is not coming.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
-const KEY_MISSING: &str = "the application key is missing or wrong: send it as \
-    \"Authorization: Bearer KEY\", one of app_keys in the server's configuration";
 const NO_SUCH_SESSION: &str = "there is no such session; create one with POST /v1/sessions";
 
 /// Answers one request to `path` (which begins with `/v1/`), with the headers that let pages of
@@ -72,17 +71,25 @@ where
     }
     let id = SessionId::parse(id);
     let now_ms = clock::now_ms();
-    if !may_use(site, request.headers(), id, now_ms) {
-        return unauthorized(
-            "send the application key or this session's own unexpired token as \
-             \"Authorization: Bearer …\"",
-        );
-    }
-    let Some(id) = id else { return reply::error(StatusCode::NOT_FOUND, NO_SUCH_SESSION) };
-    if *request.method() == Method::DELETE {
-        close(site, id, now_ms).await
-    } else {
-        show(site, id, now_ms).await
+    let caller = match Caller::of_session(site, request.headers(), id, now_ms) {
+        Ok(caller) => caller,
+        Err(refusal) => return refused(&refusal),
+    };
+    let record = match id {
+        Some(id) => site.service.get(id, now_ms).await,
+        None => Ok(None),
+    };
+    match (id, record) {
+        (Some(id), Ok(Some(record))) => match caller.may_use(&record) {
+            Ok(()) if *request.method() == Method::DELETE => close(site, id, now_ms).await,
+            Ok(()) => show(id, &record),
+            Err(refusal) => {
+                log::info!("sessionId={id} {} refused to {caller}", request.method());
+                refused(&refusal)
+            }
+        },
+        (Some(id), Err(e)) => failed(&format!("sessionId={id} reading its record"), &e.to_string()),
+        _ => reply::error(StatusCode::NOT_FOUND, NO_SUCH_SESSION),
     }
 }
 
@@ -91,9 +98,10 @@ where
     B: Body,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    if !has_app_key(site, request.headers()) {
-        return unauthorized(KEY_MISSING);
-    }
+    let caller = match Caller::of_application(site, request.headers(), clock::now_ms()) {
+        Ok(caller) => caller,
+        Err(refusal) => return refused(&refusal),
+    };
     let addresses = match site.address.of_request(request.headers(), local) {
         Ok(addresses) => addresses,
         Err(text) => return reply::error(StatusCode::BAD_REQUEST, &text),
@@ -112,7 +120,10 @@ where
         }
     };
     let Wanted { device_id, app_id, region } = wanted;
-    let wanted = SessionRequest { device_id, app_id, region };
+    if let Err(refusal) = caller.may_watch(&device_id, &app_id) {
+        return refused(&refusal);
+    }
+    let wanted = SessionRequest { device_id, app_id, region, by: caller.to_string() };
     match site.service.create(wanted, &addresses, clock::now_ms()).await {
         Ok(created) => created_reply(&created, &addresses),
         Err(CreateError::Invalid(text)) => reply::error(StatusCode::BAD_REQUEST, &text),
@@ -121,7 +132,7 @@ where
             "the server has as many sessions as it may hold (session.max_sessions); close some or \
              try again later",
         ),
-        Err(e) => failed("create a session", &e.to_string()),
+        Err(e) => failed("creating a session", &e.to_string()),
     }
 }
 
@@ -154,27 +165,18 @@ fn created_reply(created: &Created, addresses: &Addresses) -> Reply {
     reply::json(StatusCode::CREATED, &body)
 }
 
-async fn show(site: &Site, id: SessionId, now_ms: u64) -> Reply {
-    match site.service.get(id, now_ms).await {
-        Ok(Some(record)) => match serde_json::to_value(&record) {
-            Ok(value) => reply::json(StatusCode::OK, &value),
-            Err(e) => failed("write a session record", &e.to_string()),
-        },
-        Ok(None) => reply::error(StatusCode::NOT_FOUND, NO_SUCH_SESSION),
-        Err(e) => failed("read a session", &e.to_string()),
+fn show(id: SessionId, record: &SessionRecord) -> Reply {
+    match serde_json::to_value(record) {
+        Ok(value) => reply::json(StatusCode::OK, &value),
+        Err(e) => failed(&format!("sessionId={id} writing its record"), &e.to_string()),
     }
 }
 
 /// Closing what is closed already is no error: the caller has what it wanted.
 async fn close(site: &Site, id: SessionId, now_ms: u64) -> Reply {
-    let closed = match site.service.get(id, now_ms).await {
-        Ok(Some(_)) => site.service.close(id, "closed through the session API", now_ms).await,
-        Ok(None) => return reply::error(StatusCode::NOT_FOUND, NO_SUCH_SESSION),
-        Err(e) => Err(e),
-    };
-    match closed {
+    match site.service.close(id, "closed through the session API", now_ms).await {
         Ok(_) => reply::empty(StatusCode::NO_CONTENT),
-        Err(e) => failed("close a session", &e.to_string()),
+        Err(e) => failed(&format!("sessionId={id} closing it"), &e.to_string()),
     }
 }
 
@@ -194,37 +196,11 @@ where
     }
 }
 
-fn may_use(site: &Site, headers: &HeaderMap, id: Option<SessionId>, now_ms: u64) -> bool {
-    let by_token = || {
-        let (token, id) = (bearer(headers)?, id?);
-        Some(site.service.is_token_of(token, id, now_ms))
-    };
-    has_app_key(site, headers) || by_token().unwrap_or(false)
-}
-
-/// Compares with every key, so that the time taken tells nothing about which one was close.
-fn has_app_key(site: &Site, headers: &HeaderMap) -> bool {
-    let Some(given) = bearer(headers) else { return false };
-    site.app_keys
-        .iter()
-        .fold(false, |found, key| same_secret(key.expose().as_bytes(), given.as_bytes()) | found)
-}
-
-fn bearer(headers: &HeaderMap) -> Option<&str> {
-    let (scheme, given) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| given.trim())
-}
-
 fn preflight(methods: &'static str) -> Reply {
     let reply = reply::empty(StatusCode::NO_CONTENT);
     let reply = reply::with(reply, ACCESS_CONTROL_ALLOW_METHODS, methods);
     let reply = reply::with(reply, ACCESS_CONTROL_ALLOW_HEADERS, "authorization, content-type");
     reply::with(reply, ACCESS_CONTROL_MAX_AGE, "600")
-}
-
-fn unauthorized(message: &str) -> Reply {
-    let reply = reply::error(StatusCode::UNAUTHORIZED, message);
-    reply::with(reply, WWW_AUTHENTICATE, "Bearer")
 }
 
 fn not_allowed(methods: &'static str) -> Reply {
@@ -240,7 +216,7 @@ fn not_found() -> Reply {
 
 /// The reason goes to the log, not to the client.
 fn failed(what: &str, why: &str) -> Reply {
-    log::error!("could not {what}: {why}");
+    log::error!("{what} failed: {why}");
     let text = "the server could not do this now; its log says why. Try again later";
     reply::error(StatusCode::SERVICE_UNAVAILABLE, text)
 }

@@ -1,9 +1,9 @@
 //! The session API, metrics, the viewer page, and the door to the broker for browsers, on one port.
 //!
 //! ```text
-//! POST   /v1/sessions        api.rs      a new session (application key)
-//! GET    /v1/sessions/{id}   api.rs      its record    (application key or the session's token)
-//! DELETE /v1/sessions/{id}   api.rs      closes it     (likewise)
+//! POST   /v1/sessions        api.rs      a new session
+//! GET    /v1/sessions/{id}   api.rs      its record; caller.rs says for whom
+//! DELETE /v1/sessions/{id}   api.rs      closes it
 //! GET    /metrics /healthz   router.rs
 //! GET    / and its files     assets.rs   the viewer page
 //! GET    /mqtt               upgrade.rs  WebSocket, handed to the broker
@@ -12,6 +12,7 @@
 mod address;
 mod api;
 mod assets;
+mod caller;
 mod reply;
 mod router;
 mod server;

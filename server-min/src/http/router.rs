@@ -4,7 +4,7 @@ use super::address::PublicAddress;
 use super::assets::Assets;
 use super::reply::{self, Reply};
 use super::{api, upgrade};
-use crate::config::Secret;
+use crate::config::{AppConfig, Secret};
 use crate::session::Service;
 use hyper::body::Incoming;
 use hyper::header::{ALLOW, HeaderValue};
@@ -22,6 +22,7 @@ pub struct Site {
     pub(super) service: Rc<Service>,
     pub(super) address: PublicAddress,
     pub(super) app_keys: Vec<Secret>,
+    pub(super) apps: Vec<AppConfig>,
     pub(super) cors_origin: Option<HeaderValue>,
     broker: WebSocketDoor,
     /// Everything counted, as Prometheus reads it.
@@ -43,6 +44,7 @@ impl Site {
             service,
             address,
             app_keys: config.app_keys.clone(),
+            apps: config.apps.clone(),
             cors_origin,
             broker,
             metrics,

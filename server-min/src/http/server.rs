@@ -4,6 +4,7 @@ use super::router::Site;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use sdk_core::wire::signal::SessionId;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -68,9 +69,12 @@ async fn connection(
     let answer = service_fn(|request| {
         let site = &site;
         async move {
-            let what = format!("{} {}", request.method(), request.uri().path());
+            let path = request.uri().path();
+            let session = path.strip_prefix("/v1/sessions/").and_then(SessionId::parse);
+            let of_it = session.map_or(String::new(), |id| format!("sessionId={id} "));
+            let what = format!("{of_it}{peer} {} {path}", request.method());
             let reply = site.answer(request, peer, local).await;
-            log::debug!("{peer} {what} {}", reply.status().as_u16());
+            log::debug!("{what} {}", reply.status().as_u16());
             Ok::<_, Infallible>(reply)
         }
     });

@@ -5,8 +5,9 @@ use super::service::SERVER_ID;
 use crate::clock;
 use crate::config::Secret;
 use crate::mqtt::{Authenticator, Identity, Login, Refusal, Role};
-use sdk_core::wire::signal::is_valid_id;
+use sdk_core::wire::signal::{SessionId, is_valid_id};
 use serde::Deserialize;
+use serde_json::Value;
 
 /// The user who may read and write every topic, if there is a password for it.
 const ADMIN: &str = "admin";
@@ -58,22 +59,35 @@ impl Authenticator for Access {
         self.check(username, password, clock::now_ms() / 1000)
     }
 
-    /// A signal's `from` is the one who sends it: devices and applications may rely on it. What
-    /// cannot be read passes, so that the other side can answer what is wrong with it.
+    /// A signal's `from` is the one who sends it: devices and applications may rely on it.
+    ///
+    /// What cannot be read passes to devices, which read as strictly as we do and answer what is
+    /// wrong. To applications it does not: where we stop at a key that stands there twice or at
+    /// half a character, a browser reads on, and might find another's name.
     fn may_publish(&self, who: &Identity, topic: &str, payload: &[u8]) -> bool {
         #[derive(Deserialize)]
-        struct Sender {
+        struct Envelope {
             from: String,
+            #[serde(default, rename = "sessionId")]
+            session_id: Value,
         }
         if !matches!(who.role, Role::Device | Role::App) || !topic.starts_with("p2p/signal/") {
             return true;
         }
-        match serde_json::from_slice::<Sender>(payload) {
-            Ok(sender) if sender.from != who.id => {
-                log::warn!("{} refused: it wrote in another's name on {topic}", who.id);
+        match serde_json::from_slice::<Envelope>(payload) {
+            Ok(envelope) if envelope.from == who.id => true,
+            Ok(Envelope { session_id, .. }) => {
+                let session = session_id.as_str().and_then(SessionId::parse);
+                let session = session.map_or("-".to_owned(), |id| id.to_string());
+                let name = &who.id;
+                log::warn!("sessionId={session} {name} refused: another's name on {topic:?}");
                 false
             }
-            _ => true,
+            Err(_) if who.role == Role::App => true,
+            Err(e) => {
+                log::warn!("sessionId=- {} refused: no signal on {topic:?}: {e}", who.id);
+                false
+            }
         }
     }
 }
@@ -132,6 +146,18 @@ mod tests {
         assert!(!may(&app, r#"{"from":"app_2"}"#));
         assert!(!may(&app, r#"{"from":"server"}"#));
         assert!(may(&app, "not JSON"));
+        // What a camera says to browsers must be read the same way by all.
+        let camera = who(Role::Device, "cam_1");
+        assert!(may(&camera, r#"{"from":"cam_1","sessionId":7}"#));
+        for payload in [
+            r#"{"from":"cam_2"}"#,
+            r#"{"from":"cam_1","from":"server"}"#,
+            r#"{"from":"server","\ud800":1}"#,
+            r#"{"from":["server"]}"#,
+            "not JSON",
+        ] {
+            assert!(!may(&camera, payload), "{payload}");
+        }
         assert!(may(&who(Role::Service, "server"), r#"{"from":"app_2"}"#));
     }
 }

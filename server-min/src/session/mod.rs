@@ -1,7 +1,8 @@
 //! Sessions: who may watch which camera, for how long, and what became of it.
 //!
 //! ```text
-//! POST /v1/sessions ─→ Service::create ─→ SessionStore ─→ session_updates:{id}
+//! POST /v1/sessions ─→ AppToken::verify (or an application key)
+//!                      └→ Service::create ─→ SessionStore ─→ session_updates:{id}
 //!                          ├→ token (Ed25519), TURN and MQTT credentials
 //!                          └→ keepalive to the device: the time, and that an offer may come
 //! p2p/signal/server ─→ Service::on_signal (state, path, setupMs) ─→ record, metrics
@@ -11,6 +12,7 @@
 //! Credentials are signed or derived, never stored: any node can check what another one gave out.
 
 pub mod access;
+pub mod app_token;
 pub mod credentials;
 pub mod keys;
 pub mod memory;
@@ -20,6 +22,7 @@ pub mod service;
 pub mod store;
 
 pub use access::Access;
+pub use app_token::AppToken;
 pub use credentials::Credentials;
 pub use keys::SigningKey;
 pub use memory::MemoryStore;

@@ -22,11 +22,11 @@ const SWEEP_BATCH: usize = 500;
 
 /// What the service needs from its neighbours: the broker and the relay.
 pub trait Links {
-    /// Publishes with QoS 1, not retained.
-    fn publish(&self, topic: &str, payload: Vec<u8>);
+    /// Publishes with QoS 1, not retained. The error says why the broker did not take it.
+    fn publish(&self, topic: &str, payload: Vec<u8>) -> Result<(), String>;
 
-    /// Whether the device is connected to the broker; `None` where that cannot be known.
-    fn device_online(&self, device_id: &str) -> Option<bool>;
+    /// Whether someone is connected to the broker; `None` where that cannot be known.
+    fn is_online(&self, role: Role, id: &str) -> Option<bool>;
 
     /// Frees what the relay has allocated for a session.
     fn free_relay(&self, session_id: &str);
@@ -58,6 +58,8 @@ pub struct Request {
     pub device_id: String,
     pub app_id: String,
     pub region: Option<String>,
+    /// On whose authority, for the log.
+    pub by: String,
 }
 
 /// What an application gets with a session.
@@ -142,9 +144,10 @@ impl Service {
         self.store.create(record, now_ms).await.map_err(CreateError::Store)?;
         self.metrics.on_attempt();
         log::info!(
-            "sessionId={sid} created for app {} and device {}",
+            "sessionId={sid} created for app {} and device {} by {}",
             request.app_id,
-            request.device_id
+            request.device_id,
+            request.by
         );
         // The device learns the time, by which it checks the token, and that an offer may come.
         self.to_device(id, &request.device_id, Body::Keepalive(Keepalive::default()), now_ms);
@@ -165,7 +168,7 @@ impl Service {
                 &request.app_id,
                 end_s,
             ),
-            device_online: self.links.device_online(&request.device_id),
+            device_online: self.links.is_online(Role::Device, &request.device_id),
         })
     }
 
@@ -187,7 +190,7 @@ impl Service {
         let Some(record) = self.end(id, reason, now_ms).await? else { return Ok(false) };
         let bye = Body::Bye { reason: reason.to_owned() };
         self.to_device(id, &record.device_id, bye.clone(), now_ms);
-        self.send(id, &app_topic(&record.app_id), &record.app_id, bye, now_ms);
+        self.to_app(id, &record.app_id, bye, now_ms);
         Ok(true)
     }
 
@@ -202,7 +205,10 @@ impl Service {
     pub async fn on_signal(&self, sender: &Identity, payload: &[u8], now_ms: u64) {
         let signal = match Signal::parse(payload) {
             Ok(signal) => signal,
-            Err(e) => return log::debug!("from {}: {e}", sender.id),
+            Err(e) => {
+                let id = e.session_id.map_or("-".to_owned(), |id| id.to_string());
+                return log::debug!("sessionId={id} from {}: {e}", sender.id);
+            }
         };
         let id = signal.session_id;
         let is_device = match sender.role {
@@ -219,8 +225,8 @@ impl Service {
         }
     }
 
-    /// Closes sessions that nobody reports on any more, and frees their allocations. No `bye`:
-    /// whoever is still there has a connection that needs no server. How many were closed.
+    /// Closes sessions that nobody reports on any more or whose time is over, frees their
+    /// allocations, and says `bye` to the sides that are there. How many were closed.
     pub async fn sweep(&self, now_ms: u64) -> Result<usize, StoreError> {
         let idle_ms = self.config.stale_after_s.saturating_mul(1000);
         let mut closed = 0;
@@ -230,9 +236,14 @@ impl Service {
                 return Ok(closed);
             }
             for record in &stale {
+                let reason = match record.is_expired(now_ms) {
+                    true => "its time is over",
+                    false => "nobody reported on it",
+                };
                 if let Some(id) = SessionId::parse(&record.session_id)
-                    && self.end(id, "nobody reported on it", now_ms).await?.is_some()
+                    && self.end(id, reason, now_ms).await?.is_some()
                 {
+                    self.bye_to_those_online(id, record, reason, now_ms);
                     closed += 1;
                 }
             }
@@ -327,6 +338,28 @@ impl Service {
         Ok(closed)
     }
 
+    /// Only to those: a `bye` that waits at the broker for somebody's return would end a direct
+    /// connection that has outlived the broker's absence.
+    fn bye_to_those_online(
+        &self,
+        id: SessionId,
+        record: &SessionRecord,
+        reason: &str,
+        now_ms: u64,
+    ) {
+        let bye = || Body::Bye { reason: reason.to_owned() };
+        if self.links.is_online(Role::Device, &record.device_id) == Some(true) {
+            self.to_device(id, &record.device_id, bye(), now_ms);
+        }
+        if self.links.is_online(Role::App, &record.app_id) == Some(true) {
+            self.to_app(id, &record.app_id, bye(), now_ms);
+        }
+    }
+
+    fn to_app(&self, id: SessionId, app_id: &str, body: Body, now_ms: u64) {
+        self.send(id, &app_topic(app_id), app_id, body, now_ms);
+    }
+
     fn to_device(&self, id: SessionId, device_id: &str, body: Body, now_ms: u64) {
         self.send(id, &device_topic(device_id), device_id, body, now_ms);
     }
@@ -334,7 +367,9 @@ impl Service {
     fn send(&self, session_id: SessionId, topic: &str, to: &str, body: Body, now_ms: u64) {
         let from = SERVER_ID.to_owned();
         let signal = Signal { session_id, from, to: to.to_owned(), body, timestamp: now_ms };
-        self.links.publish(topic, signal.to_json());
+        if let Err(e) = self.links.publish(topic, signal.to_json()) {
+            log::error!("sessionId={session_id} nothing sent to {topic}: {e}");
+        }
     }
 }
 

@@ -135,9 +135,19 @@ pub struct Mqtt {
 impl Mqtt {
     /// Connects, or says which CONNACK code came instead.
     pub async fn connect(server: SocketAddr, user: &str, password: &str) -> Result<Mqtt, String> {
+        Mqtt::connect_with(server, user, password, true).await
+    }
+
+    async fn connect_with(
+        server: SocketAddr,
+        user: &str,
+        password: &str,
+        clean: bool,
+    ) -> Result<Mqtt, String> {
         let mut options =
             MqttOptions::new(format!("c-{user}"), server.ip().to_string(), server.port());
         options.set_credentials(user, password).set_keep_alive(Duration::from_secs(20));
+        options.set_clean_session(clean);
         let (client, mut event_loop) = AsyncClient::new(options, 32);
         match timeout(PATIENCE, event_loop.poll()).await.unwrap() {
             Ok(Event::Incoming(Packet::ConnAck(_))) => {}
@@ -159,6 +169,17 @@ impl Mqtt {
             Mqtt::connect(server, sn, &device_password(DEVICE_SECRET, sn)).await.unwrap();
         device.subscribe(&format!("p2p/signal/device/{sn}")).await;
         device
+    }
+
+    /// A device whose subscriptions the broker keeps while it is away; it has none at first.
+    pub async fn device_that_is_remembered(server: SocketAddr, sn: &str) -> Mqtt {
+        let password = device_password(DEVICE_SECRET, sn);
+        Mqtt::connect_with(server, sn, &password, false).await.unwrap()
+    }
+
+    /// Disconnects in order.
+    pub async fn leave(self) {
+        self.client.disconnect().await.unwrap();
     }
 
     /// The application of a session, with the credentials that came with it.

@@ -57,7 +57,11 @@ impl ViewerStream {
                     }
                 }
                 Packet::MaxBitrate { bits_per_second, .. } => {
+                    self.bandwidth.on_max_bitrate(bits_per_second);
                     facts.max_bitrate = Some(bits_per_second);
+                }
+                Packet::TransportFeedback(feedback) => {
+                    self.bandwidth.on_transport_feedback(now, &feedback);
                 }
                 Packet::Goodbye(_) => facts.goodbye = true,
                 _ => (),
@@ -69,6 +73,7 @@ impl ViewerStream {
 
     fn on_report_block(&mut self, now: Instant, block: &ReportBlock) {
         self.stats.fraction_lost = block.fraction_lost;
+        self.bandwidth.on_report(now, block.fraction_lost);
         self.stats.jitter = Duration::from_micros(u64::from(block.jitter) * 100 / 9);
         if let Some(rtt) = self.reports.round_trip(now, block) {
             self.stats.rtt = Some(rtt);
@@ -105,6 +110,10 @@ impl ViewerStream {
             facts.keyframe_wanted = true;
             return;
         }
+        if self.resend_allowance == 0 {
+            self.stats.resends_withheld += 1;
+            return;
+        }
         let rtt = self.stats.rtt.unwrap_or(UNKNOWN_RTT).clamp(MIN_RTT, MAX_RTT);
         if !self.limiter.may_resend(now, sequence, rtt) {
             return;
@@ -115,6 +124,17 @@ impl ViewerStream {
             out.rewind(mark);
             return;
         }
+        let bytes = out.bytes_since(mark);
+        self.resend_allowance = self.resend_allowance.saturating_sub(bytes);
+        let counted = self.config.extensions.transport_cc.is_some();
+        let number = match self.rtx {
+            Some(_) => counted.then(|| self.next_transport_sequence.wrapping_sub(1)),
+            None => {
+                self.bandwidth.on_sent_again(segment.transport_sequence.wrapping_add(place as u16));
+                None
+            }
+        };
+        self.bandwidth.on_sent(now, number, bytes);
         self.stats.resent_packets += 1;
         facts.resent += 1;
     }
@@ -162,7 +182,7 @@ impl ViewerStream {
         let sequence = rtx.next_sequence;
         let original = (segment.first_sequence + u64::from(place)) as u16;
         let fields = HeaderFields {
-            marker: place + 1 == segment.packets,
+            marker: payload.marker().unwrap_or(place + 1 == segment.packets),
             sequence: sequence as u16,
             timestamp: segment.timestamp,
             abs_send_time: rtp::abs_send_time(now.saturating_duration_since(self.started)),
