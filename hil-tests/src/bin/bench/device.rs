@@ -51,7 +51,13 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
         max_datagram: 1200,
     };
     let camera = Camera::start(config, Arc::new(Print)).map_err(|e| e.to_string())?;
-    let stream = StreamConfig { name: "main".into(), codec: Codec::H264, bitrate: 2_000_000 };
+    let stream = StreamConfig {
+        name: "main".into(),
+        codec: Codec::H264,
+        bitrate: 2_000_000,
+        min_bitrate: None,
+        max_bitrate: None,
+    };
     let stream = camera.start_stream(stream).map_err(|e| e.to_string())?;
 
     println!("stream \"main\" started");
