@@ -4,6 +4,7 @@
 use hil_tests::clip::Clip;
 use hil_tests::clock;
 use hil_tests::lab::{Lab, PATIENCE};
+use hil_tests::peer::PeerState;
 use hil_tests::viewer::{Options, Viewer, ViewerError};
 use std::time::Duration;
 
@@ -17,6 +18,14 @@ pub(crate) async fn play(lab: &Lab, viewer: &Viewer, count: u64) {
     viewer.frames(count, PATIENCE).await.unwrap();
     let clip = Clip::read(&lab.setup.clip).unwrap();
     viewer.look(|state| clip.expect_played(&state.received.units)).unwrap();
+}
+
+/// A machine that is busier than it can be throws datagrams away, and no sender can help it; but
+/// where it is the sender that leaves some out, it is more than one in fifty.
+pub(crate) fn expect_nearly_all(state: &PeerState) {
+    let r = &state.received;
+    assert!(r.missing <= r.packets / 50, "{} of {} packets are missing", r.missing, r.packets);
+    assert!(r.incomplete_frames <= r.frames / 10, "{} of {}", r.incomplete_frames, r.frames);
 }
 
 /// The viewer is refused with this code.
