@@ -159,6 +159,8 @@ listen = ["$bind:$turn_port"]
 # Camera, server and viewer share one machine or one home network here.
 allow_loopback_peers = true
 allow_private_peers = true
+# The clip has 2 Mbit/s before headers; the default cap is for a service that pays for its traffic.
+bandwidth_bps = 8_000_000
 
 [session]
 signing_key_file = "$work/signing.key"
