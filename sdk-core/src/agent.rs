@@ -5,7 +5,7 @@
 //! [`Output::Timeout`]. An input never fails; a viewer's failure ends that viewer's session and
 //! comes out as an event.
 
-use crate::driver::StreamConfig;
+use crate::config::StreamConfig;
 use crate::event::{CloseReason, Event, StreamId};
 use crate::media::{Run, SendBuffer};
 use crate::net::{Datagram, SocketId, Transmit};

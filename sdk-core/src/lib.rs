@@ -16,6 +16,8 @@ pub mod wire;
 #[cfg(feature = "device")]
 pub mod agent;
 #[cfg(feature = "device")]
+pub mod config;
+#[cfg(feature = "device")]
 pub mod driver;
 #[cfg(feature = "device")]
 pub mod event;

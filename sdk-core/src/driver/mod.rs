@@ -4,6 +4,7 @@
 //! [`Camera`] is what the C API wraps. All of its calls may come from any thread.
 
 pub mod broker;
+mod frame;
 mod frame_queue;
 mod identity;
 mod published;
@@ -11,8 +12,10 @@ mod resolver;
 mod run;
 mod udp;
 
+pub use crate::config::StreamConfig;
 pub use crate::session::admission::UnsetClock;
 pub use crate::wire::codec::Codec;
+pub use frame::{Frame, FrameData, LentFrame};
 pub use udp::Counters;
 
 use crate::event::{CloseReason, Event, StreamId};
@@ -26,7 +29,6 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 /// How the camera reaches the service and what it allows.
 #[derive(Clone)]
@@ -61,73 +63,6 @@ pub struct CameraConfig {
 /// [`Camera::shutdown`] from one.
 pub trait Handler: Send + Sync {
     fn on_event(&self, event: &Event);
-}
-
-/// One channel of the camera.
-#[derive(Debug, Clone)]
-pub struct StreamConfig {
-    /// `main`, `sub`, …: what viewers ask for in their offer.
-    pub name: String,
-    pub codec: Codec,
-    /// What the encoder makes as long as nothing else is asked of it, in bits per second.
-    pub bitrate: u32,
-    /// The encoder is never asked for less, in bits per second; a tenth of `bitrate` if `None`. A
-    /// viewer with less than that misses frames, and the others do not suffer for it.
-    pub min_bitrate: Option<u32>,
-    /// The encoder is never asked for more, in bits per second; `bitrate` if `None`.
-    pub max_bitrate: Option<u32>,
-}
-
-/// One access unit, as the encoder made it.
-pub struct Frame {
-    pub data: FrameData,
-    /// On the encoder's own clock, which must not go backwards within a stream.
-    pub timestamp: Duration,
-}
-
-/// The access unit's bytes (Annex B), copied or lent.
-pub enum FrameData {
-    Owned(Vec<u8>),
-    /// Lent by the firmware; `release` runs exactly once, when this is dropped.
-    Lent(LentFrame),
-}
-
-/// A buffer that belongs to the firmware until this is dropped.
-pub struct LentFrame {
-    data: *const u8,
-    len: usize,
-    release: Option<Box<dyn FnOnce() + Send>>,
-}
-
-// SAFETY: the bytes are only read, and whoever made the frame promised in `LentFrame::new` that
-// they stay where they are until the release callback has run.
-unsafe impl Send for LentFrame {}
-
-impl LentFrame {
-    /// # Safety
-    /// `data` must point to `len` readable bytes that do not change until `release` runs.
-    pub unsafe fn new(data: *const u8, len: usize, release: Box<dyn FnOnce() + Send>) -> LentFrame {
-        LentFrame { data, len, release: Some(release) }
-    }
-}
-
-impl Drop for LentFrame {
-    fn drop(&mut self) {
-        if let Some(release) = self.release.take() {
-            release();
-        }
-    }
-}
-
-impl std::ops::Deref for FrameData {
-    type Target = [u8];
-    fn deref(&self) -> &[u8] {
-        match self {
-            FrameData::Owned(bytes) => bytes,
-            // SAFETY: promised by the caller of `LentFrame::new`.
-            FrameData::Lent(lent) => unsafe { std::slice::from_raw_parts(lent.data, lent.len) },
-        }
-    }
 }
 
 /// Why [`Camera::start`] or [`Camera::start_stream`] failed.
@@ -196,7 +131,7 @@ impl Camera {
 
     /// Makes a stream available to viewers under its name.
     pub fn start_stream(&self, config: StreamConfig) -> Result<StreamId, StartError> {
-        config.check()?;
+        config.check().map_err(StartError::Config)?;
         let id = self.shared.add_stream(config.clone())?;
         self.shared.command(Command::StartStream(id, config));
         Ok(id)
@@ -395,25 +330,6 @@ impl CameraConfig {
                 DATAGRAM_SIZES.start(),
                 DATAGRAM_SIZES.end()
             ));
-        }
-        Ok(())
-    }
-}
-
-impl StreamConfig {
-    fn check(&self) -> Result<(), StartError> {
-        if !is_valid_id(&self.name) {
-            return Err(StartError::Config(format!(
-                "the stream's name is {:?}; expected 1 to 64 letters, digits, '-', '_', '.' or ':'",
-                self.name
-            )));
-        }
-        if let (Some(min), Some(max)) = (self.min_bitrate, self.max_bitrate)
-            && min > max
-        {
-            return Err(StartError::Config(format!(
-                "min_bitrate is {min} and max_bitrate {max}; expected that min is not above max"
-            )));
         }
         Ok(())
     }

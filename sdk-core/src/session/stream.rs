@@ -3,7 +3,7 @@
 use super::outputs::Outputs;
 use super::table::Table;
 use super::target::{Demand, TargetBitrate};
-use crate::driver::StreamConfig;
+use crate::config::StreamConfig;
 use crate::event::{Event, StreamId};
 use crate::media::{FrameError, KeyframeGovernor, VideoConfig, VideoStream};
 use crate::stats::{self, Rate, Refused, StreamStats};
