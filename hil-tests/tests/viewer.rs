@@ -127,7 +127,9 @@ async fn the_viewer_receives_another_sender_than_ours() {
     let selected = viewer.selected().await.unwrap();
     println!("{selected:?}");
     assert_eq!(selected.srtp, "SRTP_AEAD_AES_128_GCM");
-    assert_eq!((selected.local.as_str(), selected.remote.as_str()), ("host", "host"));
+    assert_eq!(selected.local, "host");
+    // A check may overtake the candidate it came from.
+    assert!(matches!(selected.remote.as_str(), "host" | "prflx"), "{selected:?}");
     viewer.close().await;
     sender.close().await.unwrap();
 }
