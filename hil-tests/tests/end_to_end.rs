@@ -100,9 +100,15 @@ async fn a_camera_behind_a_relay_plays_through_it() {
     for candidate in &shown {
         assert!(candidate.is_empty() || candidate.contains("typ relay"), "{candidate}");
     }
-    assert_eq!(selected.remote, "relay", "{selected:?}");
+    expect_relay(&selected.remote);
     viewer.leave().await;
     lab.finish().unwrap();
+}
+
+/// The camera's end of the pair. Where its check overtook its candidate, the viewer knows the same
+/// address as peer-reflexive; a camera that hides its own addresses has no other than the relay's.
+fn expect_relay(remote: &str) {
+    assert!(matches!(remote, "relay" | "prflx"), "{remote}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -112,7 +118,8 @@ async fn both_sides_behind_relays_play() {
     let viewer = join(&lab, Options { relay_only: true, ..Options::default() }).await;
     play(&lab, &viewer, 60).await;
     let selected = viewer.selected().await.unwrap();
-    assert_eq!((selected.local.as_str(), selected.remote.as_str()), ("relay", "relay"));
+    assert_eq!(selected.local, "relay");
+    expect_relay(&selected.remote);
     viewer.leave().await;
     lab.finish().unwrap();
 }
