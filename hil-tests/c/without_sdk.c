@@ -43,3 +43,10 @@ const char *p2p_strerror(int32_t status) {
 const char *p2p_last_error(void) { return ""; }
 
 const char *p2p_version(void) { return ""; }
+
+p2p_status_t p2p_get_stats(struct p2p_agent_t *agent, struct p2p_stats_t *stats,
+                           struct p2p_viewer_stats_t *viewers, size_t *viewer_count,
+                           struct p2p_stream_stats_t *streams, size_t *stream_count) {
+    (void)agent, (void)stats, (void)viewers, (void)viewer_count, (void)streams, (void)stream_count;
+    return P2P_ERR_INTERNAL;
+}
