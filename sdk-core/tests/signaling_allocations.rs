@@ -46,6 +46,8 @@ fn an_offer_of_chromium_costs_few_allocations() {
     let answer = Answer {
         offer: &offer,
         choice: &choice,
+        audio: None,
+        data: None,
         session_number: 1,
         version: 1,
         ice_ufrag: "camU",
@@ -53,6 +55,7 @@ fn an_offer_of_chromium_costs_few_allocations() {
         fingerprint: Fingerprint::of(b""),
         ssrc: 1,
         rtx_ssrc: 2,
+        audio_ssrc: 3333,
         cname: "camera",
         stream_id: "main",
         track_id: "video",

@@ -3,9 +3,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+use sdk_core::wire::audio::AudioCodec;
 use sdk_core::wire::sdp::{
-    Answer, Description, Direction, Fingerprint, MediaKind, Payload, ProfileLevelId, Setup,
-    StreamFormat, VideoChoice, VideoFormat, ice_ufrag,
+    Answer, AudioFormat, Description, Direction, Fingerprint, MediaKind, Payload, ProfileLevelId,
+    Setup, StreamFormat, VideoChoice, VideoFormat, ice_ufrag,
 };
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -24,9 +25,15 @@ fn choose(text: &str, stream: &str) -> VideoChoice {
 }
 
 fn answer(text: &str, choice: &VideoChoice) -> String {
+    answer_of(&Description::parse(text).unwrap(), choice).write()
+}
+
+fn answer_of<'a>(offer: &'a Description<'a>, choice: &'a VideoChoice) -> Answer<'a> {
     Answer {
-        offer: &Description::parse(text).unwrap(),
+        offer,
         choice,
+        audio: None,
+        data: None,
         session_number: 4_611_686_018_427_387_904,
         version: 1,
         ice_ufrag: "camU",
@@ -34,14 +41,18 @@ fn answer(text: &str, choice: &VideoChoice) -> String {
         fingerprint: Fingerprint::of(b"certificate"),
         ssrc: 1111,
         rtx_ssrc: 2222,
+        audio_ssrc: 3333,
         cname: "camera",
         stream_id: "main",
         track_id: "video",
-        candidates: &["candidate:1 1 udp 2122260223 192.0.2.1 40000 typ host".to_owned()],
+        candidates: CANDIDATES.get_or_init(|| {
+            vec!["candidate:1 1 udp 2122260223 192.0.2.1 40000 typ host".to_owned()]
+        }),
         end_of_candidates: true,
     }
-    .write()
 }
+
+static CANDIDATES: std::sync::OnceLock<Vec<String>> = std::sync::OnceLock::new();
 
 const PLAYABLE: [&str; 10] = [
     "chromium_video.sdp",
@@ -352,4 +363,67 @@ fn damaged_offers_never_panic() {
             try_it(std::str::from_utf8(&bytes).unwrap());
         }
     }
+}
+
+/// The answer of a camera with a microphone, a loudspeaker and data channels.
+fn full_answer(text: &str, audio: AudioFormat) -> String {
+    let offer = Description::parse(text).unwrap();
+    let choice = choose(text, "42c01f");
+    let (audio, data) = (offer.choose_audio(&choice, audio), offer.choose_data(&choice));
+    let audio = audio.as_ref();
+    let data = data.as_ref();
+    Answer { audio, data, ..answer_of(&offer, &choice) }.write()
+}
+
+#[test]
+fn sound_and_data_are_accepted_in_the_videos_bundle() {
+    let text = offer("chromium_video_audio_data.sdp");
+    let both = AudioFormat { codec: AudioCodec::Opus, sends: true, receives: true };
+    let written = full_answer(&text, both);
+    let read = Description::parse(&written).unwrap();
+    assert_eq!(read.bundle, ["0", "1", "2"]);
+    let [audio, video, data] = &read.media[..] else { panic!("{written}") };
+    assert_eq!(
+        (audio.kind, audio.port, audio.direction),
+        (MediaKind::Audio, 9, Direction::SendRecv)
+    );
+    assert_eq!(audio.msid, Some("main audio"));
+    assert_eq!((audio.payloads.len(), audio.payloads[0].encoding), (1, "opus"));
+    assert_eq!((audio.payloads[0].clock_rate, audio.payloads[0].channels), (48_000, 2));
+    assert_eq!((video.port, video.direction), (9, Direction::SendOnly));
+    assert_eq!((data.kind, data.port), (MediaKind::DataChannel, 9));
+    assert_eq!((data.sctp_port, data.max_message_size), (Some(5000), Some(64 * 1024)));
+    for section in &read.media {
+        assert_eq!((section.ice_ufrag, section.setup), ("camU", Some(Setup::Passive)));
+        assert_eq!(section.fingerprints.len(), 1);
+    }
+    assert!(written.contains("a=ssrc:3333 cname:camera\r\n"));
+}
+
+#[test]
+fn sound_goes_only_the_ways_that_both_sides_have() {
+    let text = offer("chromium_video_audio_data.sdp");
+    let listening = text.replacen("a=sendrecv", "a=recvonly", 1);
+    let camera = |sends, receives| AudioFormat { codec: AudioCodec::Pcma, sends, receives };
+    let direction = |text: &str, format| {
+        let written = full_answer(text, format);
+        let audio = Description::parse(&written).unwrap().media[0].clone().direction;
+        (audio, written.contains("a=ssrc:3333"))
+    };
+    assert_eq!(direction(&text, camera(true, false)), (Direction::SendOnly, true));
+    assert_eq!(direction(&text, camera(false, true)), (Direction::RecvOnly, false));
+    assert_eq!(direction(&listening, camera(true, true)), (Direction::SendOnly, true));
+    // Nothing in common: the section is there for the bundle only.
+    assert_eq!(direction(&listening, camera(false, true)), (Direction::Inactive, false));
+}
+
+#[test]
+fn sound_or_data_outside_of_the_bundle_has_no_transport_and_is_rejected() {
+    let text =
+        offer("chromium_video_audio_data.sdp").replace("a=group:BUNDLE 0 1 2", "a=group:BUNDLE 1");
+    let both = AudioFormat { codec: AudioCodec::Pcmu, sends: true, receives: true };
+    let written = full_answer(&text, both);
+    let ports: Vec<u16> =
+        Description::parse(&written).unwrap().media.iter().map(|m| m.port).collect();
+    assert_eq!(ports, [0, 9, 0]);
 }

@@ -35,6 +35,8 @@ fn answer(text: &str, choice: &VideoChoice) -> String {
     Answer {
         offer: &Description::parse(text).unwrap(),
         choice,
+        audio: None,
+        data: None,
         session_number: 1,
         version: 1,
         ice_ufrag: "camU",
@@ -42,6 +44,7 @@ fn answer(text: &str, choice: &VideoChoice) -> String {
         fingerprint: Fingerprint::of(b"certificate"),
         ssrc: 1111,
         rtx_ssrc: 2222,
+        audio_ssrc: 3333,
         cname: "camera",
         stream_id: "main",
         track_id: "video",

@@ -2,8 +2,11 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
+use sdk_core::wire::audio::AudioCodec;
 use sdk_core::wire::h265::ProfileTierLevel;
-use sdk_core::wire::sdp::{Answer, Description, Fingerprint, ProfileLevelId, StreamFormat};
+use sdk_core::wire::sdp::{
+    Answer, AudioFormat, Description, Fingerprint, ProfileLevelId, StreamFormat,
+};
 
 fuzz_target!(|text: &str| {
     let Ok(offer) = Description::parse(text) else { return };
@@ -20,9 +23,14 @@ fuzz_target!(|text: &str| {
 
 fn answer(offer: &Description<'_>, stream: StreamFormat) {
     let Ok(choice) = offer.choose_video(stream) else { return };
+    let format = AudioFormat { codec: AudioCodec::Opus, sends: true, receives: true };
+    let audio = offer.choose_audio(&choice, format);
+    let data = offer.choose_data(&choice);
     let answer = Answer {
         offer,
         choice: &choice,
+        audio: audio.as_ref(),
+        data: data.as_ref(),
         session_number: 1,
         version: 1,
         ice_ufrag: "abcd",
@@ -30,6 +38,7 @@ fn answer(offer: &Description<'_>, stream: StreamFormat) {
         fingerprint: Fingerprint::of(b"certificate"),
         ssrc: 1,
         rtx_ssrc: 2,
+        audio_ssrc: 3,
         cname: "c",
         stream_id: "s",
         track_id: "t",

@@ -69,6 +69,8 @@ impl OfferInForce {
         let answer = Answer {
             offer: &Description::parse(&self.sdp)?,
             choice: &self.choice,
+            audio: None,
+            data: None,
             session_number: u64::from(viewer.ssrc()),
             version: self.version,
             ice_ufrag: &credentials.ufrag,
@@ -76,6 +78,7 @@ impl OfferInForce {
             fingerprint: *identity.fingerprint(),
             ssrc: viewer.ssrc(),
             rtx_ssrc: viewer.rtx_ssrc(),
+            audio_ssrc: 0,
             cname: viewer.cname(),
             stream_id: "p2pcam",
             track_id: "video",

@@ -2,6 +2,7 @@
 //! and no input makes it panic.
 
 pub mod annexb;
+pub mod audio;
 pub mod codec;
 pub mod h264;
 pub mod h265;

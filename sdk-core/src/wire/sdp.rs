@@ -1,23 +1,29 @@
 //! Session descriptions (RFC 8866) as browsers offer them, and the camera's answer.
 //!
 //! ```text
-//! offer text ─ Description::parse ─→ Description ─ choose_video ─→ VideoChoice ─┐
-//!                                        └──────────────────────────────────────┴ Answer::write ─→ answer text
+//! offer text ─ Description::parse ─→ Description ─ choose_video ─→ VideoChoice ─────────────┐
+//!                                        ├───────── choose_audio, choose_data ─→ or nothing ─┤
+//!                                        └──────────────────────────────────────────────────┴ Answer::write ─→ answer text
 //! ```
 //!
-//! A camera only answers (RFC 8829, JSEP): one video section that it sends in, one bundle (RFC
-//! 8843), DTLS server (RFC 8842), candidates trickled (RFC 8840). Everything else in an offer is
-//! rejected, section by section, or accepted as inactive where the bundle hangs on it.
+//! A camera only answers (RFC 8829, JSEP): one video section that it sends in, one audio and one
+//! data section where it has that, one bundle (RFC 8843), DTLS server (RFC 8842), candidates trickled
+//! (RFC 8840). Everything else in an offer is rejected, section by section, or accepted as inactive
+//! where the bundle hangs on it.
 
 mod answer;
+mod audio;
 mod choose;
+mod data;
 mod fingerprint;
 mod h265;
 mod parse;
 mod profile;
 
 pub use answer::Answer;
+pub use audio::{AudioChoice, AudioFormat};
 pub use choose::{Extensions, Feedback, StreamFormat, VideoChoice, VideoFormat};
+pub use data::{DataChoice, MAX_MESSAGE_SIZE};
 pub use fingerprint::{Fingerprint, HashFunction};
 pub use h265::H265Format;
 pub use parse::ice_ufrag;
@@ -88,6 +94,8 @@ pub struct Media<'a> {
     pub payloads: Vec<Payload<'a>>,
     /// `a=sctp-port` of a data channel section (RFC 8841).
     pub sctp_port: Option<u16>,
+    /// `a=max-message-size` of a data channel section (RFC 8841), in bytes; 0 is no limit.
+    pub max_message_size: Option<usize>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -166,6 +174,18 @@ impl Media<'_> {
     /// Whether whoever wrote this section is ready to receive in it.
     pub fn receives(&self) -> bool {
         matches!(self.direction, Direction::RecvOnly | Direction::SendRecv)
+    }
+
+    /// Whether whoever wrote this section wants to send in it.
+    pub fn sends(&self) -> bool {
+        matches!(self.direction, Direction::SendOnly | Direction::SendRecv)
+    }
+}
+
+impl Description<'_> {
+    /// Whether two sections share one transport.
+    fn bundles(&self, a: &str, b: &str) -> bool {
+        self.bundle.contains(&a) && self.bundle.contains(&b)
     }
 }
 

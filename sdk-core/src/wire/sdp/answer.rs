@@ -1,7 +1,10 @@
 //! Writes the camera's answer (RFC 8829 §5.3).
 
+use super::audio::AudioChoice;
 use super::choose::{EXT_ABS_SEND_TIME, EXT_MID, EXT_TRANSPORT_CC};
+use super::data::{DEFAULT_PORT, DataChoice, MAX_MESSAGE_SIZE};
 use super::{Description, Fingerprint, H265Format, Media, MediaKind, VideoChoice, VideoFormat};
+use crate::wire::audio::AudioCodec;
 use std::fmt::Write as _;
 
 /// All that goes into an answer.
@@ -9,6 +12,8 @@ use std::fmt::Write as _;
 pub struct Answer<'a> {
     pub offer: &'a Description<'a>,
     pub choice: &'a VideoChoice,
+    pub audio: Option<&'a AudioChoice>,
+    pub data: Option<&'a DataChoice>,
     /// Of `o=`: the same for all answers of a session, below 2^63 (RFC 8829 §5.2.1).
     pub session_number: u64,
     /// Of `o=`: one more with each answer of a session, so that a changed one is seen as such.
@@ -20,6 +25,8 @@ pub struct Answer<'a> {
     pub ssrc: u32,
     /// For retransmissions; used only if the choice has a payload type for them.
     pub rtx_ssrc: u32,
+    /// Used only if there is audio that the camera sends.
+    pub audio_ssrc: u32,
     pub cname: &'a str,
     /// The viewer's `MediaStream.id`; no spaces.
     pub stream_id: &'a str,
@@ -45,7 +52,7 @@ impl Answer<'_> {
         if self.offer.bundle.contains(&self.choice.mid.as_str()) {
             out.push_str("a=group:BUNDLE");
             for (i, media) in self.offer.media.iter().enumerate() {
-                if i == self.choice.section || Some(i) == tag {
+                if self.accepts(i) || Some(i) == tag {
                     write!(out, " {}", media.mid)?;
                 }
             }
@@ -57,6 +64,10 @@ impl Answer<'_> {
         for (i, media) in self.offer.media.iter().enumerate() {
             if i == self.choice.section {
                 self.write_video(out, media)?;
+            } else if let Some(audio) = self.audio.filter(|audio| audio.section == i) {
+                self.write_audio(out, media, audio)?;
+            } else if self.data.is_some_and(|data| data.section == i) {
+                self.write_data(out, media)?;
             } else if Some(i) == tag {
                 self.write_inactive(out, media)?;
             } else {
@@ -66,7 +77,13 @@ impl Answer<'_> {
         Ok(())
     }
 
-    /// The bundle's first section, if it is another one than the chosen, with RTP in it.
+    fn accepts(&self, section: usize) -> bool {
+        section == self.choice.section
+            || self.audio.is_some_and(|audio| audio.section == section)
+            || self.data.is_some_and(|data| data.section == section)
+    }
+
+    /// The bundle's first section, if it is none of the accepted ones, with RTP in it.
     ///
     /// It is accepted as inactive. To reject it would be just as right (RFC 8843 §7.3.3), but
     /// Chromium with `bundlePolicy: "max-bundle"` then fails with "Failed to setup RTCP mux".
@@ -75,14 +92,14 @@ impl Answer<'_> {
         let (i, media) = self.offer.media.iter().enumerate().find(|(_, m)| m.mid == *tag)?;
         let is_rtp = !media.payloads.is_empty() && media.rtcp_mux && !media.is_rejected();
         let bundles = self.offer.bundle.contains(&self.choice.mid.as_str());
-        (i != self.choice.section && is_rtp && bundles).then_some(i)
+        (!self.accepts(i) && is_rtp && bundles).then_some(i)
     }
 
     fn write_inactive(&self, out: &mut String, media: &Media<'_>) -> std::fmt::Result {
         let Some(payload) = media.payloads.first() else { return write_rejected(out, media) };
         let pt = payload.payload_type;
         write!(out, "m={} 9 {} {pt}\r\n", media.kind_text, media.proto)?;
-        self.write_transport(out, media)?;
+        self.write_rtp_transport(out, media)?;
         out.push_str("a=inactive\r\na=rtcp-mux\r\n");
         if !payload.encoding.is_empty() {
             write!(out, "a=rtpmap:{pt} {}/{}", payload.encoding, payload.clock_rate)?;
@@ -97,9 +114,13 @@ impl Answer<'_> {
         Ok(())
     }
 
+    fn write_rtp_transport(&self, out: &mut String, media: &Media<'_>) -> std::fmt::Result {
+        out.push_str("c=IN IP4 0.0.0.0\r\na=rtcp:9 IN IP4 0.0.0.0\r\n");
+        self.write_transport(out, media)
+    }
+
     /// What says how to connect, the same in each section of the bundle.
     fn write_transport(&self, out: &mut String, media: &Media<'_>) -> std::fmt::Result {
-        out.push_str("c=IN IP4 0.0.0.0\r\na=rtcp:9 IN IP4 0.0.0.0\r\n");
         write_mid(out, media)?;
         write!(out, "a=ice-ufrag:{}\r\na=ice-pwd:{}\r\n", self.ice_ufrag, self.ice_pwd)?;
         out.push_str("a=ice-options:trickle\r\n");
@@ -114,7 +135,7 @@ impl Answer<'_> {
             write!(out, " {rtx}")?;
         }
         out.push_str("\r\n");
-        self.write_transport(out, media)?;
+        self.write_rtp_transport(out, media)?;
         for (id, uri) in [
             (choice.extensions.mid, EXT_MID),
             (choice.extensions.transport_cc, EXT_TRANSPORT_CC),
@@ -139,6 +160,52 @@ impl Answer<'_> {
             out.push_str("a=end-of-candidates\r\n");
         }
         Ok(())
+    }
+
+    fn write_audio(
+        &self,
+        out: &mut String,
+        media: &Media<'_>,
+        audio: &AudioChoice,
+    ) -> std::fmt::Result {
+        let (pt, codec) = (audio.payload_type, audio.codec);
+        write!(out, "m=audio 9 {} {pt}\r\n", media.proto)?;
+        self.write_rtp_transport(out, media)?;
+        if let Some(id) = audio.mid_extension {
+            write!(out, "a=extmap:{id} {EXT_MID}\r\n")?;
+        }
+        out.push_str(match (audio.sends, audio.receives) {
+            (true, true) => "a=sendrecv\r\n",
+            (true, false) => "a=sendonly\r\n",
+            (false, true) => "a=recvonly\r\n",
+            (false, false) => "a=inactive\r\n",
+        });
+        if audio.sends {
+            write!(out, "a=msid:{} {AUDIO_TRACK_ID}\r\n", self.stream_id)?;
+        }
+        out.push_str("a=rtcp-mux\r\n");
+        if audio.rtcp_rsize {
+            out.push_str("a=rtcp-rsize\r\n");
+        }
+        write!(out, "a=rtpmap:{pt} {}/{}", codec.encoding(), codec.clock_rate())?;
+        if codec == AudioCodec::Opus {
+            // What we would like to get: losses that the next packet mends (RFC 7587 §6.1).
+            write!(out, "/2\r\na=fmtp:{pt} minptime=10;useinbandfec=1")?;
+        }
+        out.push_str("\r\n");
+        if audio.sends {
+            let ssrc = self.audio_ssrc;
+            write!(out, "a=ssrc:{ssrc} cname:{}\r\n", self.cname)?;
+            write!(out, "a=ssrc:{ssrc} msid:{} {AUDIO_TRACK_ID}\r\n", self.stream_id)?;
+        }
+        Ok(())
+    }
+
+    fn write_data(&self, out: &mut String, media: &Media<'_>) -> std::fmt::Result {
+        write!(out, "m={} 9 {} {}\r\n", media.kind_text, media.proto, media.formats)?;
+        out.push_str("c=IN IP4 0.0.0.0\r\n");
+        self.write_transport(out, media)?;
+        write!(out, "a=sctp-port:{DEFAULT_PORT}\r\na=max-message-size:{MAX_MESSAGE_SIZE}\r\n")
     }
 
     fn write_codec(&self, out: &mut String) -> std::fmt::Result {
@@ -212,3 +279,5 @@ fn write_rejected(out: &mut String, media: &Media<'_>) -> std::fmt::Result {
 fn write_mid(out: &mut String, media: &Media<'_>) -> std::fmt::Result {
     if media.mid.is_empty() { Ok(()) } else { write!(out, "a=mid:{}\r\n", media.mid) }
 }
+
+const AUDIO_TRACK_ID: &str = "audio";

@@ -221,16 +221,18 @@ fn rtx_for(media: &Media<'_>, payload_type: u8) -> Option<u8> {
 }
 
 fn extensions(media: &Media<'_>) -> Extensions {
-    // Only ids that fit the one-byte header form (RFC 8285 §4.2).
-    let id = |uri| {
-        let found = media.extmaps.iter().find(|e| e.uri == uri && (1..=14).contains(&e.id));
-        found.map(|e| e.id as u8)
-    };
+    let id = |uri| extension_id(media, uri);
     Extensions {
         mid: id(EXT_MID).filter(|_| (1..=16).contains(&media.mid.len())),
         transport_cc: id(EXT_TRANSPORT_CC),
         abs_send_time: id(EXT_ABS_SEND_TIME),
     }
+}
+
+/// Only ids that fit the one-byte header form (RFC 8285 §4.2).
+pub(super) fn extension_id(media: &Media<'_>, uri: &str) -> Option<u8> {
+    let found = media.extmaps.iter().find(|e| e.uri == uri && (1..=14).contains(&e.id));
+    found.map(|e| e.id as u8)
 }
 
 /// A video section that can be played must also be one that can be connected.

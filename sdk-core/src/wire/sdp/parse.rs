@@ -177,6 +177,7 @@ fn media_attribute<'a>(media: &mut Media<'a>, name: &str, value: &'a str) -> Res
         "end-of-candidates" => media.end_of_candidates = true,
         "msid" => media.msid = media.msid.or(Some(value)),
         "sctp-port" => media.sctp_port = value.parse().ok(),
+        "max-message-size" => media.max_message_size = value.parse().ok(),
         "extmap" => {
             bounded(media.extmaps.len(), MAX_EXTMAPS, "header extensions")?;
             media.extmaps.push(extmap(value)?);
@@ -276,6 +277,7 @@ fn media_line(value: &str) -> Result<Media<'_>, SdpError> {
         extmaps: Vec::new(),
         payloads,
         sctp_port: None,
+        max_message_size: None,
     })
 }
 
