@@ -133,6 +133,11 @@ template <typename T> inline T p2p_init_struct() {
 #define P2P_CODEC_H264 1
 
 /**
+ * No viewer starts with pictures of the past.
+ */
+#define P2P_GOP_CACHE_OFF 1
+
+/**
  * H.265 (ITU-T H.265, HEVC), Annex-B byte stream. No B-frames. A viewer that does not offer it gets
  * error 406, so a camera that has it should have a stream in H.264 too.
  */
@@ -829,6 +834,12 @@ typedef struct p2p_stream_config_t {
    * min_bitrate: they are sent that one until it does. NULL: they miss frames instead.
    */
   const char *fallback;
+  /**
+   * Whether a viewer starts with the pictures since the last keyframe, which are kept anyhow: its
+   * first picture is there at once then. 0: if they have at most 256 KiB. P2P_GOP_CACHE_OFF: never,
+   * it waits for the keyframe that on_keyframe_request asks for. Otherwise the most, in bytes.
+   */
+  size_t gop_cache;
 } p2p_stream_config_t;
 
 /**

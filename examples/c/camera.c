@@ -290,7 +290,7 @@ typedef struct {
 static const char *device, *broker = "mqtt://127.0.0.1:1883", *user, *password, *service_key, *file, *sub_file,
     *stream_name = "main", *codec_text = "", *identity, *fps_text = "30", *max_viewers = "0", *duration = "0", *log_level = "3",
     *stats_text = "0", *min_bitrate = "0";
-static int recorded, fall_back, loopback, relay_only, accept_unset_clock, copy_frames, lend_frames;
+static int recorded, fall_back, no_gop_cache, loopback, relay_only, accept_unset_clock, copy_frames, lend_frames;
 
 static const option_t options[] = {
     {"--device", "P2PCAM_DEVICE", "serial number of this camera", &device, NULL},
@@ -307,6 +307,7 @@ static const option_t options[] = {
     {"--fps", "P2PCAM_FPS", "frames a second (30)", &fps_text, NULL},
     {"--recorded", "P2PCAM_RECORDED", "play the file as a recording: own times, a pause after each round", NULL, &recorded},
     {"--fall-back", "P2PCAM_FALL_BACK", "viewers with a slow network get the second stream", NULL, &fall_back},
+    {"--no-gop-cache", "P2PCAM_NO_GOP_CACHE", "viewers start with a keyframe of their own", NULL, &no_gop_cache},
     {"--min-bitrate", "P2PCAM_MIN_BITRATE", "the least of the first stream, in bit/s; see p2pcam.h", &min_bitrate, NULL},
     {"--identity", "P2PCAM_IDENTITY", "file for the DTLS key and certificate", &identity, NULL},
     {"--max-viewers", "P2PCAM_MAX_VIEWERS", "viewers at once (8)", &max_viewers, NULL},
@@ -492,6 +493,7 @@ static int start_encoder(encoder_t *encoder, p2p_agent_t *agent, const char *nam
     encoder->recorded = recorded;
     encoder->period_us = (uint64_t)(1e6 / fps);
     config.name = name;
+    if (no_gop_cache) config.gop_cache = P2P_GOP_CACHE_OFF;
     if (fallback != NULL) {
         config.fallback = fallback;
         config.min_bitrate = least;

@@ -19,7 +19,14 @@ pub struct StreamConfig {
     /// The name of another stream of the same codec, for viewers whose network does not take
     /// `min_bitrate`. They come back when it does.
     pub fallback: Option<String>,
+    /// A viewer starts with the pictures since the last keyframe if these are no more bytes than
+    /// this, and with a keyframe that is asked for otherwise; 0 turns it off. See
+    /// [`DEFAULT_GOP_CACHE`].
+    pub gop_cache: usize,
 }
+
+/// A second of 2 Mbit/s, in bytes. They are a part of the history, so they cost no memory.
+pub const DEFAULT_GOP_CACHE: usize = 256 << 10;
 
 impl StreamConfig {
     /// An error names the field and what is expected.

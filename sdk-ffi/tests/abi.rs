@@ -28,7 +28,7 @@ fn layouts() -> Vec<Layout> {
             include_loopback, relay_only, log_level, user, on_event, on_keyframe_request,
             on_target_bitrate, on_log),
         layout!(p2p_stream_config_t: struct_size, name, codec, bitrate, min_bitrate, max_bitrate, user,
-            fallback),
+            fallback, gop_cache),
         layout!(p2p_frame_t: struct_size, data, size, timestamp_us, release, release_user),
         layout!(p2p_event_t: struct_size, agent, stream, session_id, app_id, text, kind, path,
             reason, code, setup_ms, reserved),

@@ -12,7 +12,7 @@ mod resolver;
 mod run;
 mod udp;
 
-pub use crate::config::StreamConfig;
+pub use crate::config::{DEFAULT_GOP_CACHE, StreamConfig};
 pub use crate::session::admission::UnsetClock;
 pub use crate::wire::codec::Codec;
 pub use frame::{Frame, FrameData, LentFrame};

@@ -5,6 +5,7 @@ use super::history::{History, HistoryPacket};
 use super::packetizer::{Shape, shapes};
 use super::parameter_sets::{MAX_SETS, ParameterSets};
 use super::srtp::MAX_RTP_OVERHEAD;
+use crate::config::DEFAULT_GOP_CACHE;
 use crate::event::StreamId;
 use crate::wire::annexb::nal_units;
 use crate::wire::codec::{Codec, ParameterSetKind, Unit};
@@ -44,7 +45,7 @@ impl VideoConfig {
             history_bytes,
             history_packets: history_bytes / 512,
             history_trains: 256,
-            gop_bytes: 256 << 10,
+            gop_bytes: DEFAULT_GOP_CACHE,
             keep_sei: false,
         }
     }

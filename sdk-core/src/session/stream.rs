@@ -54,6 +54,7 @@ impl Stream {
             video: VideoStream::new(VideoConfig {
                 source: id,
                 codec: config.codec,
+                gop_bytes: config.gop_cache,
                 ..VideoConfig::new(config.bitrate, max_datagram)
             }),
             clock: FrameClock::default(),

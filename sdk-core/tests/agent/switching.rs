@@ -6,7 +6,7 @@ use crate::viewer::{FakeViewer, GCM_AND_CM, Packet};
 use crate::world::{STREAM, World};
 use crate::{delta, depacketise, idr, unit};
 use sdk_core::agent::Input;
-use sdk_core::driver::{Codec, StreamConfig};
+use sdk_core::driver::{Codec, DEFAULT_GOP_CACHE, StreamConfig};
 use sdk_core::event::{Event, StreamId};
 use sdk_core::wire::annexb::nal_units;
 use sdk_core::wire::signal::{Body, Keepalive, SessionId};
@@ -17,7 +17,15 @@ const FRAME: Duration = Duration::from_micros(33_333);
 
 fn config(name: &str, codec: Codec, bitrate: u32) -> StreamConfig {
     let name = name.into();
-    StreamConfig { name, codec, bitrate, min_bitrate: None, max_bitrate: None, fallback: None }
+    StreamConfig {
+        name,
+        codec,
+        bitrate,
+        min_bitrate: None,
+        max_bitrate: None,
+        fallback: None,
+        gop_cache: DEFAULT_GOP_CACHE,
+    }
 }
 
 /// A camera with two streams, one viewer of the first.

@@ -108,7 +108,9 @@ impl ViewerStream {
         self.stats.nacked_packets += 1;
         let Some((segment, sequence)) = self.sent.find(sequence) else { return };
         let source = sources.video(segment.train.source);
-        let Some(stream) = source.filter(|stream| stream.holds(&segment.train)) else {
+        let age = now.saturating_duration_since(self.started);
+        let age = rtp::abs_send_time(age).wrapping_sub(segment.abs_send_time) & 0x00ff_ffff;
+        let Some(stream) = source.filter(|s| s.holds(&segment.train) && age < RESEND_WITHIN) else {
             // The viewer cannot repair its picture any more.
             facts.keyframe_wanted = true;
             return;
@@ -205,6 +207,8 @@ impl ViewerStream {
     }
 }
 
+/// Four seconds, in abs-send-time's units: later no player waits for the packet any more.
+const RESEND_WITHIN: u32 = 4 << 18;
 /// What a packet sent again may take to arrive before it is asked for again.
 const UNKNOWN_RTT: Duration = Duration::from_millis(50);
 const MIN_RTT: Duration = Duration::from_millis(5);
