@@ -9,4 +9,4 @@ mod relays;
 mod transport;
 pub mod turn;
 
-pub use transport::{Control, LocalSocket, Peer, PeerEvent, PeerSettings, Route};
+pub use transport::{LocalSocket, Peer, PeerEvent, PeerSettings, Route};

@@ -12,7 +12,7 @@ use super::dtls::{Dtls, DtlsEvent, Identity, SrtpKeying};
 use super::gather::Server;
 use super::ice::{Credentials, Ice, IceEvent, Kind, Pair};
 use super::relays::{RelayEvent, Relays};
-use crate::net::{Datagram, SocketId};
+use crate::net::{ControlQueue, Datagram, SocketId, Transmit};
 use crate::random::Random;
 use crate::time::earlier;
 use crate::wire::sdp::Fingerprint;
@@ -43,7 +43,7 @@ pub struct Peer {
     /// answer to one of ours (RFC 7675). `None` before the first, and once its absence was told.
     consent_at: Option<Instant>,
     gathering_told: bool,
-    transmits: VecDeque<Control>,
+    transmits: ControlQueue,
     events: VecDeque<PeerEvent>,
 }
 
@@ -87,22 +87,11 @@ pub enum PeerEvent {
     Failed(String),
 }
 
-/// A control datagram to send.
-#[derive(Debug)]
-pub struct Control {
-    pub socket: SocketId,
-    pub destination: SocketAddr,
-    pub data: Vec<u8>,
-}
-
 /// Both sides check every few seconds, so this is several checks in a row. RFC 7675 §5.1 allows 30 s
 /// in all, of which the rest is for a viewer that restarts ICE.
 const CONSENT_TIMEOUT: Duration = Duration::from_secs(12);
 const MAX_EARLY: usize = 4;
 const MAX_PROVEN: usize = 16;
-/// Control datagrams waiting to be sent. The driver takes them all at every turn, so this is
-/// reached only when something is wrong; the newest are dropped, as by a full network.
-const MAX_CONTROL: usize = 256;
 
 impl Peer {
     pub fn new(
@@ -126,7 +115,7 @@ impl Peer {
             proven: heapless::Deque::new(),
             consent_at: None,
             gathering_told: false,
-            transmits: VecDeque::new(),
+            transmits: ControlQueue::default(),
             events: VecDeque::new(),
         })
     }
@@ -235,8 +224,9 @@ impl Peer {
         earlier(earlier(timeout, self.relays.poll_timeout()), self.consent_ends())
     }
 
-    pub fn poll_transmit(&mut self) -> Option<Control> {
-        self.transmits.pop_front()
+    /// The next control datagram to send.
+    pub fn poll_transmit(&mut self) -> Option<(Transmit, &[u8])> {
+        self.transmits.pop()
     }
 
     pub fn poll_event(&mut self) -> Option<PeerEvent> {
@@ -383,27 +373,14 @@ impl Peer {
     }
 
     fn flush_relays(&mut self) {
-        while let Some(control) = self.relays.poll_transmit() {
-            self.push(control);
-        }
+        self.relays.flush(&mut self.transmits);
     }
 
     /// Sends one control datagram along `pair`, through the relay if its near end is one.
     fn send(&mut self, pair: Pair, data: &[u8]) {
-        let control = match self.sockets.iter().find(|s| s.addr == pair.local) {
-            Some(socket) => {
-                Some(Control { socket: socket.id, destination: pair.remote, data: data.to_vec() })
-            }
-            None => self.relays.wrap(pair, data),
-        };
-        if let Some(control) = control {
-            self.push(control);
-        }
-    }
-
-    fn push(&mut self, control: Control) {
-        if self.transmits.len() < MAX_CONTROL {
-            self.transmits.push_back(control);
+        match self.sockets.iter().find(|s| s.addr == pair.local) {
+            Some(socket) => self.transmits.push(socket.id, pair.remote, data),
+            None => self.relays.send(pair, data, &mut self.transmits),
         }
     }
 }
