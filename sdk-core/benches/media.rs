@@ -121,6 +121,7 @@ fn camera() -> (Camera, StreamId) {
         bitrate: 2_000_000,
         min_bitrate: None,
         max_bitrate: None,
+        fallback: None,
     };
     let stream = camera.start_stream(stream).unwrap();
     (camera, stream)

@@ -16,6 +16,9 @@ pub struct StreamConfig {
     pub min_bitrate: Option<u32>,
     /// The encoder is never asked for more, in bits per second; `bitrate` if `None`.
     pub max_bitrate: Option<u32>,
+    /// The name of another stream of the same codec, for viewers whose network does not take
+    /// `min_bitrate`. They come back when it does.
+    pub fallback: Option<String>,
 }
 
 impl StreamConfig {
@@ -32,6 +35,12 @@ impl StreamConfig {
         {
             return Err(format!(
                 "min_bitrate is {min} and max_bitrate {max}; expected that min is not above max"
+            ));
+        }
+        if self.fallback.as_ref() == Some(&self.name) {
+            return Err(format!(
+                "fallback is the stream's own name, {:?}; expected another stream's, or none",
+                self.name
             ));
         }
         Ok(())

@@ -162,6 +162,12 @@ impl Camera {
         self.shared.command(Command::CloseViewer(session, reason))
     }
 
+    /// Shows a viewer another stream from that one's next keyframe on. As with
+    /// [`Self::close_viewer`], what comes of it is reported as an event.
+    pub fn switch_viewer(&self, session: SessionId, stream: StreamId) -> bool {
+        self.shared.command(Command::SwitchViewer(session, stream))
+    }
+
     /// What the agent counted: at most a second old, and in a callback that reports an event, of
     /// that moment. Waits for nobody, so it may be called from anywhere.
     pub fn stats(&self) -> Arc<Snapshot> {
@@ -229,6 +235,7 @@ enum Command {
     StartStream(StreamId, StreamConfig),
     StopStream(StreamId),
     CloseViewer(SessionId, CloseReason),
+    SwitchViewer(SessionId, StreamId),
 }
 
 /// Commands not yet seen by the agent. It sees them at its next turn, so more than a few waiting

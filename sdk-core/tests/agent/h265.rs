@@ -37,6 +37,7 @@ fn world() -> World {
         bitrate: 150_000,
         min_bitrate: None,
         max_bitrate: None,
+        fallback: None,
     };
     world.input(Input::StopStream { id: STREAM });
     world.input(Input::StartStream { id: STREAM, config });

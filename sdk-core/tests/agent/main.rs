@@ -6,7 +6,9 @@
 mod bottleneck;
 mod congestion;
 mod h265;
+mod playback;
 mod statistics;
+mod switching;
 mod viewer;
 mod world;
 

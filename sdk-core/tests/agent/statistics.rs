@@ -237,6 +237,7 @@ fn a_stream_that_is_started_twice_is_one_stream() {
         bitrate: 2_000_000,
         min_bitrate: None,
         max_bitrate: None,
+        fallback: None,
     };
     world.input(Input::StartStream { id: STREAM, config });
     assert_eq!(stats(&world).streams.len(), 1);

@@ -82,6 +82,7 @@ impl World {
             bitrate,
             min_bitrate: None,
             max_bitrate: None,
+            fallback: None,
         };
         world.input(Input::StartStream { id: STREAM, config });
         world

@@ -57,6 +57,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
         bitrate: 2_000_000,
         min_bitrate: None,
         max_bitrate: None,
+        fallback: None,
     };
     let stream = camera.start_stream(stream).map_err(|e| e.to_string())?;
 
