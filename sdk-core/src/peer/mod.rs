@@ -2,6 +2,7 @@
 //!
 //! Each protocol crate is named in exactly one of these files.
 
+mod consent;
 pub mod dtls;
 pub mod gather;
 pub mod ice;

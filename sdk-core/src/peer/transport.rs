@@ -8,6 +8,7 @@
 //!                                                                 RTP, RTCP → back to the caller
 //! ```
 
+use super::consent::{self, Consent, Taken};
 use super::dtls::{Dtls, DtlsEvent, Identity, SrtpKeying};
 use super::gather::Server;
 use super::ice::{Credentials, Ice, IceEvent, Kind, Pair};
@@ -17,6 +18,7 @@ use crate::random::Random;
 use crate::time::earlier;
 use crate::wire::sdp::Fingerprint;
 use crate::wire::signal::Path;
+use crate::wire::stun::{Class, Message};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -25,6 +27,10 @@ use std::time::{Duration, Instant};
 pub struct Peer {
     settings: PeerSettings,
     ice: Ice,
+    /// In the ICE agent's place while that rests.
+    consent: Consent,
+    /// As of the last input.
+    ice_rests: bool,
     dtls: Dtls,
     sockets: Vec<LocalSocket>,
     relays: Relays,
@@ -99,12 +105,16 @@ impl Peer {
         identity: &Identity,
         remote: Credentials,
         fingerprints: Vec<Fingerprint>,
+        random: &mut Random,
     ) -> Result<Peer, String> {
         let mut ice = Ice::default();
-        ice.set_remote_credentials(remote);
+        ice.set_remote_credentials(remote.clone());
+        let consent = Consent::new(ice.local_credentials(), remote, &random.bytes());
         Ok(Peer {
             settings,
             ice,
+            consent,
+            ice_rests: false,
             dtls: Dtls::new(identity, fingerprints).map_err(|e| e.to_string())?,
             sockets: Vec::new(),
             relays: Relays::default(),
@@ -164,13 +174,15 @@ impl Peer {
             self.retell = true;
             self.relays.permit(now, addr);
         }
+        self.consent.wake(now);
         self.ice.handle_timeout(now);
         self.settle(now);
     }
 
     /// A new offer with new ICE credentials (RFC 8445 §9). DTLS and media go on.
     pub fn restart(&mut self, now: Instant, remote: Credentials) {
-        self.ice.restart(remote);
+        self.ice.restart(remote.clone());
+        self.consent.restart(now, self.ice.local_credentials(), remote);
         self.settle(now);
     }
 
@@ -191,7 +203,7 @@ impl Peer {
         };
         match data.first()? {
             // RFC 7983 §7
-            0..=3 if self.ice.handle_packet(now, pair, data) => {
+            0..=3 if self.on_stun(now, pair, data) => {
                 self.consent_at = Some(now);
                 self.on_proven(now, pair);
             }
@@ -205,7 +217,12 @@ impl Peer {
     }
 
     pub fn handle_timeout(&mut self, now: Instant) {
-        if self.ice.poll_timeout().is_none_or(|at| at <= now) {
+        if let Some(in_use) = self.rests_on(now) {
+            let mut out = [0; consent::MAX_LEN];
+            if let Some(len) = self.consent.check(now, &mut out) {
+                self.send(in_use, out.get(..len).unwrap_or_default());
+            }
+        } else if self.ice.poll_timeout().is_none_or(|at| at <= now) {
             self.ice.handle_timeout(now);
         }
         self.relays.handle_timeout(now);
@@ -220,7 +237,11 @@ impl Peer {
     }
 
     pub fn poll_timeout(&mut self) -> Option<Instant> {
-        let timeout = earlier(self.ice.poll_timeout(), self.dtls.poll_timeout());
+        let checks = match self.ice_rests {
+            true => self.consent.poll_timeout(),
+            false => self.ice.poll_timeout(),
+        };
+        let timeout = earlier(checks, self.dtls.poll_timeout());
         earlier(earlier(timeout, self.relays.poll_timeout()), self.consent_ends())
     }
 
@@ -267,7 +288,7 @@ impl Peer {
     }
 
     pub fn rtt(&self) -> Option<Duration> {
-        self.ice.rtt()
+        self.consent.rtt().or_else(|| self.ice.rtt())
     }
 
     /// Says goodbye to the viewer and frees the relays. What is queued should still be sent.
@@ -280,6 +301,39 @@ impl Peer {
 
     fn consent_ends(&self) -> Option<Instant> {
         self.consent_at.filter(|_| self.is_established()).map(|at| at + CONSENT_TIMEOUT)
+    }
+
+    /// The pair in use, if nothing is left for the ICE agent to do about it.
+    fn rests_on(&self, now: Instant) -> Option<Pair> {
+        let is_settled = self.dtls.is_established() && self.path == self.ice.nominated();
+        self.path.filter(|_| is_settled && self.consent.is_enough(now))
+    }
+
+    /// True if it belongs to this session and proved to know its password.
+    fn on_stun(&mut self, now: Instant, pair: Pair, data: &[u8]) -> bool {
+        let message = Message::parse(data);
+        if let Some(in_use) = self.rests_on(now)
+            && let Some(message) = &message
+            && self.proven.iter().any(|p| *p == pair)
+        {
+            let mut out = [0; consent::MAX_LEN];
+            match self.consent.handle(now, message, pair, in_use, &mut out) {
+                Taken::No => {}
+                Taken::Answer => return true,
+                Taken::Check(len) => {
+                    self.send(pair, out.get(..len).unwrap_or_default());
+                    return true;
+                }
+            }
+        }
+        let is_accepted = self.ice.handle_packet(now, pair, data);
+        let is_answer = message.is_some_and(|message| message.class() == Class::Success);
+        match is_accepted {
+            true if is_answer && self.path == Some(pair) => self.consent.on_answered(now),
+            true if !is_answer && self.rests_on(now).is_some() => self.consent.wake(now),
+            _ => {}
+        }
+        is_accepted
     }
 
     fn on_proven(&mut self, now: Instant, pair: Pair) {
@@ -335,6 +389,7 @@ impl Peer {
                 }
             };
             self.events.extend(candidate.map(PeerEvent::LocalCandidate));
+            self.consent.wake(now);
             self.ice.handle_timeout(now);
         }
         if !self.gathering_told && self.relays.is_complete() {
@@ -356,9 +411,11 @@ impl Peer {
         }
         self.flush_dtls();
         self.flush_relays();
+        self.ice_rests = self.rests_on(now).is_some();
     }
 
     fn on_nominated(&mut self, now: Instant, pair: Pair) {
+        self.consent.wake(now);
         self.relays.bind(now, pair);
         self.path = Some(pair);
         self.retell = true;

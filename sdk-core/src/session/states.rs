@@ -106,6 +106,7 @@ impl Session {
             settings.identity,
             in_force.credentials(),
             in_force.fingerprints(),
+            random,
         )
         .map_err(|message| SdpError { code: ErrorCode::Internal, message })?;
         let mut correspondence = Correspondence::new();

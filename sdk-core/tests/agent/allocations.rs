@@ -60,35 +60,65 @@ fn allocations(work: impl FnOnce()) -> u64 {
     ALLOCATIONS.get() - before
 }
 
-/// 30 frames a second with a keyframe every two seconds.
-fn watch(world: &mut World, frames: std::ops::Range<u32>) {
-    for n in frames {
-        let frame = if n % 60 == 0 { idr(40_000, n as u8) } else { delta(7000, n as u8) };
+/// 30 frames a second with a keyframe every two seconds, for that long.
+fn watch(world: &mut World, frames: &mut u32, time: Duration) {
+    let end = world.now.instant + time;
+    while world.now.instant < end {
+        let n = *frames;
+        let frame = if n.is_multiple_of(60) { idr(40_000, n as u8) } else { delta(7000, n as u8) };
         world.push_frame(&frame, Duration::from_millis(33) * (n + 100));
         world.run(Duration::from_millis(33));
+        *frames += 1;
     }
 }
 
+/// Frames, feedback, sender reports and consent checks; everything but the keepalives of signaling,
+/// which come every 20 s.
 #[test]
 fn a_viewer_that_watches_costs_no_allocation() {
     for viewers in [1, 8] {
         let mut world = World::new(|_| ());
+        let start = world.now.instant;
         world.push_frame(&idr(3000, 1), Duration::ZERO);
         for n in 1..=viewers {
             let id = world.join(FakeViewer::new(&format!("198.51.100.{n}:5000"), GCM_AND_CM), n);
-            world.run(Duration::from_secs(1));
+            world.run(Duration::from_millis(800));
             assert!(world.is_connected(id), "{:?}", world.events);
         }
         for viewer in &mut world.viewers {
             viewer.send_feedback(world.now.instant);
         }
-        watch(&mut world, 0..300);
-        let packets = |world: &World| world.viewers.iter().map(|v| v.packets.len()).sum::<usize>();
-        let before = packets(&world);
-        let count = allocations(|| watch(&mut world, 300..600));
-        let packets = packets(&world) - before;
-        println!("{viewers} viewers: {count} allocations, {packets} packets");
-        assert!(packets > 2500 * usize::from(viewers));
+        // Until all have sent their first keepalive.
+        let mut frames = 0;
+        let until = start + Duration::from_secs(28) - world.now.instant;
+        watch(&mut world, &mut frames, until);
+
+        let look = |world: &World| {
+            let packets: usize = world.viewers.iter().map(|v| v.packets.len()).sum();
+            let reports: usize = world.viewers.iter().map(|v| v.rtcp.len()).sum();
+            (packets, reports, world.signals.len())
+        };
+        let before = look(&world);
+        let count = allocations(|| watch(&mut world, &mut frames, Duration::from_secs(11)));
+        let after = look(&world);
+        let (packets, reports) = (after.0 - before.0, after.1 - before.1);
+        println!("{viewers} viewers: {count} allocations, {packets} packets, {reports} reports");
+        assert_eq!(before.2, after.2, "no keepalive falls in between");
+        assert!(packets > 2000 * usize::from(viewers) && reports >= 10 * usize::from(viewers));
         assert_eq!(count, 0);
     }
+}
+
+/// What a keepalive costs, so that it stays a handful: two signals, to the viewer and the service.
+#[test]
+fn a_keepalive_costs_a_handful() {
+    let mut world = World::new(|_| ());
+    world.push_frame(&idr(3000, 1), Duration::ZERO);
+    world.join(FakeViewer::new("198.51.100.1:5000", GCM_AND_CM), 1);
+    world.run(Duration::from_secs(35));
+    let before = world.signals.len();
+    let count = allocations(|| world.run(Duration::from_secs(20)));
+    println!("{count} allocations in 20 s");
+    assert_eq!(world.signals.len() - before, 2);
+    assert!(count <= 12, "{count}");
 }

@@ -7,6 +7,7 @@ mod allocations;
 mod bottleneck;
 mod congestion;
 mod h265;
+mod path;
 mod playback;
 mod statistics;
 mod switching;
