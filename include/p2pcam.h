@@ -544,15 +544,16 @@ typedef struct p2p_stats_t {
    */
   uint64_t uptime_ms;
   /**
-   * System calls that sent something to viewers or to their STUN and TURN servers.
+   * System calls that were to send something to viewers or to their STUN and TURN servers.
    */
   uint64_t sends;
   /**
-   * Datagrams in them.
+   * Datagrams that were sent with them.
    */
   uint64_t datagrams;
   /**
-   * Sends that the system had no room for, or refused; also when ICE tries what cannot be reached.
+   * Datagrams that the system had no room for, or refused; also when ICE tries what cannot be
+   * reached.
    */
   uint64_t send_errors;
   /**

@@ -27,8 +27,6 @@ pub struct Agent {
     sessions: Table,
     random: Random,
     out: Outputs,
-    /// The control datagram being sent.
-    control: Vec<u8>,
     /// One viewer's sealed packets, on their way out.
     sealed: SendBuffer,
     /// How many of its runs have been handed out.
@@ -136,7 +134,6 @@ impl Agent {
             sessions: Table::new(admission, identity, table),
             random: Random::new(seed),
             out: Outputs::new(config.device_id),
-            control: Vec::new(),
             sealed: SendBuffer::default(),
             sent_runs: 0,
             route: None,
@@ -231,7 +228,7 @@ impl Agent {
     pub fn write_stats(&self, now: Now, snapshot: &mut Snapshot) {
         snapshot.agent.signaling_up = self.signaling_up;
         snapshot.agent.signaling_reconnects = self.signaling_ups.saturating_sub(1);
-        snapshot.agent.held_bytes = (self.sealed.held_bytes() + self.control.capacity()) as u64;
+        snapshot.agent.held_bytes = (self.sealed.held_bytes() + self.out.held_bytes()) as u64;
         snapshot.viewers.clear();
         snapshot.viewers.extend(self.sessions.iter().map(|session| session.stats(now)));
         snapshot.streams.clear();
@@ -243,14 +240,8 @@ impl Agent {
 
     fn output(&mut self, want: Want) -> Output<'_> {
         match want {
-            Want::Send(control) => {
-                let transmit = Transmit {
-                    socket: control.socket,
-                    destination: control.destination,
-                    segment_size: control.data.len(),
-                };
-                self.control = control.data;
-                Output::Transmit(transmit, &self.control)
+            Want::Send { transmit, start } => {
+                Output::Transmit(transmit, self.out.datagram(&transmit, start))
             }
             Want::Signal { topic, payload } => Output::Signal { topic, payload },
             Want::Event(event) => Output::Event(event),

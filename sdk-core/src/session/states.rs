@@ -106,6 +106,7 @@ impl Session {
             settings.identity,
             in_force.credentials(),
             in_force.fingerprints(),
+            random,
         )
         .map_err(|message| SdpError { code: ErrorCode::Internal, message })?;
         let mut correspondence = Correspondence::new();
@@ -356,10 +357,9 @@ impl Session {
             return self.close(now, CloseReason::Lost, out);
         }
         if let Some(route) = self.media_route()
-            && let Some(report) = self.viewer.report(now, route)
+            && let Some(len) = self.viewer.report(now, route, out)
         {
-            self.counted.on_report(now.instant, &report.data);
-            out.push(Want::Send(report));
+            self.counted.on_report(now.instant, len);
         }
         self.settle(now, out);
     }
@@ -391,10 +391,8 @@ impl Session {
         if self.is_closed() {
             return;
         }
-        if let Some(route) = self.media_route()
-            && let Some(goodbye) = self.viewer.goodbye(route)
-        {
-            out.push(Want::Send(goodbye));
+        if let Some(route) = self.media_route() {
+            self.viewer.goodbye(route, out);
         }
         self.phase = Phase::Closed;
         self.outbox.on_arrived();
@@ -411,8 +409,8 @@ impl Session {
         }
         self.keepalive(now, false, out);
         self.peer.close(now.instant);
-        while let Some(control) = self.peer.poll_transmit() {
-            out.push(Want::Send(control));
+        while let Some((transmit, data)) = self.peer.poll_transmit() {
+            out.send(transmit, data);
         }
         out.push(Want::CloseSockets(std::mem::take(&mut self.sockets)));
         match self.viewer.stats() {
@@ -525,8 +523,8 @@ impl Session {
         if self.peer.has_consent() {
             self.disconnected_at = None;
         }
-        while let Some(control) = self.peer.poll_transmit() {
-            out.push(Want::Send(control));
+        while let Some((transmit, data)) = self.peer.poll_transmit() {
+            out.send(transmit, data);
         }
     }
 

@@ -1,11 +1,12 @@
 //! A viewer's share of a stream: from its first keyframe on, every train that is pushed.
 
 use super::adapt::Capacity;
+use super::outputs::Outputs;
 use crate::media::{
     DropReason, PacedStream, PacketizationMode, Rtx, SendBuffer, Sources, SrtpKeys, Train,
     VideoStream, ViewerConfig, ViewerStats, ViewerStream,
 };
-use crate::peer::{Control, Route};
+use crate::peer::Route;
 use crate::random::Random;
 use crate::time::Now;
 use crate::wire::rtcp::is_rtcp;
@@ -158,20 +159,20 @@ impl Viewer {
         self.paced.as_ref().and_then(PacedStream::next_release)
     }
 
-    /// A sender report, if one is due.
-    pub(super) fn report(&mut self, now: Now, route: Route) -> Option<Control> {
+    /// Sends a sender report if one is due. Answers its length.
+    pub(super) fn report(&mut self, now: Now, route: Route, out: &mut Outputs) -> Option<usize> {
         let stream = self.paced.as_mut()?.stream_mut();
-        let mut out = SendBuffer::new();
-        stream.write_report(now.instant, now.ntp(), route.channel, &mut out).then_some(())?;
-        Some(control(route, &out))
+        out.send_written(route, |buffer| {
+            stream.write_report(now.instant, now.ntp(), route.channel, buffer)
+        })
     }
 
-    /// RTCP BYE (RFC 3550 §6.6).
-    pub(super) fn goodbye(&mut self, route: Route) -> Option<Control> {
-        let stream = self.paced.as_mut()?.stream_mut();
-        let mut out = SendBuffer::new();
-        stream.write_goodbye(route.channel, &mut out).then_some(())?;
-        Some(control(route, &out))
+    /// Sends RTCP BYE (RFC 3550 §6.6).
+    pub(super) fn goodbye(&mut self, route: Route, out: &mut Outputs) {
+        if let Some(paced) = &mut self.paced {
+            let stream = paced.stream_mut();
+            out.send_written(route, |buffer| stream.write_goodbye(route.channel, buffer));
+        }
     }
 
     /// Whether media can go on under a changed offer. What is sealed into packets may not change
@@ -202,8 +203,4 @@ fn extension_ids(choice: &VideoChoice) -> ExtensionIds {
         transport_cc: choice.extensions.transport_cc,
         abs_send_time: choice.extensions.abs_send_time,
     }
-}
-
-fn control(route: Route, out: &SendBuffer) -> Control {
-    Control { socket: route.socket, destination: route.destination, data: out.bytes().to_vec() }
 }

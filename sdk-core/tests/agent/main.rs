@@ -2,10 +2,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+mod allocations;
 #[path = "../bottleneck/mod.rs"]
 mod bottleneck;
 mod congestion;
 mod h265;
+mod path;
 mod playback;
 mod statistics;
 mod switching;

@@ -1,5 +1,6 @@
 //! A camera and its viewers in virtual time: every datagram and signal goes through here.
 
+use crate::allocations::counted;
 use crate::bottleneck::Link;
 use crate::viewer::FakeViewer;
 use ring::signature::{Ed25519KeyPair, KeyPair as _};
@@ -101,7 +102,7 @@ impl World {
     }
 
     pub(crate) fn input(&mut self, input: Input<'_>) {
-        self.agent.handle_input(self.now, input);
+        counted(|| self.agent.handle_input(self.now, input));
         self.drain();
     }
 
@@ -251,7 +252,7 @@ impl World {
                 viewer.handle_datagram(self.now.instant, from, &mut data);
             } else if let Some((socket, _)) = self.open_sockets.iter().find(|(_, a)| *a == to) {
                 let datagram = Datagram { socket: *socket, source: from, data: &mut data };
-                self.agent.handle_input(self.now, Input::Datagram(datagram));
+                counted(|| self.agent.handle_input(self.now, Input::Datagram(datagram)));
                 self.drain();
             }
         }
@@ -259,7 +260,7 @@ impl World {
 
     fn drain(&mut self) {
         loop {
-            let opened = match self.agent.poll_output(self.now) {
+            let opened = match counted(|| self.agent.poll_output(self.now)) {
                 Output::Transmit(transmit, data) => {
                     let from = self.open_sockets.iter().find(|(id, _)| *id == transmit.socket);
                     let from = from.expect("sent on a socket that is open").1;
