@@ -35,7 +35,7 @@ pub use paced_stream::PacedStream;
 pub use pacer::Pacer;
 pub use send_buffer::{Run, SendBuffer};
 pub use srtp::{SrtpKeys, SrtpProfile};
-pub use video_stream::{FrameError, Sources, Train, VideoConfig, VideoStream};
+pub use video_stream::{FrameError, Sources, Train, TrainId, VideoConfig, VideoStream};
 pub use viewer_stream::{
     DropReason, PacketizationMode, Part, RtcpFacts, Rtx, Sealed, ViewerConfig, ViewerStats,
     ViewerStream,

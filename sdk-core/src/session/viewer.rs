@@ -3,7 +3,7 @@
 use super::adapt::Capacity;
 use super::outputs::Outputs;
 use crate::media::{
-    DropReason, PacedStream, PacketizationMode, Rtx, SendBuffer, Sources, SrtpKeys, Train,
+    DropReason, PacedStream, PacketizationMode, Rtx, SendBuffer, Sources, SrtpKeys, Train, TrainId,
     VideoStream, ViewerConfig, ViewerStats, ViewerStream,
 };
 use crate::peer::Route;
@@ -124,6 +124,11 @@ impl Viewer {
         out: &mut SendBuffer,
     ) -> Option<DropReason> {
         self.paced.as_mut()?.seal(now.instant, sources, route.channel, out).err()
+    }
+
+    /// The train that [`Viewer::seal`] has just sealed the last packets of, once.
+    pub(super) fn take_finished(&mut self) -> Option<TrainId> {
+        self.paced.as_mut()?.take_finished()
     }
 
     /// Takes RTP or RTCP from the viewer. What it lost goes out with the next [`Viewer::seal`].
