@@ -38,7 +38,7 @@ impl ReportSchedule {
     }
 }
 
-fn middle_of_ntp(ntp: u64) -> u32 {
+pub(super) fn middle_of_ntp(ntp: u64) -> u32 {
     (ntp >> 16) as u32
 }
 
