@@ -44,6 +44,10 @@ pub struct AgentStats {
     pub send_errors: u64,
     /// What is held beside the viewers' and the streams' own: by capacity, in bytes.
     pub held_bytes: u64,
+    /// Packets of the microphone that were taken, and those that were not: the agent was behind by a
+    /// full queue.
+    pub audio_packets: u64,
+    pub audio_refused: u64,
 }
 
 /// One viewer, from the offer on.

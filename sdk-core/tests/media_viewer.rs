@@ -437,7 +437,7 @@ fn sender_reports_tie_the_streams_clock_to_the_wall_clock() {
 fn a_goodbye_names_all_sources() {
     let rtx = Some(Rtx { ssrc: RTX_SSRC, payload_type: 97 });
     let mut world = World::new(SrtpProfile::AeadAes128Gcm, ViewerConfig { rtx, ..viewer_config() });
-    assert!(world.viewer.write_goodbye(None, &mut world.out));
+    assert!(world.viewer.write_goodbye(None, None, &mut world.out));
     let mut datagram = datagrams(&world.out).remove(0);
     let plain = world.remote.receiver.open_rtcp(&mut datagram).unwrap();
     let gone: Vec<_> = rtcp::packets(plain)

@@ -177,8 +177,11 @@ impl AudioSender {
         }
     }
 
+    /// Notes what the viewer says about one of our sources, if it is this one.
     pub fn on_report_block(&mut self, block: &ReportBlock) {
-        self.stats.lost_packets = block.cumulative_lost;
+        if block.ssrc == self.ssrc {
+            self.stats.lost_packets = block.cumulative_lost;
+        }
     }
 }
 
@@ -209,7 +212,8 @@ mod tests {
         let mut timeline = AudioTimeline::new(AudioCodec::Pcmu);
         for n in 0..1000_u32 {
             // Taken by a thread that is held up now and then, of a clock that is fast by 500 ppm.
-            let captured = 5000 * MS + 20 * MS * n + n * 7 % 15 * MS + Duration::from_micros(10) * n;
+            let captured =
+                5000 * MS + 20 * MS * n + n * 7 % 15 * MS + Duration::from_micros(10) * n;
             assert_eq!(place(&mut timeline, captured), (160 * n, n == 0));
         }
         // The pair of both clocks has followed the drift: 10 ms by now, and half the jitter.
@@ -220,7 +224,7 @@ mod tests {
     #[test]
     fn silence_is_a_gap_and_a_marker() {
         let mut timeline = AudioTimeline::new(AudioCodec::Pcma);
-        assert_eq!(place(&mut timeline, 0 * MS), (0, true));
+        assert_eq!(place(&mut timeline, Duration::ZERO), (0, true));
         assert_eq!(place(&mut timeline, 20 * MS), (160, false));
         assert_eq!(place(&mut timeline, 440 * MS), (440 * 8, true));
         assert_eq!(place(&mut timeline, 460 * MS), (460 * 8, false));

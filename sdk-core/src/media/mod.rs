@@ -44,8 +44,8 @@ pub use pacer::Pacer;
 pub use send_buffer::{Run, SendBuffer};
 pub use srtp::{SrtpKeys, SrtpProfile};
 pub use talkback::Talkback;
-pub use video_stream::{FrameError, Train, VideoConfig, VideoStream};
+pub use video_stream::{FrameError, Train, VideoConfig, VideoStream, media_ticks};
 pub use viewer_stream::{
-    DropReason, PacketizationMode, Part, RtcpFacts, Rtx, Sealed, ViewerConfig, ViewerStats,
-    ViewerStream,
+    Companions, DropReason, PacketizationMode, Part, RtcpFacts, Rtx, Sealed, ViewerConfig,
+    ViewerStats, ViewerStream,
 };

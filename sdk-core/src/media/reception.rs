@@ -27,7 +27,13 @@ pub struct Reception {
 
 impl Reception {
     /// With the first packet, which counts as received.
-    pub fn new(now: Instant, ssrc: u32, clock_rate: u32, sequence: u16, timestamp: u32) -> Reception {
+    pub fn new(
+        now: Instant,
+        ssrc: u32,
+        clock_rate: u32,
+        sequence: u16,
+        timestamp: u32,
+    ) -> Reception {
         // One cycle up, so that the packets before the first one have numbers too.
         let first = 0x1_0000 | u64::from(sequence);
         Reception {
@@ -127,7 +133,11 @@ mod tests {
     const MS: Duration = Duration::from_millis(1);
 
     /// Every 20 ms a packet of 160 ticks; `late` says how long each one took, `None` that it was lost.
-    fn receive(from: u16, packets: u32, late: impl Fn(u32) -> Option<Duration>) -> (Reception, Instant) {
+    fn receive(
+        from: u16,
+        packets: u32,
+        late: impl Fn(u32) -> Option<Duration>,
+    ) -> (Reception, Instant) {
         let start = Instant::now();
         let mut reception = Reception::new(start, 7, 8000, from, 5000);
         for n in 1..packets {
@@ -140,7 +150,8 @@ mod tests {
 
     #[test]
     fn losses_are_counted_over_the_wrap() {
-        let (mut reception, now) = receive(0xfff0, 100, |n| (n % 10 != 5).then_some(Duration::ZERO));
+        let (mut reception, now) =
+            receive(0xfff0, 100, |n| (n % 10 != 5).then_some(Duration::ZERO));
         let block = reception.report(now);
         assert_eq!((block.ssrc, block.cumulative_lost, block.fraction_lost), (7, 10, 25));
         assert_eq!(block.highest_sequence, 0xfff0 + 99);
@@ -179,6 +190,9 @@ mod tests {
         let (mut reception, now) = receive(0, 10, |_| Some(Duration::ZERO));
         reception.on_sender_report(now, 0x1122_3344_5566_7788);
         let block = reception.report(now + 500 * MS);
-        assert_eq!((block.last_sender_report, block.delay_since_last_sender_report), (0x3344_5566, 0x8000));
+        assert_eq!(
+            (block.last_sender_report, block.delay_since_last_sender_report),
+            (0x3344_5566, 0x8000)
+        );
     }
 }

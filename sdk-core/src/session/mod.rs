@@ -1,14 +1,17 @@
 //! Sessions: one viewer from hello to goodbye.
 
 pub mod admission;
+mod audio;
 mod offer;
 mod outputs;
+mod sound;
 mod states;
 mod stream;
 pub mod table;
 mod target;
 mod viewer;
 
+pub use audio::{AudioSource, MediaTimes};
 pub use outputs::{Outputs, Want};
 pub use states::Session;
 pub use stream::Stream;

@@ -8,13 +8,15 @@
 
 mod counted;
 
+use super::audio::MediaTimes;
 use super::offer::OfferInForce;
 use super::outputs::{Outputs, To, Want};
 use super::stream::Stream;
 use super::viewer::Viewer;
 use crate::event::{CloseReason, Event, StreamId};
 use crate::log_scope;
-use crate::media::{SendBuffer, SrtpKeys, SrtpProfile, Train, VideoStream};
+use crate::media::jitter::Piece;
+use crate::media::{AudioPacket, SendBuffer, SrtpKeys, SrtpProfile, Train, VideoStream};
 use crate::net::{Datagram, SocketId};
 use crate::peer::dtls::{Identity, SrtpKeying};
 use crate::peer::gather::{Server, usable_servers};
@@ -23,7 +25,8 @@ use crate::random::Random;
 use crate::signaling::mailbox::{Correspondence, Offered};
 use crate::signaling::outbox::Outbox;
 use crate::time::{Now, earlier};
-use crate::wire::sdp::SdpError;
+use crate::wire::audio::AudioCodec;
+use crate::wire::sdp::{AudioFormat, NOT_ASKED_FOR, SdpError};
 use crate::wire::signal::{
     Body, Candidate, ErrorCode, Keepalive, Offer, Path, SessionId, SessionState, Signal,
 };
@@ -70,6 +73,8 @@ enum Phase {
 pub struct Settings<'a> {
     pub identity: &'a Identity,
     pub relay_only: bool,
+    /// What the camera has for sound.
+    pub audio: Option<AudioFormat>,
 }
 
 /// Both sides say that they are there, and the session service hears of it.
@@ -91,7 +96,7 @@ impl Session {
         settings: &Settings<'_>,
         random: &mut Random,
     ) -> Result<Session, SdpError> {
-        let in_force = OfferInForce::read(&offer.sdp, stream)?;
+        let in_force = OfferInForce::read(&offer.sdp, stream, settings.audio)?;
         let peer = Peer::new(
             PeerSettings { relay_only: settings.relay_only },
             settings.identity,
@@ -102,7 +107,7 @@ impl Session {
         let mut correspondence = Correspondence::new();
         correspondence.on_offer(&offer.sdp);
         let viewer = Viewer::new(in_force.choice(), stream.bitrate(), random);
-        Ok(Session {
+        let mut session = Session {
             id: signal.session_id,
             app: signal.from.clone(),
             stream: stream.id(),
@@ -119,7 +124,9 @@ impl Session {
             keepalive_at: now.instant + KEEPALIVE,
             disconnected_at: None,
             counted: Counted::new(now, stream.name()),
-        })
+        };
+        session.take_sound();
+        Ok(session)
     }
 
     pub fn id(&self) -> SessionId {
@@ -152,6 +159,23 @@ impl Session {
             self.viewer.queue(train);
             self.counted.on_queued(self.peer.route().is_some(), self.viewer.stats());
         }
+    }
+
+    /// One of the microphone's packets: it goes out at once, or not at all.
+    pub fn send_audio(&mut self, now: Now, codec: AudioCodec, packet: &AudioPacket<'_>) {
+        if let Some(route) = self.media_route() {
+            self.viewer.send_audio(now, codec, packet, route);
+        }
+    }
+
+    /// What the viewer says by now, one piece a call; a packet's bytes are written over `data`.
+    pub fn poll_talkback(&mut self, now: Now, data: &mut Vec<u8>) -> Option<(AudioCodec, Piece)> {
+        self.viewer.sound_mut().poll_talkback(now.instant, data)
+    }
+
+    /// The camera's microphone and loudspeaker are gone, or are others.
+    pub fn end_sound(&mut self) {
+        self.viewer.sound_mut().agree(None);
     }
 
     /// What the encoder should make for this viewer alone, in bits per second, if that is known.
@@ -216,6 +240,7 @@ impl Session {
         now: Now,
         offer: &Offer,
         stream: &Stream,
+        audio: Option<AudioFormat>,
         identity: &Identity,
         out: &mut Outputs,
     ) {
@@ -228,7 +253,7 @@ impl Session {
             return;
         }
         let restart = offered == Offered::Restart;
-        let changed = match OfferInForce::read(&offer.sdp, stream) {
+        let changed = match OfferInForce::read(&offer.sdp, stream, audio) {
             Ok(changed) => changed.follows(&self.offer),
             Err(e) => return self.fail(now, e.code, e.message, out),
         };
@@ -242,6 +267,7 @@ impl Session {
             self.peer.restart(now.instant, changed.credentials());
         }
         self.offer = changed;
+        self.take_sound();
         if !matches!(self.phase, Phase::Opening) {
             self.answer(now, identity, out);
             self.take_offered_candidates(now);
@@ -311,7 +337,13 @@ impl Session {
         }
     }
 
-    pub fn handle_timeout(&mut self, now: Now, out: &mut Outputs) {
+    /// `times` is what the clocks of a stream and of the sound show now.
+    pub fn handle_timeout(
+        &mut self,
+        now: Now,
+        times: &dyn Fn(StreamId) -> MediaTimes,
+        out: &mut Outputs,
+    ) {
         if self.is_closed() {
             return;
         }
@@ -336,7 +368,7 @@ impl Session {
             return self.close(now, CloseReason::Lost, out);
         }
         if let Some(route) = self.media_route()
-            && let Some(report) = self.viewer.report(now, route)
+            && let Some(report) = self.viewer.report(now, || times(self.stream), route)
         {
             self.counted.on_report(now.instant, &report.data);
             out.push(Want::Send(report));
@@ -417,6 +449,29 @@ impl Session {
         let body = Body::Answer { sdp };
         self.outbox.on_sent(now.instant, &body);
         out.signal(now, self.id, To::App(&self.app), body);
+    }
+
+    /// Takes what the offer in force says about sound. Without it the pictures come all the same.
+    fn take_sound(&mut self) {
+        let sound = self.viewer.sound_mut();
+        if self.offer.sound().is_ok_and(|choice| !sound.fits(choice)) {
+            self.offer.refuse_sound(
+                "the offer maps it to another payload type, codec or section than an earlier one of \
+                 this session; open a new one",
+            );
+        }
+        sound.agree(self.offer.sound().ok());
+        match self.offer.sound() {
+            Ok(choice) => log::info!(
+                "sessionId={} sound: {}, to the viewer: {}, from it: {}",
+                self.id,
+                choice.codec.encoding(),
+                choice.sends,
+                choice.receives
+            ),
+            Err(NOT_ASKED_FOR) => log::debug!("sessionId={} no sound: {NOT_ASKED_FOR}", self.id),
+            Err(why) => log::info!("sessionId={} no sound: {why}", self.id),
+        }
     }
 
     fn take_offered_candidates(&mut self, now: Now) {

@@ -5,7 +5,7 @@ use super::table::Table;
 use super::target::{Demand, TargetBitrate};
 use crate::config::StreamConfig;
 use crate::event::{Event, StreamId};
-use crate::media::{FrameError, KeyframeGovernor, VideoConfig, VideoStream};
+use crate::media::{CaptureClock, FrameError, KeyframeGovernor, Reading, VideoConfig, VideoStream};
 use crate::stats::{self, Rate, Refused, StreamStats};
 use crate::time::Now;
 use crate::wire::codec::Codec;
@@ -18,6 +18,7 @@ pub struct Stream {
     name: String,
     codec: Codec,
     video: VideoStream,
+    clock: CaptureClock,
     bitrate: u32,
     target: TargetBitrate,
     governor: KeyframeGovernor,
@@ -54,6 +55,7 @@ impl Stream {
                 codec: config.codec,
                 ..VideoConfig::new(config.bitrate, max_datagram)
             }),
+            clock: CaptureClock::default(),
             bitrate: config.bitrate,
             target: TargetBitrate::new(config.bitrate, config.min_bitrate, config.max_bitrate),
             governor: KeyframeGovernor::new(KEYFRAME_INTERVAL),
@@ -80,6 +82,11 @@ impl Stream {
         &self.video
     }
 
+    /// What the encoder's clock shows, once there was a frame.
+    pub fn reading(&self) -> Option<Reading> {
+        self.clock.reading()
+    }
+
     /// What the encoder makes: in full once it has shown its parameter sets.
     pub fn format(&self) -> StreamFormat {
         let sps = self.video.sps();
@@ -103,6 +110,7 @@ impl Stream {
         out: &mut Outputs,
     ) {
         self.broken |= after_gap;
+        self.clock.on_frame(now.instant, timestamp);
         let train = match self.video.push(data, timestamp) {
             Ok(Some(train)) => train,
             Ok(None) => return,

@@ -51,11 +51,8 @@ fn listen(mut sent: Vec<Sent>) -> (Vec<Heard>, JitterBuffer) {
             sent.next_if(|packet| start + Duration::from_micros(packet.at) <= now)
         {
             let bytes = payload(packet.sequence);
-            let arrival = Arrival {
-                sequence: packet.sequence,
-                timestamp: packet.timestamp,
-                payload: &bytes,
-            };
+            let arrival =
+                Arrival { sequence: packet.sequence, timestamp: packet.timestamp, payload: &bytes };
             buffer
                 .get_or_insert_with(|| JitterBuffer::new(now, AudioCodec::Pcmu, &arrival))
                 .push(now, &arrival);
@@ -108,7 +105,8 @@ fn the_delay_follows_the_jitter_and_nothing_is_lost_to_it() {
 
 #[test]
 fn a_better_way_is_noticed_slowly() {
-    let (heard, buffer) = listen(talk(600, |n| Some(if n < 100 { u64::from(n % 4) * 40 } else { 5 })));
+    let (heard, buffer) =
+        listen(talk(600, |n| Some(if n < 100 { u64::from(n % 4) * 40 } else { 5 })));
     assert_eq!(buffer.delay(), 30 * MS);
     let steps = heard.windows(2).skip(130).map(|pair| pair[1].at - pair[0].at);
     assert!(steps.clone().all(|step| (19_000..=21_000).contains(&step)), "{:?}", steps.min());

@@ -146,8 +146,8 @@ impl Session {
                 ..media.drops
             },
             held_bytes: (size_of::<Session>() + self.viewer.held_bytes()) as u64,
-            audio: Default::default(),
-            talkback: Default::default(),
+            audio: self.viewer.sound().stats(),
+            talkback: self.viewer.sound().talkback_stats(),
         }
     }
 }
