@@ -1,5 +1,6 @@
 //! `p2p_config_t`: how the camera reaches the service, and what it allows.
 
+use crate::audio::p2p_talkback_fn;
 use crate::callbacks::{p2p_bitrate_fn, p2p_event_fn, p2p_keyframe_fn};
 use crate::layout::Versioned;
 use crate::log::p2p_log_fn;
@@ -74,6 +75,8 @@ pub struct p2p_config_t {
     pub on_target_bitrate: p2p_bitrate_fn,
     /// Log lines. May be NULL.
     pub on_log: p2p_log_fn,
+    /// What viewers say, for the loudspeaker; see p2p_start_audio(). NULL: they cannot talk.
+    pub on_talkback: p2p_talkback_fn,
 }
 
 // SAFETY: pointers and integers, any of which may be zero. Six 32-bit fields between pointers leave

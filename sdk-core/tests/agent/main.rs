@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 mod allocations;
+mod audio;
 #[path = "../bottleneck/mod.rs"]
 mod bottleneck;
 mod congestion;

@@ -30,6 +30,7 @@ pub(crate) struct World {
     /// Signals the camera sent, with their topics.
     pub(crate) signals: Vec<(String, Signal)>,
     pub(crate) events: Vec<Event>,
+    pub(crate) spoken: Vec<Spoken>,
     pub(crate) open_sockets: Vec<(SocketId, SocketAddr)>,
     next_socket: u32,
     /// Drops a datagram if it says so: from, to, bytes.
@@ -41,6 +42,17 @@ pub(crate) struct World {
     in_links: VecDeque<(Instant, SocketAddr, SocketAddr, Vec<u8>)>,
     start: Instant,
     deadline: Option<Instant>,
+}
+
+/// What a viewer said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Spoken {
+    pub(crate) at: Instant,
+    pub(crate) session: SessionId,
+    pub(crate) data: Vec<u8>,
+    pub(crate) lost: u32,
+    pub(crate) timestamp: Duration,
+    pub(crate) duration: Duration,
 }
 
 impl World {
@@ -68,6 +80,7 @@ impl World {
             viewers: Vec::new(),
             signals: Vec::new(),
             events: Vec::new(),
+            spoken: Vec::new(),
             open_sockets: Vec::new(),
             next_socket: 0,
             lose: Box::new(|_, _, _| false),
@@ -275,6 +288,17 @@ impl World {
                 }
                 Output::Event(event) => {
                     self.events.push(event);
+                    continue;
+                }
+                Output::Talkback(talkback) => {
+                    self.spoken.push(Spoken {
+                        at: self.now.instant,
+                        session: talkback.session,
+                        data: talkback.data.to_vec(),
+                        lost: talkback.lost,
+                        timestamp: talkback.timestamp,
+                        duration: talkback.duration,
+                    });
                     continue;
                 }
                 Output::CloseSockets(ids) => {

@@ -151,6 +151,8 @@ impl Session {
                 ..media.drops
             },
             held_bytes: (size_of::<Session>() + self.viewer.held_bytes()) as u64,
+            audio: self.viewer.sound().stats(),
+            talkback: self.viewer.sound().talkback_stats(),
         }
     }
 }
