@@ -14,7 +14,7 @@ use crate::peer::{LocalSocket, Route};
 use crate::random::Random;
 use crate::session::admission::{Admission, UnsetClock};
 use crate::session::table::{Table, TableConfig};
-use crate::session::{Outputs, Stream, Want};
+use crate::session::{ChannelRequest, Outputs, Stream, Want};
 use crate::stats::{Snapshot, StreamStats};
 use crate::time::{Now, earlier};
 use crate::wire::signal::SessionId;
@@ -92,6 +92,12 @@ pub enum Input<'a> {
         session: SessionId,
         reason: CloseReason,
     },
+    /// What the firmware wants of a viewer's data channel.
+    Channel {
+        session: SessionId,
+        channel: u16,
+        request: ChannelRequest,
+    },
     Timeout,
     /// Say goodbye to everybody.
     Shutdown,
@@ -110,6 +116,13 @@ pub enum Output<'a> {
         session: SessionId,
     },
     CloseSockets(Vec<SocketId>),
+    /// So much of what was sent on a data channel needs no room any more: as
+    /// [`crate::peer::data::message_cost`] counts.
+    DataReleased {
+        session: SessionId,
+        channel: u16,
+        bytes: usize,
+    },
     Resolve {
         session: SessionId,
         server: usize,
@@ -124,7 +137,11 @@ impl Agent {
     pub fn new(config: AgentConfig, identity: Identity, seed: &[u8; 32]) -> Agent {
         let admission =
             Admission::new(config.device_id.clone(), config.service_public_key, config.unset_clock);
-        let table = TableConfig { max_viewers: config.max_viewers, relay_only: config.relay_only };
+        let table = TableConfig {
+            max_viewers: config.max_viewers,
+            relay_only: config.relay_only,
+            max_datagram: config.max_datagram,
+        };
         Agent {
             streams: Vec::new(),
             max_datagram: config.max_datagram,
@@ -183,6 +200,9 @@ impl Agent {
                 }
             }
             Input::CloseViewer { session, reason } => sessions.close(now, session, reason, out),
+            Input::Channel { session, channel, request } => {
+                sessions.on_channel_request(now, session, channel, request, out);
+            }
             Input::Timeout => {
                 sessions.handle_timeout(now, out);
                 for stream in streams {
@@ -247,6 +267,9 @@ impl Agent {
             Want::Event(event) => Output::Event(event),
             Want::OpenSockets { session } => Output::OpenSockets { session },
             Want::CloseSockets(ids) => Output::CloseSockets(ids),
+            Want::DataReleased { session, channel, bytes } => {
+                Output::DataReleased { session, channel, bytes }
+            }
             Want::Resolve { session, server, host, port } => {
                 Output::Resolve { session, server, host, port }
             }

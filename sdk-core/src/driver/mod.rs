@@ -4,6 +4,7 @@
 //! [`Camera`] is what the C API wraps. All of its calls may come from any thread.
 
 pub mod broker;
+mod channels;
 mod frame;
 mod frame_queue;
 mod identity;
@@ -15,12 +16,15 @@ mod udp;
 pub use crate::config::StreamConfig;
 pub use crate::session::admission::UnsetClock;
 pub use crate::wire::codec::Codec;
+pub use crate::wire::dcep::{ChannelInfo, Reliability};
+pub use channels::ChannelError;
 pub use frame::{Frame, FrameData, LentFrame};
 pub use udp::Counters;
 
 use crate::event::{CloseReason, Event, StreamId};
 use crate::stats::Snapshot;
 use crate::wire::signal::{SessionId, is_valid_id};
+use channels::Channels;
 use frame_queue::{FrameQueue, Queued};
 use published::Latest;
 use std::collections::VecDeque;
@@ -162,6 +166,44 @@ impl Camera {
         self.shared.command(Command::CloseViewer(session, reason))
     }
 
+    /// Sends a message on a viewer's data channel. Never blocks; the bytes are copied.
+    pub fn send_data(
+        &self,
+        session: SessionId,
+        channel: u16,
+        text: bool,
+        bytes: &[u8],
+    ) -> Result<(), ChannelError> {
+        self.with_channels(|channels| channels.send(session, channel, text, bytes))
+    }
+
+    /// Opens a data channel to a viewer that takes them ([`crate::event::DataEvent::Ready`]), and says
+    /// its number. Messages may be sent at once.
+    pub fn open_data_channel(
+        &self,
+        session: SessionId,
+        info: ChannelInfo,
+    ) -> Result<u16, ChannelError> {
+        self.with_channels(|channels| channels.open(session, info))
+    }
+
+    /// Closes a data channel behind what was sent on it.
+    pub fn close_data_channel(&self, session: SessionId, channel: u16) -> Result<(), ChannelError> {
+        self.with_channels(|channels| channels.close(session, channel))
+    }
+
+    fn with_channels<T>(
+        &self,
+        act: impl FnOnce(&Channels) -> Result<T, ChannelError>,
+    ) -> Result<T, ChannelError> {
+        if self.shared.closed.load(Ordering::Acquire) {
+            return Err(ChannelError::Closed);
+        }
+        let done = act(&self.shared.channels)?;
+        self.shared.wake.notify_one();
+        Ok(done)
+    }
+
     /// What the agent counted: at most a second old, and in a callback that reports an event, of
     /// that moment. Waits for nobody, so it may be called from anywhere.
     pub fn stats(&self) -> Arc<Snapshot> {
@@ -208,6 +250,7 @@ struct Shared {
     frames: FrameQueue,
     commands: Mutex<VecDeque<Command>>,
     wake: tokio::sync::Notify,
+    channels: Channels,
     closed: AtomicBool,
     /// The id of the stream in each slot, 0 for none: what `push_frame` looks at.
     slots: [AtomicU32; MAX_STREAMS],
@@ -241,6 +284,7 @@ impl Shared {
             frames: FrameQueue::new(),
             commands: Mutex::default(),
             wake: tokio::sync::Notify::new(),
+            channels: Channels::default(),
             closed: AtomicBool::new(false),
             slots: [const { AtomicU32::new(0) }; MAX_STREAMS],
             streams: Mutex::default(),

@@ -10,5 +10,5 @@ mod target;
 mod viewer;
 
 pub use outputs::{Outputs, Want};
-pub use states::Session;
+pub use states::{ChannelRequest, Session};
 pub use stream::Stream;

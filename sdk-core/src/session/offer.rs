@@ -5,12 +5,13 @@ use super::viewer::Viewer;
 use crate::peer::Peer;
 use crate::peer::dtls::Identity;
 use crate::peer::ice::Credentials;
-use crate::wire::sdp::{Answer, Description, Fingerprint, SdpError, VideoChoice};
+use crate::wire::sdp::{Answer, DataChoice, Description, Fingerprint, SdpError, VideoChoice};
 use crate::wire::signal::Candidate;
 
 pub(super) struct OfferInForce {
     sdp: String,
     choice: VideoChoice,
+    data: Option<DataChoice>,
     /// Candidates that came with the offer.
     candidates: Vec<String>,
     /// Counts up with every changed description (RFC 8866 §5.2).
@@ -22,9 +23,10 @@ impl OfferInForce {
     pub(super) fn read(sdp: &str, stream: &Stream) -> Result<OfferInForce, SdpError> {
         let description = Description::parse(sdp)?;
         let choice = description.choose_video(stream.format())?;
+        let data = description.choose_data(&choice);
         let candidates = description.media.iter().flat_map(|m| &m.candidates);
         let candidates = candidates.map(|c| (*c).to_owned()).collect();
-        Ok(OfferInForce { sdp: sdp.to_owned(), choice, candidates, version: 1 })
+        Ok(OfferInForce { sdp: sdp.to_owned(), choice, data, candidates, version: 1 })
     }
 
     /// Takes the place of an earlier offer of the same session.
@@ -35,6 +37,18 @@ impl OfferInForce {
 
     pub(super) fn choice(&self) -> &VideoChoice {
         &self.choice
+    }
+
+    pub(super) fn data(&self) -> Option<&DataChoice> {
+        self.data.as_ref()
+    }
+
+    /// Whether both have a data section, in different places (RFC 3264 §8).
+    pub(super) fn moves_data(&self, earlier: &OfferInForce) -> bool {
+        match (&self.data, &earlier.data) {
+            (Some(now), Some(before)) => (now.section, &now.mid) != (before.section, &before.mid),
+            _ => false,
+        }
     }
 
     pub(super) fn candidates(&self) -> &[String] {
@@ -70,7 +84,7 @@ impl OfferInForce {
             offer: &Description::parse(&self.sdp)?,
             choice: &self.choice,
             audio: None,
-            data: None,
+            data: self.data.as_ref(),
             session_number: u64::from(viewer.ssrc()),
             version: self.version,
             ice_ufrag: &credentials.ufrag,

@@ -2,7 +2,7 @@
 
 use super::admission::{Admission, Refusal};
 use super::outputs::{Outputs, To, Want};
-use super::states::{Session, Settings};
+use super::states::{ChannelRequest, Session, Settings};
 use super::stream::Stream;
 use super::target::Demand;
 use crate::event::{CloseReason, Event, StreamId};
@@ -33,6 +33,8 @@ pub struct Table {
 pub struct TableConfig {
     pub max_viewers: usize,
     pub relay_only: bool,
+    /// Largest UDP payload to send, in bytes.
+    pub max_datagram: usize,
 }
 
 impl Table {
@@ -204,6 +206,21 @@ impl Table {
         self.sessions.iter_mut().map(Session::poll_timeout).fold(None, earlier)
     }
 
+    /// What the firmware wants of a viewer's data channel.
+    pub fn on_channel_request(
+        &mut self,
+        now: Now,
+        id: SessionId,
+        channel: u16,
+        request: ChannelRequest,
+        out: &mut Outputs,
+    ) {
+        if let Some(session) = self.find(id) {
+            session.on_channel_request(now, channel, request, out);
+        }
+        self.bury(now);
+    }
+
     /// Ends one session at the firmware's wish.
     pub fn close(&mut self, now: Now, id: SessionId, reason: CloseReason, out: &mut Outputs) {
         if let Some(session) = self.find(id) {
@@ -291,7 +308,11 @@ impl Table {
                 format!("{} viewers watch already, which is the limit", self.sessions.len());
             return refuse(ErrorCode::TooMany, message);
         }
-        let settings = Settings { identity: &self.identity, relay_only: self.config.relay_only };
+        let settings = Settings {
+            identity: &self.identity,
+            relay_only: self.config.relay_only,
+            max_datagram: self.config.max_datagram,
+        };
         Session::new(now, signal, offer, &claims, stream, &settings, random)
             .map_err(|e| Refusal { code: e.code, message: e.message })
     }
