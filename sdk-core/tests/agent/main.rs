@@ -5,6 +5,9 @@
 #[path = "../bottleneck/mod.rs"]
 mod bottleneck;
 mod congestion;
+mod data;
+#[path = "../data_support/mod.rs"]
+mod data_support;
 mod h265;
 mod statistics;
 mod viewer;
