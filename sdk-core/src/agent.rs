@@ -14,7 +14,7 @@ use crate::peer::{LocalSocket, Route};
 use crate::random::Random;
 use crate::session::admission::{Admission, UnsetClock};
 use crate::session::table::{Table, TableConfig};
-use crate::session::{ChannelRequest, Outputs, Stream, Want};
+use crate::session::{ChannelRequest, Outputs, Stream, Streams, Want};
 use crate::stats::{Snapshot, StreamStats};
 use crate::time::{Now, earlier};
 use crate::wire::signal::SessionId;
@@ -22,7 +22,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 pub struct Agent {
-    streams: Vec<Stream>,
+    streams: Streams,
     max_datagram: usize,
     sessions: Table,
     random: Random,
@@ -88,6 +88,11 @@ pub enum Input<'a> {
         timestamp: Duration,
         after_gap: bool,
     },
+    /// Shows a viewer another stream from that one's next keyframe on.
+    SwitchViewer {
+        session: SessionId,
+        stream: StreamId,
+    },
     CloseViewer {
         session: SessionId,
         reason: CloseReason,
@@ -143,7 +148,7 @@ impl Agent {
             max_datagram: config.max_datagram,
         };
         Agent {
-            streams: Vec::new(),
+            streams: Streams::default(),
             max_datagram: config.max_datagram,
             sessions: Table::new(admission, identity, table),
             random: Random::new(seed),
@@ -183,21 +188,25 @@ impl Agent {
                 sessions.on_resolved(now, session, server, addr, random, out);
             }
             // An agent that is made while a stream is started hears of it twice.
-            Input::StartStream { id, .. } if streams.iter().any(|s| s.id() == id) => {}
+            Input::StartStream { id, .. } if streams.get(id).is_some() => {}
             Input::StartStream { id, config } => {
                 let stream = Stream::new(id, &config, *max_datagram);
                 log::info!("stream {:?} started", stream.name());
-                streams.push(stream);
+                streams.add(stream);
             }
             Input::StopStream { id } => {
-                let reason = CloseReason::ClosedByDevice("the stream was stopped");
-                sessions.close_all(now, &reason, |s| s.stream() == id, out);
-                streams.retain(|s| s.id() != id);
+                sessions.on_stream_stopped(now, id, out);
+                streams.remove(id);
             }
             Input::Frame { stream, data, timestamp, after_gap } => {
-                if let Some(stream) = streams.iter_mut().find(|s| s.id() == stream) {
-                    stream.on_frame(now, data, timestamp, after_gap, sessions, out);
+                let stream = streams.get_mut(stream);
+                let train = stream.and_then(|s| s.on_frame(now, data, timestamp, after_gap, out));
+                if let Some(train) = train {
+                    sessions.on_train(now, &train, streams, out);
                 }
+            }
+            Input::SwitchViewer { session, stream } => {
+                sessions.switch(now, session, stream, streams, out);
             }
             Input::CloseViewer { session, reason } => sessions.close(now, session, reason, out),
             Input::Channel { session, channel, request } => {
@@ -205,7 +214,7 @@ impl Agent {
             }
             Input::Timeout => {
                 sessions.handle_timeout(now, out);
-                for stream in streams {
+                for stream in streams.iter_mut() {
                     stream.handle_timeout(now, out);
                 }
             }
@@ -215,7 +224,7 @@ impl Agent {
             }
         }
         if self.sessions.take_targets_moved() {
-            for stream in &mut self.streams {
+            for stream in self.streams.iter_mut() {
                 stream.on_demand(now, self.sessions.demand(stream.id()), &mut self.out);
             }
         }
@@ -246,7 +255,7 @@ impl Agent {
         snapshot.viewers.clear();
         snapshot.viewers.extend(self.sessions.iter().map(|session| session.stats(now)));
         snapshot.streams.clear();
-        for stream in &self.streams {
+        for stream in self.streams.iter() {
             let viewers = self.sessions.iter().filter(|s| s.stream() == stream.id()).count();
             snapshot.streams.push(StreamStats { viewers: viewers as u32, ..stream.stats(now) });
         }
@@ -294,10 +303,7 @@ impl Agent {
         self.sealed.clear();
         self.sent_runs = 0;
         while let Some(session) = self.sessions.get_mut(self.cursor) {
-            let stream = self.streams.iter().find(|s| s.id() == session.stream());
-            if let Some(stream) = stream
-                && let Some(route) = session.seal(now, stream.video(), &mut self.sealed)
-            {
+            if let Some(route) = session.seal(now, &self.streams, &mut self.sealed) {
                 self.route = Some(route);
                 return true;
             }

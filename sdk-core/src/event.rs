@@ -15,6 +15,8 @@ pub enum Event {
     ViewerNew { session: SessionId, app: String, stream: StreamId },
     /// The viewer's media flows.
     ViewerConnected { session: SessionId, path: Path, setup_ms: u32 },
+    /// The viewer is sent another stream from now on.
+    ViewerStream { session: SessionId, stream: StreamId },
     /// The viewer is gone, or was not admitted.
     ViewerClosed { session: SessionId, reason: CloseReason },
     /// The next frame of this stream should be a keyframe (RFC 4585 PLI, RFC 5104 FIR, or a viewer
@@ -70,7 +72,7 @@ pub enum DataEvent {
 }
 
 /// One channel of the camera, as numbered by `start_stream`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StreamId(pub u32);
 
 /// Why a session ended. The text of `Display` goes into the viewer's `bye` or `error` and the log.

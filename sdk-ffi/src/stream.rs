@@ -1,11 +1,11 @@
 //! Streams and their frames: `p2p_start_stream`, `p2p_push_frame`, `p2p_stop_stream`.
 
 use crate::boundary::{enter, in_callback};
-use crate::config::required;
+use crate::config::{required, text};
 use crate::handle::{self, p2p_agent_t, p2p_stream_t};
 use crate::layout::{self, Versioned};
 use crate::status::{Error, p2p_status_t};
-use sdk_core::driver::{Codec, Frame, FrameData, LentFrame, StreamConfig};
+use sdk_core::driver::{Codec, DEFAULT_GOP_CACHE, Frame, FrameData, LentFrame, StreamConfig};
 use std::ffi::{c_char, c_void};
 use std::mem::size_of;
 use std::ptr;
@@ -14,6 +14,9 @@ use std::time::Duration;
 
 /// H.264 (ITU-T H.264), Annex-B byte stream. No B-frames.
 pub const P2P_CODEC_H264: i32 = 1;
+/// No viewer starts with pictures of the past.
+pub const P2P_GOP_CACHE_OFF: usize = 1;
+
 /// H.265 (ITU-T H.265, HEVC), Annex-B byte stream. No B-frames. A viewer that does not offer it gets
 /// error 406, so a camera that has it should have a stream in H.264 too.
 pub const P2P_CODEC_H265: i32 = 2;
@@ -39,6 +42,13 @@ pub struct p2p_stream_config_t {
     pub max_bitrate: u32,
     /// Given to this stream's callbacks as stream_user; for instance the encoder's own handle.
     pub user: *mut c_void,
+    /// The name of another stream of the same codec, for viewers whose network does not take
+    /// min_bitrate: they are sent that one until it does. NULL: they miss frames instead.
+    pub fallback: *const c_char,
+    /// Whether a viewer starts with the pictures since the last keyframe, which are kept anyhow: its
+    /// first picture is there at once then. 0: if they have at most 256 KiB. P2P_GOP_CACHE_OFF: never,
+    /// it waits for the keyframe that on_keyframe_request asks for. Otherwise the most, in bytes.
+    pub gop_cache: usize,
 }
 
 /// Gives a lent frame back: data and size are those of the frame, user its release_user.
@@ -57,8 +67,10 @@ pub struct p2p_frame_t {
     pub data: *const u8,
     /// In bytes, 1 to P2P_MAX_FRAME_SIZE.
     pub size: usize,
-    /// When the picture was taken, in microseconds on the encoder's own clock. It may start anywhere
-    /// and must not go backwards within a stream.
+    /// When the picture was taken, in microseconds on the encoder's own clock. It may start anywhere.
+    /// A recording keeps its own times: where they go back, or on by a second and more than it took,
+    /// the recording was wound, and its next picture for viewers is a keyframe; while nothing is
+    /// pushed, it is paused.
     pub timestamp_us: u64,
     /// NULL: the frame is copied, and data may be reused as soon as p2p_push_frame() returns.
     /// Otherwise the frame is lent: data must stay unchanged until release is called.
@@ -173,10 +185,11 @@ pub extern "C" fn p2p_stop_stream(stream: *mut p2p_stream_t) -> p2p_status_t {
 
 impl p2p_stream_config_t {
     /// # Safety
-    /// `name` is NULL or ends with a zero byte.
+    /// `name` and `fallback` are NULL or end with a zero byte.
     unsafe fn to_core(self) -> Result<StreamConfig, Error> {
         // SAFETY: promised by the caller.
-        let name = unsafe { required(self.name, "name")? };
+        let (name, fallback) =
+            unsafe { (required(self.name, "name")?, text(self.fallback, "fallback")?) };
         let codec = match self.codec {
             P2P_CODEC_H264 => Codec::H264,
             P2P_CODEC_H265 => Codec::H265,
@@ -193,7 +206,12 @@ impl p2p_stream_config_t {
         let bitrate = if self.bitrate == 0 { 2_000_000 } else { self.bitrate };
         let set = |value: u32| (value != 0).then_some(value);
         let (min_bitrate, max_bitrate) = (set(self.min_bitrate), set(self.max_bitrate));
-        Ok(StreamConfig { name, codec, bitrate, min_bitrate, max_bitrate })
+        let gop_cache = match self.gop_cache {
+            0 => DEFAULT_GOP_CACHE,
+            P2P_GOP_CACHE_OFF => 0,
+            bytes => bytes,
+        };
+        Ok(StreamConfig { name, codec, bitrate, min_bitrate, max_bitrate, fallback, gop_cache })
     }
 }
 

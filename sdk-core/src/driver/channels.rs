@@ -11,7 +11,7 @@
 //! the caller hears at once that there is no room, and no message that was taken is dropped for it.
 //! The lock is held for a look or a move, never while anything is done with a message.
 
-use super::lock;
+use super::{Camera, lock};
 use crate::event::{DataEvent, Event};
 use crate::peer::data::{MAX_BUFFERED, MAX_CHANNELS, message_cost};
 use crate::session::ChannelRequest;
@@ -20,6 +20,7 @@ use crate::wire::signal::SessionId;
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Mutex;
+use std::sync::atomic::Ordering;
 
 /// The channels of all viewers.
 #[derive(Default)]
@@ -73,7 +74,7 @@ pub enum ChannelError {
     TooMany,
     /// The label or the protocol has more than [`MAX_NAME_LEN`] bytes.
     NameTooLong,
-    /// [`super::Camera::shutdown`] was called.
+    /// [`Camera::shutdown`] was called.
     Closed,
 }
 
@@ -101,6 +102,46 @@ impl fmt::Display for ChannelError {
 }
 
 impl std::error::Error for ChannelError {}
+
+impl Camera {
+    /// Sends a message on a viewer's data channel. Never blocks; the bytes are copied.
+    pub fn send_data(
+        &self,
+        session: SessionId,
+        channel: u16,
+        text: bool,
+        bytes: &[u8],
+    ) -> Result<(), ChannelError> {
+        self.with_channels(|channels| channels.send(session, channel, text, bytes))
+    }
+
+    /// Opens a data channel to a viewer that takes them ([`DataEvent::Ready`]), and says its number.
+    /// Messages may be sent at once.
+    pub fn open_data_channel(
+        &self,
+        session: SessionId,
+        info: ChannelInfo,
+    ) -> Result<u16, ChannelError> {
+        self.with_channels(|channels| channels.open(session, info))
+    }
+
+    /// Closes a data channel behind what was sent on it.
+    pub fn close_data_channel(&self, session: SessionId, channel: u16) -> Result<(), ChannelError> {
+        self.with_channels(|channels| channels.close(session, channel))
+    }
+
+    fn with_channels<T>(
+        &self,
+        act: impl FnOnce(&Channels) -> Result<T, ChannelError>,
+    ) -> Result<T, ChannelError> {
+        if self.shared.closed.load(Ordering::Acquire) {
+            return Err(ChannelError::Closed);
+        }
+        let done = act(&self.shared.channels)?;
+        self.shared.wake.notify_one();
+        Ok(done)
+    }
+}
 
 impl Channels {
     /// Takes a message, if there is room for it.

@@ -5,7 +5,7 @@ use std::time::Duration;
 /// One access unit, as the encoder made it.
 pub struct Frame {
     pub data: FrameData,
-    /// On the encoder's own clock, which must not go backwards within a stream.
+    /// On the encoder's own clock; see [`crate::media::frame_clock`] for what its jumps mean.
     pub timestamp: Duration,
 }
 

@@ -13,7 +13,7 @@ mod resolver;
 mod run;
 mod udp;
 
-pub use crate::config::StreamConfig;
+pub use crate::config::{DEFAULT_GOP_CACHE, StreamConfig};
 pub use crate::session::admission::UnsetClock;
 pub use crate::wire::codec::Codec;
 pub use crate::wire::dcep::{ChannelInfo, Reliability};
@@ -166,42 +166,10 @@ impl Camera {
         self.shared.command(Command::CloseViewer(session, reason))
     }
 
-    /// Sends a message on a viewer's data channel. Never blocks; the bytes are copied.
-    pub fn send_data(
-        &self,
-        session: SessionId,
-        channel: u16,
-        text: bool,
-        bytes: &[u8],
-    ) -> Result<(), ChannelError> {
-        self.with_channels(|channels| channels.send(session, channel, text, bytes))
-    }
-
-    /// Opens a data channel to a viewer that takes them ([`crate::event::DataEvent::Ready`]), and says
-    /// its number. Messages may be sent at once.
-    pub fn open_data_channel(
-        &self,
-        session: SessionId,
-        info: ChannelInfo,
-    ) -> Result<u16, ChannelError> {
-        self.with_channels(|channels| channels.open(session, info))
-    }
-
-    /// Closes a data channel behind what was sent on it.
-    pub fn close_data_channel(&self, session: SessionId, channel: u16) -> Result<(), ChannelError> {
-        self.with_channels(|channels| channels.close(session, channel))
-    }
-
-    fn with_channels<T>(
-        &self,
-        act: impl FnOnce(&Channels) -> Result<T, ChannelError>,
-    ) -> Result<T, ChannelError> {
-        if self.shared.closed.load(Ordering::Acquire) {
-            return Err(ChannelError::Closed);
-        }
-        let done = act(&self.shared.channels)?;
-        self.shared.wake.notify_one();
-        Ok(done)
+    /// Shows a viewer another stream from that one's next keyframe on. As with
+    /// [`Self::close_viewer`], what comes of it is reported as an event.
+    pub fn switch_viewer(&self, session: SessionId, stream: StreamId) -> bool {
+        self.shared.command(Command::SwitchViewer(session, stream))
     }
 
     /// What the agent counted: at most a second old, and in a callback that reports an event, of
@@ -272,6 +240,7 @@ enum Command {
     StartStream(StreamId, StreamConfig),
     StopStream(StreamId),
     CloseViewer(SessionId, CloseReason),
+    SwitchViewer(SessionId, StreamId),
 }
 
 /// Commands not yet seen by the agent. It sees them at its next turn, so more than a few waiting

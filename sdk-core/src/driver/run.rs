@@ -190,6 +190,7 @@ impl Turn<'_> {
             Command::StartStream(id, config) => Input::StartStream { id, config },
             Command::StopStream(id) => Input::StopStream { id },
             Command::CloseViewer(session, reason) => Input::CloseViewer { session, reason },
+            Command::SwitchViewer(session, stream) => Input::SwitchViewer { session, stream },
         };
         let now = now();
         self.agent.handle_input(now, input);

@@ -13,6 +13,7 @@
 //! stream's history, and once more into the buffer where each viewer's copy is sealed.
 
 pub mod bandwidth;
+pub mod frame_clock;
 pub mod history;
 pub mod keyframes;
 pub mod paced_stream;
@@ -28,12 +29,13 @@ pub mod video_stream;
 pub mod viewer_stream;
 
 pub use bandwidth::Bandwidth;
+pub use frame_clock::FrameClock;
 pub use keyframes::KeyframeGovernor;
 pub use paced_stream::PacedStream;
 pub use pacer::Pacer;
 pub use send_buffer::{Run, SendBuffer};
 pub use srtp::{SrtpKeys, SrtpProfile};
-pub use video_stream::{FrameError, Train, VideoConfig, VideoStream};
+pub use video_stream::{FrameError, Sources, Train, VideoConfig, VideoStream};
 pub use viewer_stream::{
     DropReason, PacketizationMode, Part, RtcpFacts, Rtx, Sealed, ViewerConfig, ViewerStats,
     ViewerStream,

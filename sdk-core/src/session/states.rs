@@ -8,14 +8,17 @@
 
 mod channels;
 mod counted;
+mod switching;
 
+use super::adapt::Adapt;
 use super::offer::OfferInForce;
 use super::outputs::{Outputs, To, Want};
 use super::stream::Stream;
+use super::streams::Streams;
 use super::viewer::Viewer;
 use crate::event::{CloseReason, Event, StreamId};
 use crate::log_scope;
-use crate::media::{SendBuffer, SrtpKeys, SrtpProfile, Train, VideoStream};
+use crate::media::{SendBuffer, Sources, SrtpKeys, SrtpProfile};
 use crate::net::{Datagram, SocketId};
 use crate::peer::data::DataTerms;
 use crate::peer::dtls::{Identity, SrtpKeying};
@@ -38,7 +41,13 @@ use std::time::{Duration, Instant};
 pub struct Session {
     id: SessionId,
     app: String,
+    /// What the viewer is sent.
     stream: StreamId,
+    /// What it will be sent from that stream's next keyframe on.
+    wanted: Option<StreamId>,
+    /// What was asked for; another one while its network is too slow.
+    home: StreamId,
+    adapt: Adapt,
     started: Instant,
     phase: Phase,
     peer: Peer,
@@ -114,6 +123,9 @@ impl Session {
             id: signal.session_id,
             app: signal.from.clone(),
             stream: stream.id(),
+            wanted: None,
+            home: stream.id(),
+            adapt: Adapt::new(),
             started: now.instant,
             phase: Phase::Opening,
             peer,
@@ -155,23 +167,15 @@ impl Session {
         matches!(self.phase, Phase::Connected { .. })
     }
 
-    /// A frame of this viewer's stream was cut into packets.
-    pub fn queue(&mut self, train: &Train) {
-        if self.is_connected() {
-            self.viewer.queue(train);
-            self.counted.on_queued(self.peer.route().is_some(), self.viewer.stats());
-        }
-    }
-
     /// What the encoder should make for this viewer alone, in bits per second, if that is known.
     pub fn target(&self) -> Option<u32> {
         if self.is_connected() { self.viewer.target() } else { None }
     }
 
     /// Seals what may go out to this viewer now; says where it goes if there was something.
-    pub fn seal(&mut self, now: Now, video: &VideoStream, out: &mut SendBuffer) -> Option<Route> {
+    pub fn seal(&mut self, now: Now, sources: &dyn Sources, out: &mut SendBuffer) -> Option<Route> {
         let route = self.media_route()?;
-        while let Some(reason) = self.viewer.seal(now, video, route, out) {
+        while let Some(reason) = self.viewer.seal(now, sources, route, out) {
             log::warn!("sessionId={} a frame was left out: {reason:?}", self.id);
         }
         if out.runs().is_empty() {
@@ -224,7 +228,7 @@ impl Session {
         &mut self,
         now: Now,
         offer: &Offer,
-        stream: &Stream,
+        streams: &mut Streams,
         identity: &Identity,
         out: &mut Outputs,
     ) {
@@ -237,6 +241,7 @@ impl Session {
             return;
         }
         let restart = offered == Offered::Restart;
+        let Some(stream) = streams.get(self.stream) else { return };
         let changed = match OfferInForce::read(&offer.sdp, stream) {
             Ok(changed) => changed.follows(&self.offer),
             Err(e) => return self.fail(now, e.code, e.message, out),
@@ -260,6 +265,9 @@ impl Session {
         if !matches!(self.phase, Phase::Opening) {
             self.answer(now, identity, out);
             self.take_offered_candidates(now);
+        }
+        if let Some(name) = &offer.stream {
+            self.on_stream_asked(now, name, streams, out);
         }
         self.settle(now, out);
     }
@@ -306,7 +314,7 @@ impl Session {
         &mut self,
         now: Now,
         datagram: Datagram<'_>,
-        stream: &mut Stream,
+        streams: &mut Streams,
         out: &mut Outputs,
     ) {
         if self.is_closed() {
@@ -316,12 +324,24 @@ impl Session {
         let was_connected = self.is_connected();
         if let Some(data) = self.peer.handle_datagram(now.instant, datagram) {
             let route = self.media_route();
-            if self.viewer.handle_media(now, data, stream.video(), route).keyframe {
-                stream.want_keyframe(now, out);
+            let wish = self.viewer.handle_media(now, data, streams, route);
+            if wish.keyframe {
+                self.want_keyframe(now, streams, out);
             }
+            self.adapt(now, streams, out);
         }
         self.settle(now, out);
-        if !was_connected && self.is_connected() && !self.viewer.start(stream.video()) {
+        if !was_connected && self.is_connected() {
+            self.tell_stream(now, streams, None, out);
+            let video = streams.video(self.stream);
+            if !video.is_some_and(|video| self.viewer.start(video)) {
+                self.want_keyframe(now, streams, out);
+            }
+        }
+    }
+
+    fn want_keyframe(&self, now: Now, streams: &mut Streams, out: &mut Outputs) {
+        if let Some(stream) = streams.get_mut(self.stream) {
             stream.want_keyframe(now, out);
         }
     }
@@ -475,6 +495,7 @@ impl Session {
                 state: Some(SessionState::Connected),
                 path: Some(*path),
                 setup_ms: Some(*setup_ms),
+                ..Keepalive::default()
             },
             Phase::Closed => {
                 Keepalive { state: Some(SessionState::Closed), ..Keepalive::default() }

@@ -1,8 +1,9 @@
 //! A viewer's share of a stream: from its first keyframe on, every train that is pushed.
 
+use super::adapt::Capacity;
 use crate::media::{
-    DropReason, PacedStream, PacketizationMode, Rtx, SendBuffer, SrtpKeys, Train, VideoStream,
-    ViewerConfig, ViewerStats, ViewerStream,
+    DropReason, PacedStream, PacketizationMode, Rtx, SendBuffer, Sources, SrtpKeys, Train,
+    VideoStream, ViewerConfig, ViewerStats, ViewerStream,
 };
 use crate::peer::{Control, Route};
 use crate::random::Random;
@@ -45,8 +46,8 @@ impl Viewer {
         };
         Viewer {
             config,
-            // With room for headers and resends: the stream's rate is not in doubt at first.
-            start_rate: bitrate.saturating_add(bitrate / 4),
+            // The stream's rate is not in doubt at first.
+            start_rate: with_overhead(bitrate),
             paced: None,
         }
     }
@@ -70,6 +71,21 @@ impl Viewer {
     /// What the encoder should make for this viewer alone, in bits per second, if that is known.
     pub(super) fn target(&self) -> Option<u32> {
         self.stream()?.bandwidth().target()
+    }
+
+    /// What the network takes, if that is known.
+    pub(super) fn capacity(&self, now: Instant) -> Option<Capacity> {
+        self.stream()?
+            .bandwidth()
+            .capacity(now)
+            .map(|(estimate, promised)| Capacity { estimate, promised })
+    }
+
+    /// The viewer is to get that many bits per second from now on.
+    pub(super) fn expect_rate(&mut self, now: Instant, bitrate: u32) {
+        if let Some(paced) = &mut self.paced {
+            paced.stream_mut().expect_rate(now, with_overhead(bitrate));
+        }
     }
 
     fn stream(&self) -> Option<&ViewerStream> {
@@ -102,11 +118,11 @@ impl Viewer {
     pub(super) fn seal(
         &mut self,
         now: Now,
-        video: &VideoStream,
+        sources: &dyn Sources,
         route: Route,
         out: &mut SendBuffer,
     ) -> Option<DropReason> {
-        self.paced.as_mut()?.seal(now.instant, video, route.channel, out).err()
+        self.paced.as_mut()?.seal(now.instant, sources, route.channel, out).err()
     }
 
     /// Takes RTP or RTCP from the viewer. What it lost goes out with the next [`Viewer::seal`].
@@ -114,7 +130,7 @@ impl Viewer {
         &mut self,
         now: Now,
         data: &mut [u8],
-        video: &VideoStream,
+        sources: &dyn Sources,
         route: Option<Route>,
     ) -> Wish {
         let (Some(paced), Some(route)) = (&mut self.paced, route) else {
@@ -123,7 +139,7 @@ impl Viewer {
         if !is_rtcp(data) {
             return Wish::default();
         }
-        match paced.handle_rtcp(now.instant, data, video, route.channel) {
+        match paced.handle_rtcp(now.instant, data, sources, route.channel) {
             Ok(facts) => {
                 Wish { keyframe: paced.take_keyframe_wish(now.instant) || facts.keyframe_wanted }
             }
@@ -166,6 +182,11 @@ impl Viewer {
             && packetization_mode(choice) == self.config.packetization_mode
             && extension_ids(choice) == self.config.extensions
     }
+}
+
+/// With room for headers and resends.
+fn with_overhead(bitrate: u32) -> u32 {
+    bitrate.saturating_add(bitrate / 4)
 }
 
 fn packetization_mode(choice: &VideoChoice) -> PacketizationMode {

@@ -63,6 +63,15 @@ pub struct Keepalive {
     /// From the offer to the connection, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub setup_ms: Option<u32>,
+    /// From a viewer: which stream it wants to see from now on. From a camera: which one it sends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stream: Option<String>,
+    /// From a camera: all that it has.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub streams: Vec<String>,
+    /// From a camera: why it goes on with the stream it sends instead of the one asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stream_error: Option<String>,
 }
 
 /// `status` of a session's record and `state` of a keepalive.
@@ -433,6 +442,9 @@ mod tests {
                 state: Some(SessionState::Connected),
                 path: Some(Path::Relay),
                 setup_ms: Some(120),
+                stream: Some("main".into()),
+                streams: vec!["main".into(), "sub".into()],
+                stream_error: Some("the stream is not running".into()),
             }),
             Body::Error { code: ErrorCode::TooMany, message: "full".into() },
         ];

@@ -9,7 +9,9 @@ mod data;
 #[path = "../data_support/mod.rs"]
 mod data_support;
 mod h265;
+mod playback;
 mod statistics;
+mod switching;
 mod viewer;
 mod world;
 

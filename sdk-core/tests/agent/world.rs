@@ -4,7 +4,7 @@ use crate::bottleneck::Link;
 use crate::viewer::FakeViewer;
 use ring::signature::{Ed25519KeyPair, KeyPair as _};
 use sdk_core::agent::{Agent, AgentConfig, Input, Output};
-use sdk_core::driver::{Codec, StreamConfig, UnsetClock};
+use sdk_core::driver::{Codec, DEFAULT_GOP_CACHE, StreamConfig, UnsetClock};
 use sdk_core::event::{Event, StreamId};
 use sdk_core::net::{Datagram, SocketId};
 use sdk_core::peer::LocalSocket;
@@ -85,6 +85,8 @@ impl World {
             bitrate,
             min_bitrate: None,
             max_bitrate: None,
+            fallback: None,
+            gop_cache: DEFAULT_GOP_CACHE,
         };
         world.input(Input::StartStream { id: STREAM, config });
         world

@@ -6,8 +6,8 @@ use crate::counters;
 use hil_tests::clip::Clip;
 use hil_tests::clock;
 use sdk_core::driver::{
-    Camera, CameraConfig, Codec, Frame, FrameData, Handler, LentFrame, PushError, StreamConfig,
-    UnsetClock,
+    Camera, CameraConfig, Codec, DEFAULT_GOP_CACHE, Frame, FrameData, Handler, LentFrame,
+    PushError, StreamConfig, UnsetClock,
 };
 use sdk_core::event::Event;
 use std::path::Path;
@@ -57,6 +57,8 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
         bitrate: 2_000_000,
         min_bitrate: None,
         max_bitrate: None,
+        fallback: None,
+        gop_cache: DEFAULT_GOP_CACHE,
     };
     let stream = camera.start_stream(stream).map_err(|e| e.to_string())?;
 

@@ -45,6 +45,11 @@ impl Counted {
         }
     }
 
+    /// The viewer is sent this stream from now on.
+    pub(super) fn on_stream(&mut self, name: &str) {
+        self.stream_name = stats::name(name);
+    }
+
     pub(super) fn on_answer(&mut self, now: Instant) {
         let since = self.since(now);
         self.timeline.answer.get_or_insert(since);
