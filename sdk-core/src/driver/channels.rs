@@ -16,6 +16,7 @@ use crate::event::{DataEvent, Event};
 use crate::peer::data::{MAX_BUFFERED, MAX_CHANNELS, message_cost};
 use crate::session::ChannelRequest;
 use crate::wire::dcep::{ChannelInfo, MAX_NAME_LEN};
+use crate::wire::sdp::MAX_MESSAGE_SIZE;
 use crate::wire::signal::SessionId;
 use std::collections::VecDeque;
 use std::fmt;
@@ -152,6 +153,9 @@ impl Channels {
         text: bool,
         bytes: &[u8],
     ) -> Result<(), ChannelError> {
+        if bytes.len() > MAX_MESSAGE_SIZE {
+            return Err(ChannelError::TooLong { most: MAX_MESSAGE_SIZE });
+        }
         let cost = message_cost(bytes.len());
         // Copied before the lock is taken.
         let request = ChannelRequest::Send { text, bytes: bytes.to_vec() };
