@@ -8,6 +8,7 @@
 
 #include "audio.h"
 #include "p2pcam.h"
+#include "ptz.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -436,7 +437,8 @@ static void print_stats(p2p_agent_t *agent) {
         printf("stats viewer %s: path=%s local=%s remote=%s srtp=%u frames=%llu packets=%llu bytes=%llu wire=%llu"
                " media_bps=%llu wire_bps=%llu target_bps=%llu rtt_us=%u loss_permille=%u nacked=%llu resent=%llu"
                " pli=%llu fir=%llu dropped=%llu memory=%llu answer_ms=%d ice_ms=%d dtls_ms=%d first_frame_ms=%d"
-               " audio=%llu talkback=%llu talkback_lost=%llu talkback_delay_us=%u\n",
+               " audio=%llu talkback=%llu talkback_lost=%llu talkback_delay_us=%u"
+               " channels=%u data_in=%llu data_out=%llu data_in_bytes=%llu data_out_bytes=%llu data_waiting=%llu\n",
                v->session_id, path_name(v->path), path_name(v->local_candidate), path_name(v->remote_candidate),
                (unsigned)v->srtp_profile, (unsigned long long)v->frames, (unsigned long long)v->packets,
                (unsigned long long)v->media_bytes, (unsigned long long)v->wire_bytes,
@@ -447,7 +449,10 @@ static void print_stats(p2p_agent_t *agent) {
                                     v->dropped_too_old + v->dropped_too_large + v->dropped_key_worn_out),
                (unsigned long long)v->memory_bytes, (int)v->answer_ms, (int)v->ice_ms, (int)v->dtls_ms,
                (int)v->first_frame_ms, (unsigned long long)v->audio_packets, (unsigned long long)v->talkback_packets,
-               (unsigned long long)v->talkback_lost, (unsigned)v->talkback_delay_us);
+               (unsigned long long)v->talkback_lost, (unsigned)v->talkback_delay_us, (unsigned)v->data_channels,
+               (unsigned long long)v->data_received_messages, (unsigned long long)v->data_sent_messages,
+               (unsigned long long)v->data_received_bytes, (unsigned long long)v->data_sent_bytes,
+               (unsigned long long)v->data_buffered_bytes);
     }
 }
 
@@ -561,6 +566,8 @@ int main(int argc, char **argv) {
     config.on_target_bitrate = on_target_bitrate;
     config.on_log = on_log;
     config.on_talkback = audio_on_talkback;
+    config.on_data_channel = ptz_on_data_channel;
+    config.on_data = ptz_on_data;
     if (p2p_init(&config, &agent) != P2P_OK) {
         fprintf(stderr, "camera: %s\n", p2p_last_error());
         return 1;

@@ -14,7 +14,7 @@ use crate::peer::{LocalSocket, Route};
 use crate::random::Random;
 use crate::session::admission::{Admission, UnsetClock};
 use crate::session::table::{Table, TableConfig};
-use crate::session::{AudioSource, Outputs, Stream, Streams, Want};
+use crate::session::{AudioSource, ChannelRequest, Outputs, Stream, Streams, Want};
 use crate::stats::{Snapshot, StreamStats};
 use crate::time::{Now, earlier};
 use crate::wire::sdp::AudioFormat;
@@ -112,6 +112,12 @@ pub enum Input<'a> {
         session: SessionId,
         reason: CloseReason,
     },
+    /// What the firmware wants of a viewer's data channel.
+    Channel {
+        session: SessionId,
+        channel: u16,
+        request: ChannelRequest,
+    },
     Timeout,
     /// Say goodbye to everybody.
     Shutdown,
@@ -132,6 +138,13 @@ pub enum Output<'a> {
         session: SessionId,
     },
     CloseSockets(Vec<SocketId>),
+    /// So much of what was sent on a data channel needs no room any more: as
+    /// [`crate::peer::data::message_cost`] counts.
+    DataReleased {
+        session: SessionId,
+        channel: u16,
+        bytes: usize,
+    },
     Resolve {
         session: SessionId,
         server: usize,
@@ -146,7 +159,11 @@ impl Agent {
     pub fn new(config: AgentConfig, identity: Identity, seed: &[u8; 32]) -> Agent {
         let admission =
             Admission::new(config.device_id.clone(), config.service_public_key, config.unset_clock);
-        let table = TableConfig { max_viewers: config.max_viewers, relay_only: config.relay_only };
+        let table = TableConfig {
+            max_viewers: config.max_viewers,
+            relay_only: config.relay_only,
+            max_datagram: config.max_datagram,
+        };
         Agent {
             streams: Streams::default(),
             audio: AudioSource::default(),
@@ -223,6 +240,9 @@ impl Agent {
                 audio.on_packet(now, id, data, timestamp, sessions);
             }
             Input::CloseViewer { session, reason } => sessions.close(now, session, reason, out),
+            Input::Channel { session, channel, request } => {
+                sessions.on_channel_request(now, session, channel, request, out);
+            }
             Input::Timeout => {
                 let times = |id| audio.media_times(now, streams.get(id).and_then(Stream::reading));
                 sessions.handle_timeout(now, &times, out);
@@ -299,6 +319,9 @@ impl Agent {
             Want::Event(event) => Output::Event(event),
             Want::OpenSockets { session } => Output::OpenSockets { session },
             Want::CloseSockets(ids) => Output::CloseSockets(ids),
+            Want::DataReleased { session, channel, bytes } => {
+                Output::DataReleased { session, channel, bytes }
+            }
             Want::Resolve { session, server, host, port } => {
                 Output::Resolve { session, server, host, port }
             }

@@ -147,6 +147,17 @@ pub struct p2p_viewer_stats_t {
     /// (RFC 3550 A.8).
     pub talkback_delay_us: u32,
     pub talkback_jitter_us: u32,
+    /// Messages taken for sending on its data channels, and their bytes; likewise those that came.
+    pub data_sent_messages: u64,
+    pub data_sent_bytes: u64,
+    pub data_received_messages: u64,
+    pub data_received_bytes: u64,
+    /// What waits to be sent to it, of P2P_MAX_BUFFERED_DATA.
+    pub data_buffered_bytes: u64,
+    /// Data channels that are open or being opened.
+    pub data_channels: u32,
+    /// Always 0.
+    pub data_reserved: u32,
 }
 
 /// One stream. Start the array's first element from P2P_STREAM_STATS_INIT. A later version may add
@@ -372,6 +383,13 @@ impl p2p_viewer_stats_t {
             talkback_late: viewer.talkback.late,
             talkback_delay_us: micros(viewer.talkback.delay),
             talkback_jitter_us: micros(viewer.talkback.jitter),
+            data_sent_messages: viewer.data.sent_messages,
+            data_sent_bytes: viewer.data.sent_bytes,
+            data_received_messages: viewer.data.received_messages,
+            data_received_bytes: viewer.data.received_bytes,
+            data_buffered_bytes: viewer.data.buffered_bytes,
+            data_channels: viewer.data.channels,
+            data_reserved: 0,
         }
     }
 }

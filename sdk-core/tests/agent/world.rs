@@ -31,6 +31,8 @@ pub(crate) struct World {
     pub(crate) signals: Vec<(String, Signal)>,
     pub(crate) events: Vec<Event>,
     pub(crate) spoken: Vec<Spoken>,
+    /// What of data channels' send buffers was said to be free again.
+    pub(crate) released: Vec<(SessionId, u16, usize)>,
     pub(crate) open_sockets: Vec<(SocketId, SocketAddr)>,
     next_socket: u32,
     /// Drops a datagram if it says so: from, to, bytes.
@@ -81,6 +83,7 @@ impl World {
             signals: Vec::new(),
             events: Vec::new(),
             spoken: Vec::new(),
+            released: Vec::new(),
             open_sockets: Vec::new(),
             next_socket: 0,
             lose: Box::new(|_, _, _| false),
@@ -306,6 +309,10 @@ impl World {
                     continue;
                 }
                 Output::Resolve { .. } => continue,
+                Output::DataReleased { session, channel, bytes } => {
+                    self.released.push((session, channel, bytes));
+                    continue;
+                }
                 Output::OpenSockets { session } => session,
                 Output::Timeout(at) => {
                     self.deadline = at;
