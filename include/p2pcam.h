@@ -173,6 +173,11 @@ template <typename T> inline T p2p_init_struct() {
 #define P2P_CODEC_H264 1
 
 /**
+ * No viewer starts with pictures of the past.
+ */
+#define P2P_GOP_CACHE_OFF 1
+
+/**
  * H.265 (ITU-T H.265, HEVC), Annex-B byte stream. No B-frames. A viewer that does not offer it gets
  * error 406, so a camera that has it should have a stream in H.264 too.
  */
@@ -298,6 +303,10 @@ enum p2p_event_kind_t
    * The viewer is gone, or was not admitted: session_id, reason, code, text.
    */
   P2P_EVENT_VIEWER_CLOSED = 5,
+  /**
+   * The viewer is sent another stream from now on: session_id, stream.
+   */
+  P2P_EVENT_VIEWER_STREAM = 6,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
@@ -680,15 +689,16 @@ typedef struct p2p_stats_t {
    */
   uint64_t uptime_ms;
   /**
-   * System calls that sent something to viewers or to their STUN and TURN servers.
+   * System calls that were to send something to viewers or to their STUN and TURN servers.
    */
   uint64_t sends;
   /**
-   * Datagrams in them.
+   * Datagrams that were sent with them.
    */
   uint64_t datagrams;
   /**
-   * Sends that the system had no room for, or refused; also when ICE tries what cannot be reached.
+   * Datagrams that the system had no room for, or refused; also when ICE tries what cannot be
+   * reached.
    */
   uint64_t send_errors;
   /**
@@ -997,6 +1007,17 @@ typedef struct p2p_stream_config_t {
    * Given to this stream's callbacks as stream_user; for instance the encoder's own handle.
    */
   void *user;
+  /**
+   * The name of another stream of the same codec, for viewers whose network does not take
+   * min_bitrate: they are sent that one until it does. NULL: they miss frames instead.
+   */
+  const char *fallback;
+  /**
+   * Whether a viewer starts with the pictures since the last keyframe, which are kept anyhow: its
+   * first picture is there at once then. 0: if they have at most 256 KiB. P2P_GOP_CACHE_OFF: never,
+   * it waits for the keyframe that on_keyframe_request asks for. Otherwise the most, in bytes.
+   */
+  size_t gop_cache;
 } p2p_stream_config_t;
 
 /**
@@ -1023,8 +1044,10 @@ typedef struct p2p_frame_t {
    */
   size_t size;
   /**
-   * When the picture was taken, in microseconds on the encoder's own clock. It may start anywhere
-   * and must not go backwards within a stream.
+   * When the picture was taken, in microseconds on the encoder's own clock. It may start anywhere.
+   * A recording keeps its own times: where they go back, or on by a second and more than it took,
+   * the recording was wound, and its next picture for viewers is a keyframe; while nothing is
+   * pushed, it is paused.
    */
   uint64_t timestamp_us;
   /**
@@ -1114,6 +1137,21 @@ p2p_status_t p2p_deinit(struct p2p_agent_t *agent);
 p2p_status_t p2p_viewer_close(struct p2p_agent_t *agent,
                               const char *session_id,
                               const char *reason);
+
+/**
+ * Sends a viewer another stream of the same agent from that stream's next keyframe on, which is asked
+ * for; on_event then reports P2P_EVENT_VIEWER_STREAM. The viewer's session goes on. Viewers may ask
+ * for this themselves (docs/signaling.md); this call is for what only the firmware knows.
+ *
+ * A viewer that is gone, or a stream of another codec than the viewer agreed on, changes nothing and
+ * is told in the log.
+ *
+ * # Safety
+ * `session_id` is NULL or ends with a zero byte.
+ */
+p2p_status_t p2p_viewer_switch(struct p2p_agent_t *agent,
+                               const char *session_id,
+                               struct p2p_stream_t *stream);
 
 /**
  * What the agent counted, all of one moment: at most a second old, and inside on_event that of the

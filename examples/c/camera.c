@@ -159,6 +159,9 @@ typedef struct {
     const char *name;
     p2p_stream_t *stream;
     size_t next;
+    uint64_t period_us;   /* from picture to picture */
+    int recorded;         /* see push_recorded */
+    uint64_t pause_until;
     uint64_t pushed, dropped;
     pthread_mutex_t lock; /* of the two below, which the library's callbacks change */
     int idr_wanted;
@@ -210,12 +213,23 @@ static p2p_status_t push_next(encoder_t *encoder, uint64_t timestamp_us, int len
     return status;
 }
 
+/* Plays the clip as a recording: with its own times, which begin anew with each round, and a pause of
+ * a second between two rounds. */
+static p2p_status_t push_recorded(encoder_t *encoder, uint64_t now, int lend) {
+    size_t at = encoder->next;
+    if (now < encoder->pause_until) return P2P_OK;
+    if (at + 1 == encoder->clip.count) encoder->pause_until = now + 1000000;
+    return push_next(encoder, at * encoder->period_us, lend);
+}
+
 /* ---- What the library tells ---- */
 
 static const char *path_name(p2p_path_t path) {
     static const char *const names[] = {"?", "host", "srflx", "prflx", "relay"};
     return names[path <= P2P_PATH_RELAY ? path : 0];
 }
+
+static const char *stream_label(const p2p_stream_t *stream);
 
 static void on_event(void *user, const p2p_event_t *event) {
     (void)user;
@@ -236,6 +250,9 @@ static void on_event(void *user, const p2p_event_t *event) {
     case P2P_EVENT_VIEWER_CLOSED:
         printf("viewer closed: %s reason=%d code=%d: %s\n", event->session_id, (int)event->reason,
                (int)event->code, event->text);
+        break;
+    case P2P_EVENT_VIEWER_STREAM:
+        printf("viewer stream: %s %s\n", event->session_id, stream_label(event->stream));
         break;
     default: /* of a newer library */
         break;
@@ -272,9 +289,9 @@ typedef struct {
 } option_t;
 
 static const char *device, *broker = "mqtt://127.0.0.1:1883", *user, *password, *service_key, *file, *sub_file,
-    *audio_file, *talkback_file, *stream_name = "main", *codec_text = "", *identity, *fps_text = "30", *max_viewers = "0", *duration = "0", *log_level = "3",
-    *stats_text = "0";
-static int loopback, relay_only, accept_unset_clock, copy_frames, lend_frames;
+    *audio_file, *talkback_file, *stream_name = "main", *codec_text = "", *identity, *fps_text = "30",
+    *max_viewers = "0", *duration = "0", *log_level = "3", *stats_text = "0", *min_bitrate = "0";
+static int recorded, fall_back, no_gop_cache, loopback, relay_only, accept_unset_clock, copy_frames, lend_frames;
 
 static const option_t options[] = {
     {"--device", "P2PCAM_DEVICE", "serial number of this camera", &device, NULL},
@@ -291,6 +308,10 @@ static const option_t options[] = {
     {"--codec", "P2PCAM_CODEC", "h264 or h265; by each file's ending if not set", &codec_text, NULL},
     {"--stream", "P2PCAM_STREAM", "name of the stream (main)", &stream_name, NULL},
     {"--fps", "P2PCAM_FPS", "frames a second (30)", &fps_text, NULL},
+    {"--recorded", "P2PCAM_RECORDED", "play the file as a recording: own times, a pause after each round", NULL, &recorded},
+    {"--fall-back", "P2PCAM_FALL_BACK", "viewers with a slow network get the second stream", NULL, &fall_back},
+    {"--no-gop-cache", "P2PCAM_NO_GOP_CACHE", "viewers start with a keyframe of their own", NULL, &no_gop_cache},
+    {"--min-bitrate", "P2PCAM_MIN_BITRATE", "the least of the first stream, in bit/s; see p2pcam.h", &min_bitrate, NULL},
     {"--identity", "P2PCAM_IDENTITY", "file for the DTLS key and certificate", &identity, NULL},
     {"--max-viewers", "P2PCAM_MAX_VIEWERS", "viewers at once (8)", &max_viewers, NULL},
     {"--duration", "P2PCAM_DURATION", "end after so many seconds", &duration, NULL},
@@ -452,8 +473,10 @@ static int play(encoder_t *encoders, size_t count, p2p_agent_t *agent, double fp
             print_stats(agent);
         }
         for (i = 0; i < count; i++) {
-            if (push_next(&encoders[i], due, lend) != P2P_OK) {
-                fprintf(stderr, "camera: frame %llu of %s: %s\n", (unsigned long long)frame, encoders[i].name,
+            encoder_t *encoder = &encoders[i];
+            p2p_status_t status = encoder->recorded ? push_recorded(encoder, due, lend) : push_next(encoder, due, lend);
+            if (status != P2P_OK) {
+                fprintf(stderr, "camera: frame %llu of %s: %s\n", (unsigned long long)frame, encoder->name,
                         p2p_last_error());
                 return 0;
             }
@@ -463,7 +486,8 @@ static int play(encoder_t *encoders, size_t count, p2p_agent_t *agent, double fp
     return 1;
 }
 
-static int start_encoder(encoder_t *encoder, p2p_agent_t *agent, const char *name, const char *path, double fps) {
+static int start_encoder(encoder_t *encoder, p2p_agent_t *agent, const char *name, const char *path, double fps,
+                         const char *fallback, uint32_t least) {
     p2p_stream_config_t config = P2P_STREAM_CONFIG_INIT;
     uint64_t bytes = 0;
     size_t i;
@@ -471,7 +495,14 @@ static int start_encoder(encoder_t *encoder, p2p_agent_t *agent, const char *nam
     encoder->name = name;
     if (config.codec == 0 || !clip_load(&encoder->clip, path, config.codec)) return 0;
     for (i = 0; i < encoder->clip.count; i++) bytes += encoder->clip.units[i].size;
+    encoder->recorded = recorded;
+    encoder->period_us = (uint64_t)(1e6 / fps);
     config.name = name;
+    if (no_gop_cache) config.gop_cache = P2P_GOP_CACHE_OFF;
+    if (fallback != NULL) {
+        config.fallback = fallback;
+        config.min_bitrate = least;
+    }
     config.bitrate = (uint32_t)((double)bytes * 8 * fps / (double)encoder->clip.count);
     config.user = encoder;
     printf("stream %s: %lu frames, %u bit/s, %s\n", name, (unsigned long)encoder->clip.count,
@@ -481,12 +512,21 @@ static int start_encoder(encoder_t *encoder, p2p_agent_t *agent, const char *nam
     return 0;
 }
 
+static encoder_t encoders[2];
+
+static const char *stream_label(const p2p_stream_t *stream) {
+    size_t i;
+    for (i = 0; i < 2; i++) {
+        if (stream != NULL && encoders[i].stream == stream) return encoders[i].name;
+    }
+    return "?";
+}
+
 int main(int argc, char **argv) {
-    static encoder_t encoders[2];
     p2p_config_t config = P2P_CONFIG_INIT;
     p2p_agent_t *agent = NULL;
     struct sigaction action;
-    double fps, seconds, viewers, level, stats_every;
+    double fps, seconds, viewers, level, stats_every, least;
     size_t count, i;
     int ok;
 
@@ -497,7 +537,8 @@ int main(int argc, char **argv) {
     viewers = number("--max-viewers", max_viewers, 0, 1000);
     level = number("--log-level", log_level, P2P_LOG_ERROR, P2P_LOG_TRACE);
     stats_every = number("--stats", stats_text, 0, 1e9);
-    if (fps < 0 || seconds < 0 || viewers < 0 || level < 0 || stats_every < 0) return 2;
+    least = number("--min-bitrate", min_bitrate, 0, 1e9);
+    if (least < 0 || fps < 0 || seconds < 0 || viewers < 0 || level < 0 || stats_every < 0) return 2;
     setvbuf(stdout, NULL, _IOLBF, 0);
     memset(&action, 0, sizeof action);
     action.sa_handler = on_signal;
@@ -528,8 +569,8 @@ int main(int argc, char **argv) {
     count = sub_file != NULL ? 2 : 1;
     for (i = 0; i < count; i++) pthread_mutex_init(&encoders[i].lock, NULL);
     ok = audio_start(agent, audio_file, talkback_file) &&
-         start_encoder(&encoders[0], agent, stream_name, file, fps) &&
-         (count == 1 || start_encoder(&encoders[1], agent, "sub", sub_file, fps)) &&
+         start_encoder(&encoders[0], agent, stream_name, file, fps, fall_back ? "sub" : NULL, (uint32_t)least) &&
+         (count == 1 || start_encoder(&encoders[1], agent, "sub", sub_file, fps, NULL, 0)) &&
          play(encoders, count, agent, fps, seconds, stats_every, lend_frames || !copy_frames);
 
     /* From here on no callback runs, and every lent frame is back. */

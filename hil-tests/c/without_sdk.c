@@ -35,6 +35,11 @@ p2p_status_t p2p_viewer_close(struct p2p_agent_t *agent, const char *session_id,
     return P2P_ERR_INTERNAL;
 }
 
+p2p_status_t p2p_viewer_switch(struct p2p_agent_t *agent, const char *session_id, struct p2p_stream_t *stream) {
+    (void)agent, (void)session_id, (void)stream;
+    return P2P_ERR_INTERNAL;
+}
+
 const char *p2p_strerror(int32_t status) {
     (void)status;
     return "";

@@ -33,6 +33,8 @@ pub struct CameraSetup {
     pub relay_only: bool,
     /// Prints statistics every so many seconds.
     pub stats_every: Option<f64>,
+    /// Further options of the C camera.
+    pub more: Vec<String>,
     /// Instead of the C camera: a binary that understands `device` and the same options.
     pub binary: Option<PathBuf>,
 }
@@ -48,6 +50,7 @@ impl Default for CameraSetup {
             max_viewers: None,
             relay_only: false,
             stats_every: None,
+            more: Vec::new(),
             binary: None,
         }
     }
@@ -205,6 +208,7 @@ signing_key_file = "signing.key"
         if let Some(seconds) = setup.stats_every {
             command.args(["--stats", &seconds.to_string()]);
         }
+        command.args(&setup.more);
         Ok(command)
     }
 

@@ -14,7 +14,7 @@ use crate::peer::{LocalSocket, Route};
 use crate::random::Random;
 use crate::session::admission::{Admission, UnsetClock};
 use crate::session::table::{Table, TableConfig};
-use crate::session::{AudioSource, Outputs, Stream, Want};
+use crate::session::{AudioSource, Outputs, Stream, Streams, Want};
 use crate::stats::{Snapshot, StreamStats};
 use crate::time::{Now, earlier};
 use crate::wire::sdp::AudioFormat;
@@ -23,14 +23,12 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 pub struct Agent {
-    streams: Vec<Stream>,
+    streams: Streams,
     audio: AudioSource,
     max_datagram: usize,
     sessions: Table,
     random: Random,
     out: Outputs,
-    /// The control datagram being sent.
-    control: Vec<u8>,
     /// One viewer's sealed packets, on their way out.
     sealed: SendBuffer,
     /// How many of its runs have been handed out.
@@ -92,6 +90,11 @@ pub enum Input<'a> {
         timestamp: Duration,
         after_gap: bool,
     },
+    /// Shows a viewer another stream from that one's next keyframe on.
+    SwitchViewer {
+        session: SessionId,
+        stream: StreamId,
+    },
     StartAudio {
         id: AudioId,
         format: AudioFormat,
@@ -145,13 +148,12 @@ impl Agent {
             Admission::new(config.device_id.clone(), config.service_public_key, config.unset_clock);
         let table = TableConfig { max_viewers: config.max_viewers, relay_only: config.relay_only };
         Agent {
-            streams: Vec::new(),
+            streams: Streams::default(),
             audio: AudioSource::default(),
             max_datagram: config.max_datagram,
             sessions: Table::new(admission, identity, table),
             random: Random::new(seed),
             out: Outputs::new(config.device_id),
-            control: Vec::new(),
             sealed: SendBuffer::default(),
             sent_runs: 0,
             route: None,
@@ -195,21 +197,25 @@ impl Agent {
                 sessions.on_resolved(now, session, server, addr, random, out);
             }
             // An agent that is made while a stream is started hears of it twice.
-            Input::StartStream { id, .. } if streams.iter().any(|s| s.id() == id) => {}
+            Input::StartStream { id, .. } if streams.get(id).is_some() => {}
             Input::StartStream { id, config } => {
                 let stream = Stream::new(id, &config, *max_datagram);
                 log::info!("stream {:?} started", stream.name());
-                streams.push(stream);
+                streams.add(stream);
             }
             Input::StopStream { id } => {
-                let reason = CloseReason::ClosedByDevice("the stream was stopped");
-                sessions.close_all(now, &reason, |s| s.stream() == id, out);
-                streams.retain(|s| s.id() != id);
+                sessions.on_stream_stopped(now, id, out);
+                streams.remove(id);
             }
             Input::Frame { stream, data, timestamp, after_gap } => {
-                if let Some(stream) = streams.iter_mut().find(|s| s.id() == stream) {
-                    stream.on_frame(now, data, timestamp, after_gap, sessions, out);
+                let stream = streams.get_mut(stream);
+                let train = stream.and_then(|s| s.on_frame(now, data, timestamp, after_gap, out));
+                if let Some(train) = train {
+                    sessions.on_train(now, &train, streams, out);
                 }
+            }
+            Input::SwitchViewer { session, stream } => {
+                sessions.switch(now, session, stream, streams, out);
             }
             Input::StartAudio { id, format } => audio.start(id, format, sessions),
             Input::StopAudio { id } => audio.stop(id, sessions),
@@ -218,12 +224,9 @@ impl Agent {
             }
             Input::CloseViewer { session, reason } => sessions.close(now, session, reason, out),
             Input::Timeout => {
-                let times = |id| {
-                    let stream = streams.iter().find(|s| s.id() == id);
-                    audio.media_times(now, stream.and_then(Stream::reading))
-                };
+                let times = |id| audio.media_times(now, streams.get(id).and_then(Stream::reading));
                 sessions.handle_timeout(now, &times, out);
-                for stream in streams {
+                for stream in streams.iter_mut() {
                     stream.handle_timeout(now, out);
                 }
             }
@@ -233,7 +236,7 @@ impl Agent {
             }
         }
         if self.sessions.take_targets_moved() {
-            for stream in &mut self.streams {
+            for stream in self.streams.iter_mut() {
                 stream.on_demand(now, self.sessions.demand(stream.id()), &mut self.out);
             }
         }
@@ -276,12 +279,12 @@ impl Agent {
         snapshot.agent.audio_packets = self.audio.packets();
         snapshot.agent.signaling_up = self.signaling_up;
         snapshot.agent.signaling_reconnects = self.signaling_ups.saturating_sub(1);
-        snapshot.agent.held_bytes =
-            (self.sealed.held_bytes() + self.control.capacity() + self.spoken.capacity()) as u64;
+        let own = self.sealed.held_bytes() + self.out.held_bytes() + self.spoken.capacity();
+        snapshot.agent.held_bytes = own as u64;
         snapshot.viewers.clear();
         snapshot.viewers.extend(self.sessions.iter().map(|session| session.stats(now)));
         snapshot.streams.clear();
-        for stream in &self.streams {
+        for stream in self.streams.iter() {
             let viewers = self.sessions.iter().filter(|s| s.stream() == stream.id()).count();
             snapshot.streams.push(StreamStats { viewers: viewers as u32, ..stream.stats(now) });
         }
@@ -289,14 +292,8 @@ impl Agent {
 
     fn output(&mut self, want: Want) -> Output<'_> {
         match want {
-            Want::Send(control) => {
-                let transmit = Transmit {
-                    socket: control.socket,
-                    destination: control.destination,
-                    segment_size: control.data.len(),
-                };
-                self.control = control.data;
-                Output::Transmit(transmit, &self.control)
+            Want::Send { transmit, start } => {
+                Output::Transmit(transmit, self.out.datagram(&transmit, start))
             }
             Want::Signal { topic, payload } => Output::Signal { topic, payload },
             Want::Event(event) => Output::Event(event),
@@ -326,10 +323,7 @@ impl Agent {
         self.sealed.clear();
         self.sent_runs = 0;
         while let Some(session) = self.sessions.get_mut(self.cursor) {
-            let stream = self.streams.iter().find(|s| s.id() == session.stream());
-            if let Some(stream) = stream
-                && let Some(route) = session.seal(now, stream.video(), &mut self.sealed)
-            {
+            if let Some(route) = session.seal(now, &self.streams, &mut self.sealed) {
                 self.route = Some(route);
                 return true;
             }

@@ -16,6 +16,8 @@ pub enum Event {
     ViewerNew { session: SessionId, app: String, stream: StreamId },
     /// The viewer's media flows.
     ViewerConnected { session: SessionId, path: Path, setup_ms: u32 },
+    /// The viewer is sent another stream from now on.
+    ViewerStream { session: SessionId, stream: StreamId },
     /// The viewer is gone, or was not admitted.
     ViewerClosed { session: SessionId, reason: CloseReason },
     /// The next frame of this stream should be a keyframe (RFC 4585 PLI, RFC 5104 FIR, or a viewer
@@ -27,7 +29,7 @@ pub enum Event {
 }
 
 /// One channel of the camera, as numbered by `start_stream`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StreamId(pub u32);
 
 /// The camera's microphone and loudspeaker, as numbered by `start_audio`.

@@ -36,11 +36,12 @@ pub struct AgentStats {
     pub signaling_up: bool,
     /// How often it came up again after the first time.
     pub signaling_reconnects: u32,
-    /// System calls that sent something to viewers and their servers.
+    /// System calls that were to send something to viewers and their servers.
     pub sends: u64,
-    /// Datagrams in them.
+    /// Datagrams that were sent with them.
     pub datagrams: u64,
-    /// Sends that the system had no room for, or refused; also when ICE tries what cannot be reached.
+    /// Datagrams that the system had no room for, or refused; also when ICE tries what cannot be
+    /// reached.
     pub send_errors: u64,
     /// What is held beside the viewers' and the streams' own: by capacity, in bytes.
     pub held_bytes: u64,

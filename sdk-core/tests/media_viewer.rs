@@ -452,3 +452,15 @@ fn a_goodbye_names_all_sources() {
         .collect();
     assert_eq!(gone, [SSRC, RTX_SSRC]);
 }
+
+#[test]
+fn what_no_player_waits_for_any_more_is_not_sent_again() {
+    let mut world = World::new(SrtpProfile::AeadAes128Gcm, viewer_config());
+    world.show(&idr(3000));
+    world.now += Duration::from_millis(3900);
+    let nack = world.remote.nack(&[1001]);
+    assert_eq!(world.hear(nack).resent, 1);
+    world.now += Duration::from_millis(200);
+    let nack = world.remote.nack(&[1002]);
+    assert_eq!(world.hear(nack), RtcpFacts { keyframe_wanted: true, ..Default::default() });
+}

@@ -28,6 +28,8 @@ pub enum p2p_event_kind_t {
     P2P_EVENT_VIEWER_CONNECTED = 4,
     /// The viewer is gone, or was not admitted: session_id, reason, code, text.
     P2P_EVENT_VIEWER_CLOSED = 5,
+    /// The viewer is sent another stream from now on: session_id, stream.
+    P2P_EVENT_VIEWER_STREAM = 6,
 }
 
 /// How media travels.
@@ -231,6 +233,14 @@ impl Handler for Bridge {
                     session: Some(*session),
                     path: path_number(*path),
                     setup_ms: *setup_ms,
+                    ..Detail::default()
+                },
+            ),
+            Event::ViewerStream { session, stream } => self.tell(
+                P2P_EVENT_VIEWER_STREAM,
+                Detail {
+                    session: Some(*session),
+                    stream: self.stream(*stream),
                     ..Detail::default()
                 },
             ),

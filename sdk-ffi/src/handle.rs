@@ -75,7 +75,8 @@ impl Drop for Call {
         let mut registry = lock();
         if let Some(slot) = registry.slot(self.agent.handle) {
             slot.calls -= 1;
-            if slot.calls == 0 {
+            // Waking nobody is a system call too, and would be one for each frame.
+            if slot.calls == 0 && matches!(slot.state, State::Closing) {
                 CHANGED.notify_all();
             }
         }

@@ -29,11 +29,12 @@ pub struct p2p_stats_t {
     pub struct_size: usize,
     /// Since p2p_init(). 0 if the agent has not counted anything yet.
     pub uptime_ms: u64,
-    /// System calls that sent something to viewers or to their STUN and TURN servers.
+    /// System calls that were to send something to viewers or to their STUN and TURN servers.
     pub sends: u64,
-    /// Datagrams in them.
+    /// Datagrams that were sent with them.
     pub datagrams: u64,
-    /// Sends that the system had no room for, or refused; also when ICE tries what cannot be reached.
+    /// Datagrams that the system had no room for, or refused; also when ICE tries what cannot be
+    /// reached.
     pub send_errors: u64,
     /// Memory held beside that of viewers and streams: by capacity.
     pub memory_bytes: u64,

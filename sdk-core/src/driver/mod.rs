@@ -14,7 +14,7 @@ mod resolver;
 mod run;
 mod udp;
 
-pub use crate::config::StreamConfig;
+pub use crate::config::{DEFAULT_GOP_CACHE, StreamConfig};
 pub use crate::session::admission::UnsetClock;
 pub use crate::wire::audio::AudioCodec;
 pub use crate::wire::codec::Codec;
@@ -173,6 +173,12 @@ impl Camera {
         self.shared.command(Command::CloseViewer(session, reason))
     }
 
+    /// Shows a viewer another stream from that one's next keyframe on. As with
+    /// [`Self::close_viewer`], what comes of it is reported as an event.
+    pub fn switch_viewer(&self, session: SessionId, stream: StreamId) -> bool {
+        self.shared.command(Command::SwitchViewer(session, stream))
+    }
+
     /// What the agent counted: at most a second old, and in a callback that reports an event, of
     /// that moment. Waits for nobody, so it may be called from anywhere.
     pub fn stats(&self) -> Arc<Snapshot> {
@@ -243,6 +249,7 @@ enum Command {
     StartAudio(AudioId, AudioFormat),
     StopAudio(AudioId),
     CloseViewer(SessionId, CloseReason),
+    SwitchViewer(SessionId, StreamId),
 }
 
 /// Commands not yet seen by the agent. It sees them at its next turn, so more than a few waiting

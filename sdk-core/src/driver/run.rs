@@ -200,6 +200,7 @@ impl Turn<'_> {
             Command::StartAudio(id, format) => Input::StartAudio { id, format },
             Command::StopAudio(id) => Input::StopAudio { id },
             Command::CloseViewer(session, reason) => Input::CloseViewer { session, reason },
+            Command::SwitchViewer(session, stream) => Input::SwitchViewer { session, stream },
         };
         let now = now();
         self.agent.handle_input(now, input);

@@ -192,6 +192,25 @@ impl Bandwidth {
         Some(rate.max(MIN_RATE) as u32)
     }
 
+    /// What the path takes beside headers and resends, once that is known, and what bursts promise
+    /// of it, where they are believed.
+    pub fn capacity(&self, now: Instant) -> Option<(u32, Option<u32>)> {
+        let share = |rate: f64| (PAYLOAD_SHARE * rate) as u32;
+        let promised = self.control.promised(now, self.delay.bursts.median());
+        self.estimate().map(|estimate| (share(f64::from(estimate)), promised.map(share)))
+    }
+
+    /// More is to be sent from now on, `rate` in all. What was sent before proves little about that,
+    /// so bursts are believed at once up to there, not step by step.
+    pub fn expect(&mut self, now: Instant, rate: u32) {
+        if self.told_by == ToldBy::Nothing {
+            return self.start_from(rate);
+        }
+        if let Some(promised) = self.control.promised(now, self.delay.bursts.median()) {
+            self.control.leap(now, promised.min(f64::from(rate)));
+        }
+    }
+
     /// What the encoder should make: the estimate without headers and a reserve for resends, and
     /// less while a queue is to empty.
     pub fn target(&self) -> Option<u32> {

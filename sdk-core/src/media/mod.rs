@@ -18,6 +18,7 @@
 pub mod audio;
 pub mod bandwidth;
 pub mod capture_clock;
+pub mod frame_clock;
 pub mod history;
 pub mod jitter;
 pub mod keyframes;
@@ -38,13 +39,14 @@ pub mod viewer_stream;
 pub use audio::{AudioConfig, AudioPacket, AudioSender, AudioTimeline};
 pub use bandwidth::Bandwidth;
 pub use capture_clock::{CaptureClock, Reading};
+pub use frame_clock::FrameClock;
 pub use keyframes::KeyframeGovernor;
 pub use paced_stream::PacedStream;
 pub use pacer::Pacer;
 pub use send_buffer::{Run, SendBuffer};
 pub use srtp::{SrtpKeys, SrtpProfile};
 pub use talkback::Talkback;
-pub use video_stream::{FrameError, Train, VideoConfig, VideoStream, media_ticks};
+pub use video_stream::{FrameError, Sources, Train, VideoConfig, VideoStream, media_ticks};
 pub use viewer_stream::{
     Companions, DropReason, PacketizationMode, Part, RtcpFacts, Rtx, Sealed, ViewerConfig,
     ViewerStats, ViewerStream,

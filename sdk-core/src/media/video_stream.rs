@@ -5,6 +5,8 @@ use super::history::{History, HistoryPacket};
 use super::packetizer::{Shape, shapes};
 use super::parameter_sets::{MAX_SETS, ParameterSets};
 use super::srtp::MAX_RTP_OVERHEAD;
+use crate::config::DEFAULT_GOP_CACHE;
+use crate::event::StreamId;
 use crate::wire::annexb::nal_units;
 use crate::wire::codec::{Codec, ParameterSetKind, Unit};
 use crate::wire::rtp::MAX_HEADER_LEN;
@@ -15,6 +17,8 @@ use std::time::Duration;
 /// How a stream is cut and how much of it is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VideoConfig {
+    /// Names the stream in its trains.
+    pub source: StreamId,
     pub codec: Codec,
     /// Longest RTP payload in bytes.
     pub max_payload: usize,
@@ -35,12 +39,13 @@ impl VideoConfig {
     pub fn new(bitrate: u32, max_datagram: usize) -> VideoConfig {
         let history_bytes = (bitrate as usize / 8 * 4).clamp(512 << 10, 4 << 20);
         VideoConfig {
+            source: StreamId::default(),
             codec: Codec::H264,
             max_payload: max_datagram.saturating_sub(MAX_PACKET_OVERHEAD),
             history_bytes,
             history_packets: history_bytes / 512,
             history_trains: 256,
-            gop_bytes: 256 << 10,
+            gop_bytes: DEFAULT_GOP_CACHE,
             keep_sei: false,
         }
     }
@@ -49,6 +54,8 @@ impl VideoConfig {
 /// The packets of one frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Train {
+    /// The stream whose history holds the packets.
+    pub source: StreamId,
     /// Index of the first packet in the stream; the others follow.
     pub first_packet: u64,
     pub packets: u32,
@@ -99,6 +106,18 @@ impl fmt::Display for FrameError {
 }
 
 impl std::error::Error for FrameError {}
+
+/// Where the packets of trains lie: a stream, or several, of which each train names one.
+pub trait Sources {
+    fn video(&self, source: StreamId) -> Option<&VideoStream>;
+}
+
+/// The one stream there is.
+impl Sources for VideoStream {
+    fn video(&self, _source: StreamId) -> Option<&VideoStream> {
+        Some(self)
+    }
+}
 
 /// See the module.
 pub struct VideoStream {
@@ -280,6 +299,7 @@ impl VideoStream {
         let sets = &self.parameter_sets;
         let nal = |at: usize| bytes_of(&nals[at], access_unit, sets);
         let train = Train {
+            source: self.config.source,
             first_packet: self.history.next_index(),
             packets: packets as u32,
             bytes: bytes as u32,

@@ -2,6 +2,7 @@
 //!
 //! Each protocol crate is named in exactly one of these files.
 
+mod consent;
 pub mod dtls;
 pub mod gather;
 pub mod ice;
@@ -9,4 +10,4 @@ mod relays;
 mod transport;
 pub mod turn;
 
-pub use transport::{Control, LocalSocket, Peer, PeerEvent, PeerSettings, Route};
+pub use transport::{LocalSocket, Peer, PeerEvent, PeerSettings, Route};

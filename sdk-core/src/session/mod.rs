@@ -1,5 +1,6 @@
 //! Sessions: one viewer from hello to goodbye.
 
+mod adapt;
 pub mod admission;
 mod audio;
 mod offer;
@@ -7,6 +8,7 @@ mod outputs;
 mod sound;
 mod states;
 mod stream;
+mod streams;
 pub mod table;
 mod target;
 mod viewer;
@@ -15,3 +17,4 @@ pub use audio::{AudioSource, MediaTimes};
 pub use outputs::{Outputs, Want};
 pub use states::Session;
 pub use stream::Stream;
+pub use streams::Streams;

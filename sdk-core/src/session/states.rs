@@ -7,16 +7,19 @@
 //! ```
 
 mod counted;
+mod switching;
 
+use super::adapt::Adapt;
 use super::audio::MediaTimes;
 use super::offer::OfferInForce;
 use super::outputs::{Outputs, To, Want};
 use super::stream::Stream;
+use super::streams::Streams;
 use super::viewer::Viewer;
 use crate::event::{CloseReason, Event, StreamId};
 use crate::log_scope;
 use crate::media::jitter::Piece;
-use crate::media::{AudioPacket, SendBuffer, SrtpKeys, SrtpProfile, Train, VideoStream};
+use crate::media::{AudioPacket, SendBuffer, Sources, SrtpKeys, SrtpProfile};
 use crate::net::{Datagram, SocketId};
 use crate::peer::dtls::{Identity, SrtpKeying};
 use crate::peer::gather::{Server, usable_servers};
@@ -38,7 +41,13 @@ use std::time::{Duration, Instant};
 pub struct Session {
     id: SessionId,
     app: String,
+    /// What the viewer is sent.
     stream: StreamId,
+    /// What it will be sent from that stream's next keyframe on.
+    wanted: Option<StreamId>,
+    /// What was asked for; another one while its network is too slow.
+    home: StreamId,
+    adapt: Adapt,
     started: Instant,
     phase: Phase,
     peer: Peer,
@@ -102,6 +111,7 @@ impl Session {
             settings.identity,
             in_force.credentials(),
             in_force.fingerprints(),
+            random,
         )
         .map_err(|message| SdpError { code: ErrorCode::Internal, message })?;
         let mut correspondence = Correspondence::new();
@@ -111,6 +121,9 @@ impl Session {
             id: signal.session_id,
             app: signal.from.clone(),
             stream: stream.id(),
+            wanted: None,
+            home: stream.id(),
+            adapt: Adapt::new(),
             started: now.instant,
             phase: Phase::Opening,
             peer,
@@ -153,14 +166,6 @@ impl Session {
         matches!(self.phase, Phase::Connected { .. })
     }
 
-    /// A frame of this viewer's stream was cut into packets.
-    pub fn queue(&mut self, train: &Train) {
-        if self.is_connected() {
-            self.viewer.queue(train);
-            self.counted.on_queued(self.peer.route().is_some(), self.viewer.stats());
-        }
-    }
-
     /// One of the microphone's packets: it goes out at once, or not at all.
     pub fn send_audio(&mut self, now: Now, codec: AudioCodec, packet: &AudioPacket<'_>) {
         if let Some(route) = self.media_route() {
@@ -184,9 +189,9 @@ impl Session {
     }
 
     /// Seals what may go out to this viewer now; says where it goes if there was something.
-    pub fn seal(&mut self, now: Now, video: &VideoStream, out: &mut SendBuffer) -> Option<Route> {
+    pub fn seal(&mut self, now: Now, sources: &dyn Sources, out: &mut SendBuffer) -> Option<Route> {
         let route = self.media_route()?;
-        while let Some(reason) = self.viewer.seal(now, video, route, out) {
+        while let Some(reason) = self.viewer.seal(now, sources, route, out) {
             log::warn!("sessionId={} a frame was left out: {reason:?}", self.id);
         }
         if out.runs().is_empty() {
@@ -239,7 +244,7 @@ impl Session {
         &mut self,
         now: Now,
         offer: &Offer,
-        stream: &Stream,
+        streams: &mut Streams,
         audio: Option<AudioFormat>,
         identity: &Identity,
         out: &mut Outputs,
@@ -253,6 +258,7 @@ impl Session {
             return;
         }
         let restart = offered == Offered::Restart;
+        let Some(stream) = streams.get(self.stream) else { return };
         let changed = match OfferInForce::read(&offer.sdp, stream, audio) {
             Ok(changed) => changed.follows(&self.offer),
             Err(e) => return self.fail(now, e.code, e.message, out),
@@ -271,6 +277,9 @@ impl Session {
         if !matches!(self.phase, Phase::Opening) {
             self.answer(now, identity, out);
             self.take_offered_candidates(now);
+        }
+        if let Some(name) = &offer.stream {
+            self.on_stream_asked(now, name, streams, out);
         }
         self.settle(now, out);
     }
@@ -317,7 +326,7 @@ impl Session {
         &mut self,
         now: Now,
         datagram: Datagram<'_>,
-        stream: &mut Stream,
+        streams: &mut Streams,
         out: &mut Outputs,
     ) {
         if self.is_closed() {
@@ -327,12 +336,24 @@ impl Session {
         let was_connected = self.is_connected();
         if let Some(data) = self.peer.handle_datagram(now.instant, datagram) {
             let route = self.media_route();
-            if self.viewer.handle_media(now, data, stream.video(), route).keyframe {
-                stream.want_keyframe(now, out);
+            let wish = self.viewer.handle_media(now, data, streams, route);
+            if wish.keyframe {
+                self.want_keyframe(now, streams, out);
             }
+            self.adapt(now, streams, out);
         }
         self.settle(now, out);
-        if !was_connected && self.is_connected() && !self.viewer.start(stream.video()) {
+        if !was_connected && self.is_connected() {
+            self.tell_stream(now, streams, None, out);
+            let video = streams.video(self.stream);
+            if !video.is_some_and(|video| self.viewer.start(video)) {
+                self.want_keyframe(now, streams, out);
+            }
+        }
+    }
+
+    fn want_keyframe(&self, now: Now, streams: &mut Streams, out: &mut Outputs) {
+        if let Some(stream) = streams.get_mut(self.stream) {
             stream.want_keyframe(now, out);
         }
     }
@@ -368,10 +389,10 @@ impl Session {
             return self.close(now, CloseReason::Lost, out);
         }
         if let Some(route) = self.media_route()
-            && let Some(report) = self.viewer.report(now, || times(self.stream), route)
+            && let Some(len) =
+                self.viewer.report(now, |shown| times(shown.unwrap_or(self.stream)), route, out)
         {
-            self.counted.on_report(now.instant, &report.data);
-            out.push(Want::Send(report));
+            self.counted.on_report(now.instant, len);
         }
         self.settle(now, out);
     }
@@ -403,10 +424,8 @@ impl Session {
         if self.is_closed() {
             return;
         }
-        if let Some(route) = self.media_route()
-            && let Some(goodbye) = self.viewer.goodbye(route)
-        {
-            out.push(Want::Send(goodbye));
+        if let Some(route) = self.media_route() {
+            self.viewer.goodbye(route, out);
         }
         self.phase = Phase::Closed;
         self.outbox.on_arrived();
@@ -423,8 +442,8 @@ impl Session {
         }
         self.keepalive(now, false, out);
         self.peer.close(now.instant);
-        while let Some(control) = self.peer.poll_transmit() {
-            out.push(Want::Send(control));
+        while let Some((transmit, data)) = self.peer.poll_transmit() {
+            out.send(transmit, data);
         }
         out.push(Want::CloseSockets(std::mem::take(&mut self.sockets)));
         match self.viewer.stats() {
@@ -514,6 +533,7 @@ impl Session {
                 state: Some(SessionState::Connected),
                 path: Some(*path),
                 setup_ms: Some(*setup_ms),
+                ..Keepalive::default()
             },
             Phase::Closed => {
                 Keepalive { state: Some(SessionState::Closed), ..Keepalive::default() }
@@ -559,8 +579,8 @@ impl Session {
         if self.peer.has_consent() {
             self.disconnected_at = None;
         }
-        while let Some(control) = self.peer.poll_transmit() {
-            out.push(Want::Send(control));
+        while let Some((transmit, data)) = self.peer.poll_transmit() {
+            out.send(transmit, data);
         }
     }
 

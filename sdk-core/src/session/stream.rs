@@ -1,11 +1,13 @@
 //! One channel of the camera as its viewers share it: packets, and one wish for keyframes.
 
 use super::outputs::Outputs;
-use super::table::Table;
 use super::target::{Demand, TargetBitrate};
 use crate::config::StreamConfig;
 use crate::event::{Event, StreamId};
-use crate::media::{CaptureClock, FrameError, KeyframeGovernor, Reading, VideoConfig, VideoStream};
+use crate::media::{
+    CaptureClock, FrameClock, FrameError, KeyframeGovernor, Reading, Train, VideoConfig,
+    VideoStream,
+};
 use crate::stats::{self, Rate, Refused, StreamStats};
 use crate::time::Now;
 use crate::wire::codec::Codec;
@@ -18,8 +20,10 @@ pub struct Stream {
     name: String,
     codec: Codec,
     video: VideoStream,
-    clock: CaptureClock,
+    clock: FrameClock,
+    capture: CaptureClock,
     bitrate: u32,
+    fallback: Option<String>,
     target: TargetBitrate,
     governor: KeyframeGovernor,
     /// A frame was lost on the way in: what follows it cannot be shown before the next keyframe.
@@ -52,11 +56,15 @@ impl Stream {
             name: config.name.clone(),
             codec: config.codec,
             video: VideoStream::new(VideoConfig {
+                source: id,
                 codec: config.codec,
+                gop_bytes: config.gop_cache,
                 ..VideoConfig::new(config.bitrate, max_datagram)
             }),
-            clock: CaptureClock::default(),
+            clock: FrameClock::default(),
+            capture: CaptureClock::default(),
             bitrate: config.bitrate,
+            fallback: config.fallback.clone(),
             target: TargetBitrate::new(config.bitrate, config.min_bitrate, config.max_bitrate),
             governor: KeyframeGovernor::new(KEYFRAME_INTERVAL),
             broken: false,
@@ -78,13 +86,23 @@ impl Stream {
         self.bitrate
     }
 
+    /// The least that the encoder is asked for, in bits per second.
+    pub fn floor(&self) -> u32 {
+        self.target.floor()
+    }
+
+    /// The stream for viewers whose network does not take that.
+    pub fn fallback(&self) -> Option<&str> {
+        self.fallback.as_deref()
+    }
+
     pub fn video(&self) -> &VideoStream {
         &self.video
     }
 
     /// What the encoder's clock shows, once there was a frame.
     pub fn reading(&self) -> Option<Reading> {
-        self.clock.reading()
+        self.capture.reading()
     }
 
     /// What the encoder makes: in full once it has shown its parameter sets.
@@ -99,24 +117,27 @@ impl Stream {
         }
     }
 
-    /// Cuts a frame into packets and queues them for all viewers that are connected.
+    /// Cuts a frame into packets: the train for all viewers, if there is something to send.
     pub fn on_frame(
         &mut self,
         now: Now,
         data: &[u8],
         timestamp: Duration,
         after_gap: bool,
-        sessions: &mut Table,
         out: &mut Outputs,
-    ) {
-        self.broken |= after_gap;
-        self.clock.on_frame(now.instant, timestamp);
-        let train = match self.video.push(data, timestamp) {
-            Ok(Some(train)) => train,
-            Ok(None) => return,
+    ) -> Option<Train> {
+        let place = self.clock.place(now.instant, timestamp);
+        if place.jumped {
+            log::debug!("stream {:?}: the frames' clock jumped to {timestamp:?}", self.name);
+        }
+        self.broken |= after_gap || place.jumped;
+        self.capture.on_frame(now.instant, place.media);
+        let train = match self.video.push(data, place.media) {
+            Ok(train) => train?,
             Err(e) => {
                 self.counted.on_refused(&e);
-                return self.complain(now, &e, out);
+                self.complain(now, &e, out);
+                return None;
             }
         };
         if train.keyframe {
@@ -124,12 +145,11 @@ impl Stream {
             self.governor.on_keyframe();
         } else if self.broken {
             self.counted.refused.awaiting_keyframe += 1;
-            return self.want_keyframe(now, out);
+            self.want_keyframe(now, out);
+            return None;
         }
         self.counted.on_frame(now.instant, data.len() as u64, train.keyframe);
-        for session in sessions.iter_mut().filter(|s| s.stream() == self.id) {
-            session.queue(&train);
-        }
+        Some(train)
     }
 
     /// A viewer starts or has lost a picture: the encoder is asked, but not more often than it is

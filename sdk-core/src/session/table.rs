@@ -4,9 +4,10 @@ use super::admission::{Admission, Refusal};
 use super::audio::MediaTimes;
 use super::outputs::{Outputs, To, Want};
 use super::states::{Session, Settings};
-use super::stream::Stream;
+use super::streams::Streams;
 use super::target::Demand;
 use crate::event::{CloseReason, Event, StreamId};
+use crate::media::Train;
 use crate::net::Datagram;
 use crate::peer::LocalSocket;
 use crate::peer::dtls::Identity;
@@ -81,7 +82,7 @@ impl Table {
         &mut self,
         now: Now,
         bytes: &[u8],
-        streams: &mut [Stream],
+        streams: &mut Streams,
         random: &mut Random,
         out: &mut Outputs,
     ) {
@@ -113,14 +114,20 @@ impl Table {
                 Some(session) => session.close(now, CloseReason::ViewerLeft(clip(reason)), out),
                 None => self.mailbox.on_bye(id, &signal.from),
             },
-            Body::Keepalive(_) => {
-                if self.find_of(id, &signal.from).is_none() {
+            Body::Keepalive(keepalive) => match self.find_of(id, &signal.from) {
+                Some(session) => {
+                    if let Some(name) = &keepalive.stream {
+                        session.on_stream_asked(now, &clip(name), streams, out);
+                        self.targets_moved = true;
+                    }
+                }
+                None => {
                     let message = "there is no such session on this device; create a new one";
                     let refusal =
                         Refusal { code: ErrorCode::NoSession, message: message.to_owned() };
                     self.refuse(now, id, &signal.from, refusal, out);
                 }
-            }
+            },
             Body::Error { code, message } => {
                 if let Some(session) = self.find_of(id, &signal.from) {
                     let reason = CloseReason::ViewerLeft(format!("{} ({code})", clip(message)));
@@ -179,18 +186,15 @@ impl Table {
         &mut self,
         now: Now,
         datagram: Datagram<'_>,
-        streams: &mut [Stream],
+        streams: &mut Streams,
         out: &mut Outputs,
     ) {
         let Some(session) = self.sessions.iter_mut().find(|s| s.owns(datagram.socket)) else {
             return;
         };
-        let stream = session.stream();
-        if let Some(stream) = streams.iter_mut().find(|s| s.id() == stream) {
-            let before = session.target();
-            session.handle_datagram(now, datagram, stream, out);
-            self.targets_moved |= session.target() != before;
-        }
+        let before = session.target();
+        session.handle_datagram(now, datagram, streams, out);
+        self.targets_moved |= session.target() != before;
         self.bury(now);
     }
 
@@ -221,6 +225,40 @@ impl Table {
         self.sessions.iter_mut().map(Session::poll_timeout).fold(None, earlier)
     }
 
+    /// A frame was cut into packets: for whoever watches that stream, or waits for its keyframe.
+    pub fn on_train(&mut self, now: Now, train: &Train, streams: &Streams, out: &mut Outputs) {
+        for session in &mut self.sessions {
+            let before = session.stream();
+            session.on_train(now, train, streams, out);
+            self.targets_moved |= session.stream() != before;
+        }
+    }
+
+    /// The firmware wants a viewer to see another stream.
+    pub fn switch(
+        &mut self,
+        now: Now,
+        id: SessionId,
+        to: StreamId,
+        streams: &mut Streams,
+        out: &mut Outputs,
+    ) {
+        if let Some(session) = self.find(id)
+            && let Err(e) = session.switch(now, to, streams, out)
+        {
+            log::warn!("sessionId={id} stays with its stream: {e}");
+        }
+    }
+
+    /// Ends the sessions that watch a stream, since it is gone.
+    pub fn on_stream_stopped(&mut self, now: Now, stream: StreamId, out: &mut Outputs) {
+        let reason = CloseReason::ClosedByDevice("the stream was stopped");
+        self.close_all(now, &reason, |s| s.stream() == stream, out);
+        for session in &mut self.sessions {
+            session.on_stream_stopped(stream);
+        }
+    }
+
     /// Ends one session at the firmware's wish.
     pub fn close(&mut self, now: Now, id: SessionId, reason: CloseReason, out: &mut Outputs) {
         if let Some(session) = self.find(id) {
@@ -248,7 +286,7 @@ impl Table {
         now: Now,
         signal: &Signal,
         offer: &Offer,
-        streams: &mut [Stream],
+        streams: &mut Streams,
         random: &mut Random,
         out: &mut Outputs,
     ) {
@@ -258,10 +296,7 @@ impl Table {
                 self.refuse(now, id, &signal.from, in_use(), out);
                 return;
             }
-            let stream = session.stream();
-            if let Some(stream) = streams.iter().find(|s| s.id() == stream) {
-                session.on_offer(now, offer, stream, self.audio, &self.identity, out);
-            }
+            session.on_offer(now, offer, streams, self.audio, &self.identity, out);
             return;
         }
         if self.mailbox.on_offer(now.instant, id, &offer.sdp) == FirstOffer::Stale {
@@ -272,7 +307,7 @@ impl Table {
             Ok(mut session) => {
                 session.begin(out);
                 // Asked for now, the keyframe is there when the viewer is connected.
-                if let Some(stream) = streams.iter_mut().find(|s| s.id() == session.stream()) {
+                if let Some(stream) = streams.get_mut(session.stream()) {
                     stream.want_keyframe(now, out);
                 }
                 self.sessions.push(session);
@@ -292,14 +327,14 @@ impl Table {
         now: Now,
         signal: &Signal,
         offer: &Offer,
-        streams: &[Stream],
+        streams: &Streams,
         random: &mut Random,
     ) -> Result<Session, Refusal> {
         let refuse = |code, message: String| Err(Refusal { code, message });
         let id = signal.session_id;
         let claims = self.admission.check(now, id, &signal.from, &offer.token)?;
         let name = offer.stream.as_deref().unwrap_or("main");
-        let Some(stream) = streams.iter().find(|s| s.name() == name) else {
+        let Some(stream) = streams.named(name) else {
             let message = format!("the stream {name:?} is not running on this device");
             return refuse(ErrorCode::Unavailable, clip(&message));
         };

@@ -1,12 +1,15 @@
 //! A viewer's share of a stream: from its first keyframe on, every train that is pushed.
 
+use super::adapt::Capacity;
 use super::audio::MediaTimes;
+use super::outputs::Outputs;
 use super::sound::Sound;
+use crate::event::StreamId;
 use crate::media::{
-    AudioPacket, Companions, DropReason, PacedStream, PacketizationMode, Rtx, SendBuffer, SrtpKeys,
-    Train, VideoStream, ViewerConfig, ViewerStats, ViewerStream, media_ticks,
+    AudioPacket, Companions, DropReason, PacedStream, PacketizationMode, Rtx, SendBuffer, Sources,
+    SrtpKeys, Train, VideoStream, ViewerConfig, ViewerStats, ViewerStream, media_ticks,
 };
-use crate::peer::{Control, Route};
+use crate::peer::Route;
 use crate::random::Random;
 use crate::time::{Now, earlier};
 use crate::wire::audio::AudioCodec;
@@ -50,8 +53,8 @@ impl Viewer {
         Viewer {
             sound: Sound::new([ssrc, rtx_ssrc], random),
             config,
-            // With room for headers and resends: the stream's rate is not in doubt at first.
-            start_rate: bitrate.saturating_add(bitrate / 4),
+            // The stream's rate is not in doubt at first.
+            start_rate: with_overhead(bitrate),
             paced: None,
         }
     }
@@ -83,6 +86,21 @@ impl Viewer {
     /// What the encoder should make for this viewer alone, in bits per second, if that is known.
     pub(super) fn target(&self) -> Option<u32> {
         self.stream()?.bandwidth().target()
+    }
+
+    /// What the network takes, if that is known.
+    pub(super) fn capacity(&self, now: Instant) -> Option<Capacity> {
+        self.stream()?
+            .bandwidth()
+            .capacity(now)
+            .map(|(estimate, promised)| Capacity { estimate, promised })
+    }
+
+    /// The viewer is to get that many bits per second from now on.
+    pub(super) fn expect_rate(&mut self, now: Instant, bitrate: u32) {
+        if let Some(paced) = &mut self.paced {
+            paced.stream_mut().expect_rate(now, with_overhead(bitrate));
+        }
     }
 
     fn stream(&self) -> Option<&ViewerStream> {
@@ -134,14 +152,14 @@ impl Viewer {
     pub(super) fn seal(
         &mut self,
         now: Now,
-        video: &VideoStream,
+        sources: &dyn Sources,
         route: Route,
         out: &mut SendBuffer,
     ) -> Option<DropReason> {
         if self.sound.take_ready(out) {
             return None;
         }
-        self.paced.as_mut()?.seal(now.instant, video, route.channel, out).err()
+        self.paced.as_mut()?.seal(now.instant, sources, route.channel, out).err()
     }
 
     /// Takes RTP or RTCP from the viewer. What it lost goes out with the next [`Viewer::seal`].
@@ -149,7 +167,7 @@ impl Viewer {
         &mut self,
         now: Now,
         data: &mut [u8],
-        video: &VideoStream,
+        sources: &dyn Sources,
         route: Option<Route>,
     ) -> Wish {
         let (Some(paced), Some(route)) = (&mut self.paced, route) else {
@@ -165,7 +183,7 @@ impl Viewer {
             }
             return Wish::default();
         }
-        match paced.handle_rtcp(now.instant, data, video, route.channel) {
+        match paced.handle_rtcp(now.instant, data, sources, route.channel) {
             Ok(facts) => {
                 self.sound.handle_rtcp(now.instant, data.get(..facts.len).unwrap_or_default());
                 Wish { keyframe: paced.take_keyframe_wish(now.instant) || facts.keyframe_wanted }
@@ -185,32 +203,33 @@ impl Viewer {
         self.paced.as_ref().and_then(PacedStream::next_release)
     }
 
-    /// Reports on all sources, if they are due. `times` is what their clocks show.
+    /// Reports on all sources, if they are due. `times` is what their clocks show, with that of the
+    /// stream whose pictures were sent last. Answers the report's length.
     pub(super) fn report(
         &mut self,
         now: Now,
-        times: impl FnOnce() -> MediaTimes,
+        times: impl FnOnce(Option<StreamId>) -> MediaTimes,
         route: Route,
-    ) -> Option<Control> {
+        out: &mut Outputs,
+    ) -> Option<usize> {
         let stream = self.paced.as_mut()?.stream_mut();
         stream.poll_timeout().filter(|due| *due <= now.instant)?;
-        let (times, ntp) = (times(), now.ntp());
+        let (times, ntp) = (times(stream.source()), now.ntp());
         let companions = Companions {
             media_time: times.video.map(media_ticks),
             ..self.sound.report(now.instant, ntp, times.audio)
         };
-        let mut out = SendBuffer::new();
-        let channel = route.channel;
-        stream.write_reports(now.instant, ntp, &companions, channel, &mut out).then_some(())?;
-        Some(control(route, &out))
+        out.send_written(route, |buffer| {
+            stream.write_reports(now.instant, ntp, &companions, route.channel, buffer)
+        })
     }
 
-    /// RTCP BYE (RFC 3550 §6.6).
-    pub(super) fn goodbye(&mut self, route: Route) -> Option<Control> {
-        let stream = self.paced.as_mut()?.stream_mut();
-        let mut out = SendBuffer::new();
-        stream.write_goodbye(self.sound.sending_ssrc(), route.channel, &mut out).then_some(())?;
-        Some(control(route, &out))
+    /// Sends RTCP BYE (RFC 3550 §6.6).
+    pub(super) fn goodbye(&mut self, route: Route, out: &mut Outputs) {
+        if let Some(paced) = &mut self.paced {
+            let (stream, sound) = (paced.stream_mut(), self.sound.sending_ssrc());
+            out.send_written(route, |buffer| stream.write_goodbye(sound, route.channel, buffer));
+        }
     }
 
     /// Whether media can go on under a changed offer. What is sealed into packets may not change
@@ -221,6 +240,11 @@ impl Viewer {
             && packetization_mode(choice) == self.config.packetization_mode
             && extension_ids(choice) == self.config.extensions
     }
+}
+
+/// With room for headers and resends.
+fn with_overhead(bitrate: u32) -> u32 {
+    bitrate.saturating_add(bitrate / 4)
 }
 
 fn packetization_mode(choice: &VideoChoice) -> PacketizationMode {
@@ -236,8 +260,4 @@ fn extension_ids(choice: &VideoChoice) -> ExtensionIds {
         transport_cc: choice.extensions.transport_cc,
         abs_send_time: choice.extensions.abs_send_time,
     }
-}
-
-fn control(route: Route, out: &SendBuffer) -> Control {
-    Control { socket: route.socket, destination: route.destination, data: out.bytes().to_vec() }
 }

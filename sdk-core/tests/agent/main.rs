@@ -2,12 +2,16 @@
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+mod allocations;
 mod audio;
 #[path = "../bottleneck/mod.rs"]
 mod bottleneck;
 mod congestion;
 mod h265;
+mod path;
+mod playback;
 mod statistics;
+mod switching;
 mod viewer;
 mod world;
 

@@ -4,7 +4,7 @@ use crate::viewer::{CM_ONLY, FakeViewer, GCM_AND_CM};
 use crate::world::{STREAM, World};
 use crate::{connected, delta, idr, slice, unit};
 use sdk_core::agent::Input;
-use sdk_core::driver::{Codec, StreamConfig};
+use sdk_core::driver::{Codec, DEFAULT_GOP_CACHE, StreamConfig};
 use sdk_core::event::Event;
 use sdk_core::media::srtp::SrtpProfile;
 use sdk_core::stats::{CandidateType, Drops, Refused, Snapshot, ViewerStats};
@@ -237,6 +237,8 @@ fn a_stream_that_is_started_twice_is_one_stream() {
         bitrate: 2_000_000,
         min_bitrate: None,
         max_bitrate: None,
+        fallback: None,
+        gop_cache: DEFAULT_GOP_CACHE,
     };
     world.input(Input::StartStream { id: STREAM, config });
     assert_eq!(stats(&world).streams.len(), 1);

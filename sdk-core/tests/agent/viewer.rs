@@ -131,6 +131,12 @@ impl FakeViewer {
             .collect()
     }
 
+    /// Its user name fragment and password.
+    pub(crate) fn credentials(&self) -> (String, String) {
+        let creds = self.ice.local_credentials();
+        (creds.ufrag.clone(), creds.pass.clone())
+    }
+
     pub(crate) fn candidate(&self) -> String {
         self.ice.local_candidates().next().unwrap().to_sdp_string()
     }

@@ -1,10 +1,11 @@
 //! A camera and its viewers in virtual time: every datagram and signal goes through here.
 
+use crate::allocations::counted;
 use crate::bottleneck::Link;
 use crate::viewer::FakeViewer;
 use ring::signature::{Ed25519KeyPair, KeyPair as _};
 use sdk_core::agent::{Agent, AgentConfig, Input, Output};
-use sdk_core::driver::{Codec, StreamConfig, UnsetClock};
+use sdk_core::driver::{Codec, DEFAULT_GOP_CACHE, StreamConfig, UnsetClock};
 use sdk_core::event::{Event, StreamId};
 use sdk_core::net::{Datagram, SocketId};
 use sdk_core::peer::LocalSocket;
@@ -95,6 +96,8 @@ impl World {
             bitrate,
             min_bitrate: None,
             max_bitrate: None,
+            fallback: None,
+            gop_cache: DEFAULT_GOP_CACHE,
         };
         world.input(Input::StartStream { id: STREAM, config });
         world
@@ -112,7 +115,7 @@ impl World {
     }
 
     pub(crate) fn input(&mut self, input: Input<'_>) {
-        self.agent.handle_input(self.now, input);
+        counted(|| self.agent.handle_input(self.now, input));
         self.drain();
     }
 
@@ -262,7 +265,7 @@ impl World {
                 viewer.handle_datagram(self.now.instant, from, &mut data);
             } else if let Some((socket, _)) = self.open_sockets.iter().find(|(_, a)| *a == to) {
                 let datagram = Datagram { socket: *socket, source: from, data: &mut data };
-                self.agent.handle_input(self.now, Input::Datagram(datagram));
+                counted(|| self.agent.handle_input(self.now, Input::Datagram(datagram)));
                 self.drain();
             }
         }
@@ -270,7 +273,7 @@ impl World {
 
     fn drain(&mut self) {
         loop {
-            let opened = match self.agent.poll_output(self.now) {
+            let opened = match counted(|| self.agent.poll_output(self.now)) {
                 Output::Transmit(transmit, data) => {
                     let from = self.open_sockets.iter().find(|(id, _)| *id == transmit.socket);
                     let from = from.expect("sent on a socket that is open").1;

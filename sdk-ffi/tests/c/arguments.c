@@ -319,6 +319,9 @@ static void viewers(p2p_agent_t *agent) {
     EXPECT(p2p_viewer_close(agent, unknown, "\xff"), P2P_ERR_ARGUMENT, "reason");
     /* It may just have left: no error. */
     EXPECT(p2p_viewer_close(agent, unknown, NULL), P2P_OK, "");
+    EXPECT(p2p_viewer_switch(NULL, unknown, NULL), P2P_ERR_HANDLE, "p2p_init");
+    EXPECT(p2p_viewer_switch(agent, NULL, NULL), P2P_ERR_ARGUMENT, "session_id");
+    EXPECT(p2p_viewer_switch(agent, unknown, NULL), P2P_ERR_HANDLE, "p2p_start_stream");
     EXPECT(p2p_viewer_close(agent, unknown, "privacy"), P2P_OK, "");
 }
 

@@ -70,6 +70,20 @@ impl RateControl {
         self.rate = rate.clamp(MIN_RATE, MAX_RATE);
     }
 
+    /// What bursts promise of the link, if they are believed.
+    pub(super) fn promised(&self, now: Instant, bursts: Option<f64>) -> Option<f64> {
+        let is_believed = self.no_leap_until.is_none_or(|until| now >= until);
+        bursts.filter(|_| is_believed).map(|bursts| LEAP_TO * bursts)
+    }
+
+    /// Grows to what was promised, at once.
+    pub(super) fn leap(&mut self, now: Instant, to: f64) {
+        if to > self.rate && !self.is_draining() {
+            self.leapt = Some(now);
+            self.set_rate(to);
+        }
+    }
+
     pub(super) fn is_draining(&self) -> bool {
         self.state != State::Growing
     }

@@ -3,7 +3,7 @@
 use super::{PacketizationMode, SendBuffer, ViewerStream, for_each_payload};
 use crate::media::resend::Segment;
 use crate::media::srtp::{OpenError, SealError};
-use crate::media::video_stream::VideoStream;
+use crate::media::video_stream::{Sources, VideoStream};
 use crate::wire::rtcp::{self, Packet, ReportBlock};
 use crate::wire::rtp::{self, HeaderFields};
 use std::time::{Duration, Instant};
@@ -30,7 +30,7 @@ impl ViewerStream {
         &mut self,
         now: Instant,
         datagram: &mut [u8],
-        stream: &VideoStream,
+        sources: &dyn Sources,
         channel: Option<u16>,
         out: &mut SendBuffer,
     ) -> Result<RtcpFacts, OpenError> {
@@ -48,7 +48,7 @@ impl ViewerStream {
                 }
                 Packet::Nack { media_ssrc, lost } if media_ssrc == ssrc => {
                     self.stats.nacks += 1;
-                    lost.for_each(|seq| self.on_lost(now, seq, stream, channel, out, &mut facts));
+                    lost.for_each(|seq| self.on_lost(now, seq, sources, channel, out, &mut facts));
                 }
                 Packet::PictureLoss { media_ssrc } if media_ssrc == ssrc => {
                     self.stats.plis += 1;
@@ -102,18 +102,21 @@ impl ViewerStream {
         &mut self,
         now: Instant,
         sequence: u16,
-        stream: &VideoStream,
+        sources: &dyn Sources,
         channel: Option<u16>,
         out: &mut SendBuffer,
         facts: &mut RtcpFacts,
     ) {
         self.stats.nacked_packets += 1;
         let Some((segment, sequence)) = self.sent.find(sequence) else { return };
-        if !stream.holds(&segment.train) {
+        let source = sources.video(segment.train.source);
+        let age = now.saturating_duration_since(self.started);
+        let age = rtp::abs_send_time(age).wrapping_sub(segment.abs_send_time) & 0x00ff_ffff;
+        let Some(stream) = source.filter(|s| s.holds(&segment.train) && age < RESEND_WITHIN) else {
             // The viewer cannot repair its picture any more.
             facts.keyframe_wanted = true;
             return;
-        }
+        };
         if self.resend_allowance == 0 {
             self.stats.resends_withheld += 1;
             return;
@@ -206,6 +209,8 @@ impl ViewerStream {
     }
 }
 
+/// Four seconds, in abs-send-time's units: later no player waits for the packet any more.
+const RESEND_WITHIN: u32 = 4 << 18;
 /// What a packet sent again may take to arrive before it is asked for again.
 const UNKNOWN_RTT: Duration = Duration::from_millis(50);
 const MIN_RTT: Duration = Duration::from_millis(5);

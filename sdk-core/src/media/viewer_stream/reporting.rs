@@ -92,7 +92,7 @@ impl ViewerStream {
     fn rtp_time(&self, now: Instant, newest: (u32, Instant), media_time: Option<u32>) -> u32 {
         let (timestamp, sent) = newest;
         match media_time {
-            Some(media_time) => media_time.wrapping_add(self.config.timestamp_offset),
+            Some(media_time) => media_time.wrapping_add(self.timestamp_offset),
             None => timestamp.wrapping_add(media_ticks(now.saturating_duration_since(sent))),
         }
     }

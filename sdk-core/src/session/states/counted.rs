@@ -44,6 +44,11 @@ impl Counted {
         }
     }
 
+    /// The viewer is sent this stream from now on.
+    pub(super) fn on_stream(&mut self, name: &str) {
+        self.stream_name = stats::name(name);
+    }
+
     pub(super) fn on_answer(&mut self, now: Instant) {
         let since = self.since(now);
         self.timeline.answer.get_or_insert(since);
@@ -84,7 +89,7 @@ impl Counted {
         sealed: &SendBuffer,
         media: Option<&MediaStats>,
     ) {
-        self.on_wire(now, sealed.bytes());
+        self.on_wire(now, sealed.bytes().len());
         let Some(media) = media else { return };
         self.media.add(now, media.bytes.saturating_sub(self.media_bytes));
         self.media_bytes = media.bytes;
@@ -95,13 +100,13 @@ impl Counted {
     }
 
     /// A report is part of what the media costs.
-    pub(super) fn on_report(&mut self, now: Instant, datagram: &[u8]) {
-        self.on_wire(now, datagram);
+    pub(super) fn on_report(&mut self, now: Instant, len: usize) {
+        self.on_wire(now, len);
     }
 
-    fn on_wire(&mut self, now: Instant, bytes: &[u8]) {
-        self.wire_bytes += bytes.len() as u64;
-        self.wire.add(now, bytes.len() as u64);
+    fn on_wire(&mut self, now: Instant, bytes: usize) {
+        self.wire_bytes += bytes as u64;
+        self.wire.add(now, bytes as u64);
     }
 
     fn since(&self, now: Instant) -> Duration {
