@@ -224,7 +224,7 @@ impl Agent {
             }
             Input::CloseViewer { session, reason } => sessions.close(now, session, reason, out),
             Input::Timeout => {
-                let times = |id| audio.media_times(now, streams.get(id).and_then(Stream::reading));
+                let times = |id| audio.media_times(now, streams.get(id));
                 sessions.handle_timeout(now, &times, out);
                 for stream in streams.iter_mut() {
                     stream.handle_timeout(now, out);
