@@ -244,7 +244,7 @@ impl Agent {
                 sessions.on_channel_request(now, session, channel, request, out);
             }
             Input::Timeout => {
-                let times = |id| audio.media_times(now, streams.get(id).and_then(Stream::reading));
+                let times = |id| audio.media_times(now, streams.get(id));
                 sessions.handle_timeout(now, &times, out);
                 for stream in streams.iter_mut() {
                     stream.handle_timeout(now, out);

@@ -21,7 +21,11 @@ pub struct Stream {
     codec: Codec,
     video: VideoStream,
     clock: FrameClock,
+    /// Of the stream's own time line, and of the encoder's clock, which sound may share.
     capture: CaptureClock,
+    encoder: CaptureClock,
+    /// The last frame's moment on both.
+    placed: Option<(Duration, Duration)>,
     bitrate: u32,
     fallback: Option<String>,
     target: TargetBitrate,
@@ -63,6 +67,8 @@ impl Stream {
             }),
             clock: FrameClock::default(),
             capture: CaptureClock::default(),
+            encoder: CaptureClock::default(),
+            placed: None,
             bitrate: config.bitrate,
             fallback: config.fallback.clone(),
             target: TargetBitrate::new(config.bitrate, config.min_bitrate, config.max_bitrate),
@@ -101,8 +107,22 @@ impl Stream {
     }
 
     /// What the encoder's clock shows, once there was a frame.
-    pub fn reading(&self) -> Option<Reading> {
-        self.capture.reading()
+    pub fn encoder_reading(&self) -> Option<Reading> {
+        self.encoder.reading()
+    }
+
+    /// The present moment on the stream's time line. `encoder` says it if it is known what the
+    /// encoder's clock shows, as it is where sound has the same clock.
+    pub fn media_time(&self, now: Now, encoder: Option<Reading>) -> Option<Duration> {
+        let Some(encoder) = encoder else {
+            return Some(self.capture.reading()?.time_at(now.instant));
+        };
+        let (timestamp, media) = self.placed?;
+        let captured = encoder.time_at(now.instant);
+        Some(match captured.checked_sub(timestamp) {
+            Some(later) => media.saturating_add(later),
+            None => media.saturating_sub(timestamp - captured),
+        })
     }
 
     /// What the encoder makes: in full once it has shown its parameter sets.
@@ -132,6 +152,8 @@ impl Stream {
         }
         self.broken |= after_gap || place.jumped;
         self.capture.on_frame(now.instant, place.media);
+        self.encoder.on_frame(now.instant, timestamp);
+        self.placed = Some((timestamp, place.media));
         let train = match self.video.push(data, place.media) {
             Ok(train) => train?,
             Err(e) => {
