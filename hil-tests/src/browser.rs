@@ -59,15 +59,25 @@ impl Watch {
         if let Some(words) = &self.expect_error {
             command.args(["--expect-error", words]);
         }
-        let mut browser = Process::start("browser", command)?;
-        let limit = Duration::from_secs(150) + Duration::from_secs(self.seconds.into());
-        let status = browser.wait(limit).await?;
-        let report = browser
-            .line("its report", Duration::from_secs(5), |line| serde_json::from_str(line).ok())
-            .await?;
-        match status.success() {
-            true => Ok(report),
-            false => Err(format!("the browser ended with {status}: {report:#}")),
-        }
+        run(command, Duration::from_secs(150) + Duration::from_secs(self.seconds.into())).await
+    }
+}
+
+/// Runs one of the scripts of `browser/`; its report, if it was content.
+pub async fn script(name: &str, arguments: &[&str]) -> Result<Value, String> {
+    let mut command = Command::new("node");
+    command.current_dir(root().join("hil-tests/browser")).arg(name).args(arguments);
+    run(command, Duration::from_secs(150)).await
+}
+
+async fn run(command: Command, limit: Duration) -> Result<Value, String> {
+    let mut browser = Process::start("browser", command)?;
+    let status = browser.wait(limit).await?;
+    let report = browser
+        .line("its report", Duration::from_secs(5), |line| serde_json::from_str(line).ok())
+        .await?;
+    match status.success() {
+        true => Ok(report),
+        false => Err(format!("the browser ended with {status}: {report:#}")),
     }
 }

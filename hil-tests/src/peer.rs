@@ -1,8 +1,9 @@
 //! The viewer's peer connection: the `webrtc` crate's, which is another implementation than the
-//! device's own path. Beside `one_by_one`, this is the only file that names that
-//! crate outside tests.
+//! device's own path. Beside `one_by_one` and `channels`, this is the only file that names
+//! that crate outside tests.
 
 use crate::api::IceServer;
+use crate::channels::{ChannelOptions, Channels};
 use crate::clock;
 use crate::one_by_one::OneByOne;
 use crate::received::Received;
@@ -17,6 +18,7 @@ use sdk_core::wire::signal::Candidate;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
+use webrtc::data_channel::DataChannel;
 use webrtc::media_stream::track_remote::{TrackRemote, TrackRemoteEvent};
 use webrtc::peer_connection::{
     MediaEngine, PeerConnection, PeerConnectionBuilder, PeerConnectionEventHandler,
@@ -70,6 +72,8 @@ pub struct PeerOptions {
     pub bind: String,
     /// See [`OneByOne::lose_one_in`].
     pub lose_one_in: Option<u32>,
+    /// Data channels to open; the offer has a data section if there are any.
+    pub channels: Vec<ChannelOptions>,
 }
 
 /// What the connection has come to, shared with its callbacks.
@@ -106,6 +110,7 @@ impl SharedState {
 pub struct Peer {
     connection: Arc<dyn PeerConnection>,
     state: Arc<Mutex<PeerState>>,
+    channels: Channels,
     fir_sequence: u8,
 }
 
@@ -150,12 +155,17 @@ impl Peer {
         state.received.h265 = options.h265.then_some(H265_PAYLOAD_TYPE);
         let state = Arc::new(Mutex::new(state));
         let (candidates, local) = mpsc::unbounded_channel();
+        let channels = Channels::default();
         let connection = PeerConnectionBuilder::new()
             .with_configuration(configuration)
             .with_media_engine(media)
             .with_setting_engine(settings.build())
             .with_interceptor_registry(registry)
-            .with_handler(Arc::new(Events { state: state.clone(), candidates }))
+            .with_handler(Arc::new(Events {
+                state: state.clone(),
+                channels: channels.clone(),
+                candidates,
+            }))
             .with_runtime(Arc::new(OneByOne { lose_one_in: options.lose_one_in }))
             .with_udp_addrs(vec![options.bind])
             .build()
@@ -169,7 +179,19 @@ impl Peer {
             .add_transceiver_from_kind(RtpCodecKind::Video, Some(receive_only))
             .await
             .map_err(text)?;
-        Ok((Peer { connection: Arc::new(connection), state, fir_sequence: 0 }, local))
+        for channel in &options.channels {
+            channels.create(&connection, channel).await?;
+        }
+        Ok((Peer { connection: Arc::new(connection), state, channels, fir_sequence: 0 }, local))
+    }
+
+    pub fn channels(&self) -> Channels {
+        self.channels.clone()
+    }
+
+    /// Opens one more data channel.
+    pub async fn open_channel(&self, options: &ChannelOptions) -> Result<(), String> {
+        self.channels.create(&*self.connection, options).await
     }
 
     fn state(&self) -> MutexGuard<'_, PeerState> {
@@ -313,6 +335,7 @@ fn parameters(payload_type: u8, mime_type: &str, sdp_fmtp_line: String) -> RTCRt
 /// The crate's callbacks. They run on the connection's own task, so they only note what happened.
 struct Events {
     state: Arc<Mutex<PeerState>>,
+    channels: Channels,
     candidates: mpsc::UnboundedSender<Candidate>,
 }
 
@@ -343,6 +366,10 @@ impl PeerConnectionEventHandler for Events {
             }
             _ => {}
         }
+    }
+
+    async fn on_data_channel(&self, channel: Arc<dyn DataChannel>) {
+        self.channels.follow(channel, true).await;
     }
 
     async fn on_track(&self, track: Arc<dyn TrackRemote>) {
@@ -390,6 +417,7 @@ mod tests {
             srtp: Some(Srtp::Gcm),
             bind: "127.0.0.1:0".into(),
             lose_one_in: None,
+            channels: Vec::new(),
         };
         let (peer, mut local) = Peer::new(options).await.unwrap();
         let sdp = peer.offer().await.unwrap();
