@@ -5,6 +5,7 @@
  *
  * Order of calls
  *     p2p_init, p2p_start_stream, p2p_push_frame for every access unit, p2p_stop_stream, p2p_deinit.
+ *     With sound: p2p_start_audio after p2p_init, then p2p_push_audio for every packet.
  *
  * Threads
  *   - Every function may be called from any thread, at the same time as any other.
@@ -50,6 +51,8 @@ template <typename T> inline T p2p_init_struct() {
 #define P2P_CONFIG_INIT p2p_init_struct<p2p_config_t>()
 #define P2P_STREAM_CONFIG_INIT p2p_init_struct<p2p_stream_config_t>()
 #define P2P_FRAME_INIT p2p_init_struct<p2p_frame_t>()
+#define P2P_AUDIO_CONFIG_INIT p2p_init_struct<p2p_audio_config_t>()
+#define P2P_AUDIO_FRAME_INIT p2p_init_struct<p2p_audio_frame_t>()
 #define P2P_STATS_INIT p2p_init_struct<p2p_stats_t>()
 #define P2P_VIEWER_STATS_INIT p2p_init_struct<p2p_viewer_stats_t>()
 #define P2P_STREAM_STATS_INIT p2p_init_struct<p2p_stream_stats_t>()
@@ -58,11 +61,48 @@ template <typename T> inline T p2p_init_struct() {
 #define P2P_CONFIG_INIT { .struct_size = sizeof(p2p_config_t) }
 #define P2P_STREAM_CONFIG_INIT { .struct_size = sizeof(p2p_stream_config_t) }
 #define P2P_FRAME_INIT { .struct_size = sizeof(p2p_frame_t) }
+#define P2P_AUDIO_CONFIG_INIT { .struct_size = sizeof(p2p_audio_config_t) }
+#define P2P_AUDIO_FRAME_INIT { .struct_size = sizeof(p2p_audio_frame_t) }
 #define P2P_STATS_INIT { .struct_size = sizeof(p2p_stats_t) }
 #define P2P_VIEWER_STATS_INIT { .struct_size = sizeof(p2p_viewer_stats_t) }
 #define P2P_STREAM_STATS_INIT { .struct_size = sizeof(p2p_stream_stats_t) }
 #define P2P_DATA_CHANNEL_CONFIG_INIT { .struct_size = sizeof(p2p_data_channel_config_t) }
 #endif
+
+/**
+ * Opus (RFC 6716): one packet a frame, 2.5 to 120 ms of mono or stereo, without a container.
+ */
+#define P2P_AUDIO_OPUS 1
+
+/**
+ * G.711 A-law, 8000 samples a second, mono: a byte is a sample.
+ */
+#define P2P_AUDIO_PCMA 2
+
+/**
+ * G.711 u-law, 8000 samples a second, mono: a byte is a sample.
+ */
+#define P2P_AUDIO_PCMU 3
+
+/**
+ * The camera's microphone, and its loudspeaker if on_talkback is set.
+ */
+#define P2P_AUDIO_BOTH 0
+
+/**
+ * Its microphone alone.
+ */
+#define P2P_AUDIO_MICROPHONE 1
+
+/**
+ * Its loudspeaker alone.
+ */
+#define P2P_AUDIO_LOUDSPEAKER 2
+
+/**
+ * The largest frame that p2p_push_audio() takes, in bytes.
+ */
+#define P2P_MAX_AUDIO_FRAME_SIZE 1275
 
 /**
  * What a token's expiry is worth while the device's clock is unset (before 2024). The default (0):
@@ -220,17 +260,19 @@ enum p2p_status_t
    */
   P2P_ERR_CONFIG = -5,
   /**
-   * The frame is empty or larger than P2P_MAX_FRAME_SIZE.
+   * The frame is empty or larger than P2P_MAX_FRAME_SIZE; or, of audio, than
+   * P2P_MAX_AUDIO_FRAME_SIZE, or no packet of the codec.
    */
   P2P_ERR_FRAME_SIZE = -6,
   /**
-   * Of a frame: the agent is behind by a full queue. The frame was dropped; the stream goes on at
-   * the next keyframe, which is asked for. Of a message: P2P_MAX_BUFFERED_DATA bytes wait for this
-   * viewer. It was not taken; P2P_DATA_CHANNEL_WRITABLE tells when there is room.
+   * Of a frame: the agent is behind by a full queue. The frame was dropped; a stream goes on at the
+   * next keyframe, which is asked for, and audio with the next frame. Of a message:
+   * P2P_MAX_BUFFERED_DATA bytes wait for this viewer. It was not taken;
+   * P2P_DATA_CHANNEL_WRITABLE tells when there is room.
    */
   P2P_ERR_QUEUE_FULL = -7,
   /**
-   * A stream of that name runs already, or there are too many.
+   * A stream of that name runs already, or there are too many; or the agent's audio runs already.
    */
   P2P_ERR_BUSY = -8,
   /**
@@ -428,10 +470,60 @@ typedef int32_t p2p_data_channel_change_t;
 typedef struct p2p_agent_t p2p_agent_t;
 
 /**
+ * The microphone and loudspeaker of an agent: made by p2p_start_audio(), ended by p2p_stop_audio() or by
+ * its agent's p2p_deinit(). The pointer is a number in disguise: never dereference it.
+ */
+typedef struct p2p_audio_t p2p_audio_t;
+
+/**
  * One running stream of an agent: made by p2p_start_stream(), ended by p2p_stop_stream() or by its
  * agent's p2p_deinit(). The pointer is a number in disguise: never dereference it.
  */
 typedef struct p2p_stream_t p2p_stream_t;
+
+/**
+ * An agent's sound. Start from P2P_AUDIO_CONFIG_INIT.
+ */
+typedef struct p2p_audio_config_t {
+  /**
+   * sizeof(p2p_audio_config_t), set by P2P_AUDIO_CONFIG_INIT.
+   */
+  size_t struct_size;
+  /**
+   * Required. One of P2P_AUDIO_OPUS, P2P_AUDIO_PCMA and P2P_AUDIO_PCMU: of both directions.
+   * Every browser has all three.
+   */
+  int32_t codec;
+  /**
+   * Which ways: P2P_AUDIO_BOTH, P2P_AUDIO_MICROPHONE or P2P_AUDIO_LOUDSPEAKER.
+   */
+  int32_t direction;
+} p2p_audio_config_t;
+
+/**
+ * One frame of the microphone's encoder. Start from P2P_AUDIO_FRAME_INIT.
+ */
+typedef struct p2p_audio_frame_t {
+  /**
+   * sizeof(p2p_audio_frame_t), set by P2P_AUDIO_FRAME_INIT.
+   */
+  size_t struct_size;
+  /**
+   * One packet of the codec: 20 ms are usual, which is 160 bytes of G.711. It is copied.
+   */
+  const uint8_t *data;
+  /**
+   * In bytes, 1 to P2P_MAX_AUDIO_FRAME_SIZE.
+   */
+  size_t size;
+  /**
+   * When the first sample was captured, in microseconds, on the same clock as the timestamps of
+   * the video's frames: that is how viewers play both in time. A clock that is apart from the
+   * video's by more than a second counts as another one, and then both are taken to be captured
+   * when they are pushed. Where nothing is pushed there is silence.
+   */
+  uint64_t timestamp_us;
+} p2p_audio_frame_t;
 
 /**
  * One event. It and all it points to live only until the callback returns. A newer library may give
@@ -508,6 +600,56 @@ typedef void (*p2p_bitrate_fn)(void *user,
  * dropped. Lines are the process's: with several agents, each on_log gets those of all.
  */
 typedef void (*p2p_log_fn)(void *user, int32_t level, const char *line);
+
+/**
+ * What a viewer says: a packet, or packets that did not come. It and all it points to live only until
+ * the callback returns. A newer library may give a larger struct, whose beginning is this one.
+ */
+typedef struct p2p_talkback_t {
+  /**
+   * In bytes, as the library knows it.
+   */
+  size_t struct_size;
+  /**
+   * Who: the session id of the events. Several viewers may talk at once.
+   */
+  const char *session_id;
+  /**
+   * One packet of the codec, to be decoded and played now; NULL where packets are missing.
+   */
+  const uint8_t *data;
+  /**
+   * In bytes; 0 where packets are missing.
+   */
+  size_t size;
+  /**
+   * Where it belongs, in microseconds since the viewer began to talk. Between the end of one packet
+   * and the next one there may be silence.
+   */
+  uint64_t timestamp_us;
+  /**
+   * How much sound it is, or would have been, in microseconds.
+   */
+  uint32_t duration_us;
+  /**
+   * 0: data is a packet. Otherwise how many packets are missing here: let the decoder conceal them.
+   */
+  uint32_t lost;
+  /**
+   * P2P_AUDIO_OPUS, P2P_AUDIO_PCMA or P2P_AUDIO_PCMU, as the audio was started.
+   */
+  int32_t codec;
+  /**
+   * Always 0.
+   */
+  uint32_t reserved;
+} p2p_talkback_t;
+
+/**
+ * Plays what a viewer says: in order and in time, as far as a buffer that follows the network's jitter
+ * can make it so. Runs on the agent's thread: hand it on and return soon.
+ */
+typedef void (*p2p_talkback_fn)(void *user, const struct p2p_talkback_t *talkback);
 
 /**
  * Something that happened to a viewer's data channels. It and all it points to live only until the
@@ -700,6 +842,10 @@ typedef struct p2p_config_t {
    */
   p2p_log_fn on_log;
   /**
+   * What viewers say, for the loudspeaker; see p2p_start_audio(). NULL: they cannot talk.
+   */
+  p2p_talkback_fn on_talkback;
+  /**
    * What happens to viewers' data channels. May be NULL.
    */
   p2p_data_channel_fn on_data_channel;
@@ -757,15 +903,16 @@ typedef struct p2p_stats_t {
    */
   uint64_t uptime_ms;
   /**
-   * System calls that sent something to viewers or to their STUN and TURN servers.
+   * System calls that were to send something to viewers or to their STUN and TURN servers.
    */
   uint64_t sends;
   /**
-   * Datagrams in them.
+   * Datagrams that were sent with them.
    */
   uint64_t datagrams;
   /**
-   * Sends that the system had no room for, or refused; also when ICE tries what cannot be reached.
+   * Datagrams that the system had no room for, or refused; also when ICE tries what cannot be
+   * reached.
    */
   uint64_t send_errors;
   /**
@@ -788,6 +935,11 @@ typedef struct p2p_stats_t {
    * Streams there are, also beyond the array's room.
    */
   uint32_t streams;
+  /**
+   * Frames of the microphone that were taken, and those that were not: P2P_ERR_QUEUE_FULL.
+   */
+  uint64_t audio_frames;
+  uint64_t audio_refused;
 } p2p_stats_t;
 
 /**
@@ -939,6 +1091,33 @@ typedef struct p2p_viewer_stats_t {
    * The name of the stream it watches.
    */
   char stream[P2P_NAME_SIZE];
+  /**
+   * Packets of the microphone that it was sent, and their RTP payloads.
+   */
+  uint64_t audio_packets;
+  uint64_t audio_bytes;
+  /**
+   * Of these, lost, as the viewer counts; see lost_packets.
+   */
+  int64_t audio_lost;
+  /**
+   * Packets that came of what it says.
+   */
+  uint64_t talkback_packets;
+  /**
+   * Of these, missing when they should have been heard: on_talkback said so.
+   */
+  uint64_t talkback_lost;
+  /**
+   * Of those that came, too late to be heard.
+   */
+  uint64_t talkback_late;
+  /**
+   * How long the jitter buffer holds a packet that comes quickly, and how unevenly packets come
+   * (RFC 3550 A.8).
+   */
+  uint32_t talkback_delay_us;
+  uint32_t talkback_jitter_us;
   /**
    * Messages taken for sending on its data channels, and their bytes; likewise those that came.
    */
@@ -1118,6 +1297,40 @@ typedef struct p2p_frame_t {
 #ifdef __cplusplus
 extern "C" {
 #endif // __cplusplus
+
+/**
+ * Starts the agent's sound: one microphone and one loudspeaker, which all viewers share. On success
+ * *audio is its handle; on failure it is NULL. P2P_ERR_BUSY if it runs already.
+ *
+ * A viewer decides in its offer whether it listens, talks, or both, and may change that while it
+ * watches. One without the codec sees the pictures without sound; the log says why. Viewers that watch
+ * when this is called get sound only when they offer again, so call it before the first frame.
+ *
+ * # Safety
+ * `config` points to a p2p_audio_config_t whose struct_size is true; `audio` points to writable memory
+ * for a pointer. Either may be NULL, which is an error.
+ */
+p2p_status_t p2p_start_audio(struct p2p_agent_t *agent,
+                             const struct p2p_audio_config_t *config,
+                             struct p2p_audio_t **audio);
+
+/**
+ * Hands over one frame of the microphone's encoder, which is copied and goes out at once to all viewers
+ * that listen. Never blocks: if the agent is behind by a full queue (of 32 frames, beside that of the
+ * video), the frame is dropped with P2P_ERR_QUEUE_FULL.
+ *
+ * # Safety
+ * `frame` is NULL or points to a p2p_audio_frame_t whose struct_size is true; its data points to size
+ * readable bytes.
+ */
+p2p_status_t p2p_push_audio(struct p2p_audio_t *audio,
+                            const struct p2p_audio_frame_t *frame);
+
+/**
+ * Ends the agent's sound; viewers go on without it. The handle is stale afterwards. A call of
+ * on_talkback that has begun may still be running on the agent's thread.
+ */
+p2p_status_t p2p_stop_audio(struct p2p_audio_t *audio);
 
 /**
  * Starts a camera agent: its thread, and the connection to the broker, which is tried again for ever.

@@ -67,3 +67,19 @@ p2p_status_t p2p_get_stats(struct p2p_agent_t *agent, struct p2p_stats_t *stats,
     (void)agent, (void)stats, (void)viewers, (void)viewer_count, (void)streams, (void)stream_count;
     return P2P_ERR_INTERNAL;
 }
+
+p2p_status_t p2p_start_audio(struct p2p_agent_t *agent, const struct p2p_audio_config_t *config,
+                             struct p2p_audio_t **audio) {
+    (void)agent, (void)config, (void)audio;
+    return P2P_ERR_INTERNAL;
+}
+
+p2p_status_t p2p_push_audio(struct p2p_audio_t *audio, const struct p2p_audio_frame_t *frame) {
+    (void)audio, (void)frame;
+    return P2P_ERR_INTERNAL;
+}
+
+p2p_status_t p2p_stop_audio(struct p2p_audio_t *audio) {
+    (void)audio;
+    return P2P_OK;
+}

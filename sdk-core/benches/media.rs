@@ -5,12 +5,18 @@
 
 use divan::counter::{BytesCount, ItemsCount};
 use divan::{Bencher, black_box};
-use sdk_core::event::StreamId;
+use sdk_core::driver::{
+    Camera, CameraConfig, Codec, DEFAULT_GOP_CACHE, Frame, FrameData, Handler, LentFrame,
+    StreamConfig, UnsetClock,
+};
+use sdk_core::event::{Event, StreamId};
 use sdk_core::media::{
     FrameClock, PacketizationMode, SendBuffer, SrtpKeys, SrtpProfile, Train, VideoConfig,
     VideoStream, ViewerConfig, ViewerStream,
 };
 use sdk_core::wire::{annexb, rtp};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// 2 Mbit/s at 30 frames a second: eight packets a frame.
@@ -70,6 +76,86 @@ fn seal(bencher: Bencher<'_, '_>, viewers: u32, profile: SrtpProfile) {
             black_box(viewer.seal_train(now, &stream, &train, None, &mut out));
         }
     });
+}
+
+/// A picture of 2 Mbit/s, and a large keyframe: what the encoder's thread spends on handing it over.
+const HANDED_OVER: [usize; 2] = [FRAME_LEN, 60_000];
+
+#[divan::bench(args = HANDED_OVER, sample_count = 2000, sample_size = 1)]
+fn push_lent(bencher: Bencher<'_, '_>, len: usize) {
+    push(bencher, len, lend);
+}
+
+/// What the C API does with a frame that has no release.
+#[divan::bench(args = HANDED_OVER, sample_count = 2000, sample_size = 1)]
+fn push_copied(bencher: Bencher<'_, '_>, len: usize) {
+    push(bencher, len, |frame| FrameData::Owned(frame.to_vec()));
+}
+
+/// To a camera that has nothing else to do. Only the caller's time, not the agent's.
+fn push(bencher: Bencher<'_, '_>, len: usize, data: impl Fn(&'static [u8]) -> FrameData) {
+    let (camera, stream) = camera();
+    let (frame, timestamp) = (&PICTURE[..len], Duration::ZERO);
+    bencher
+        .with_inputs(|| {
+            // The queue is in order: once this one is back, it is empty.
+            let last = Frame { data: lend(&PICTURE[..1]), timestamp };
+            camera.push_frame(stream, last).unwrap();
+            while BACK.load(Ordering::Acquire) < LENT.load(Ordering::Relaxed) {
+                std::thread::yield_now();
+            }
+        })
+        .bench_local_values(|()| {
+            camera.push_frame(stream, Frame { data: data(frame), timestamp }).unwrap();
+        });
+}
+
+/// Never looked at, since it is no access unit.
+static PICTURE: [u8; 60_000] = [1; 60_000];
+/// Frames that were lent, and those given back.
+static LENT: AtomicU64 = AtomicU64::new(0);
+static BACK: AtomicU64 = AtomicU64::new(0);
+
+fn lend(frame: &'static [u8]) -> FrameData {
+    LENT.fetch_add(1, Ordering::Relaxed);
+    // SAFETY: the bytes are there as long as the program.
+    FrameData::Lent(unsafe {
+        LentFrame::new(frame.as_ptr(), frame.len(), |_, _| _ = BACK.fetch_add(1, Ordering::Release))
+    })
+}
+
+fn camera() -> (Camera, StreamId) {
+    struct Quiet;
+    impl Handler for Quiet {
+        fn on_event(&self, _: &Event) {}
+    }
+    let config = CameraConfig {
+        device_id: "bench".into(),
+        // Nobody listens there.
+        broker_url: "mqtt://127.0.0.1:1".into(),
+        broker_username: None,
+        broker_password: None,
+        broker_ca_file: None,
+        service_public_key: [0; 32],
+        identity_file: None,
+        max_viewers: 1,
+        include_loopback: true,
+        relay_only: false,
+        unset_clock: UnsetClock::Refuse,
+        max_datagram: 1200,
+    };
+    let camera = Camera::start(config, Arc::new(Quiet)).unwrap();
+    let stream = StreamConfig {
+        name: "main".into(),
+        codec: Codec::H264,
+        bitrate: 2_000_000,
+        min_bitrate: None,
+        max_bitrate: None,
+        fallback: None,
+        gop_cache: DEFAULT_GOP_CACHE,
+    };
+    let stream = camera.start_stream(stream).unwrap();
+    (camera, stream)
 }
 
 fn stream(frame: &[u8]) -> (VideoStream, Train) {

@@ -6,7 +6,7 @@
 //! comes out as an event.
 
 use crate::config::StreamConfig;
-use crate::event::{CloseReason, Event, StreamId};
+use crate::event::{AudioId, CloseReason, Event, StreamId, Talkback};
 use crate::media::{Run, SendBuffer};
 use crate::net::{Datagram, SocketId, Transmit};
 use crate::peer::dtls::Identity;
@@ -14,27 +14,29 @@ use crate::peer::{LocalSocket, Route};
 use crate::random::Random;
 use crate::session::admission::{Admission, UnsetClock};
 use crate::session::table::{Table, TableConfig};
-use crate::session::{ChannelRequest, Outputs, Stream, Streams, Want};
+use crate::session::{AudioSource, ChannelRequest, Outputs, Stream, Streams, Want};
 use crate::stats::{Snapshot, StreamStats};
 use crate::time::{Now, earlier};
+use crate::wire::sdp::AudioFormat;
 use crate::wire::signal::SessionId;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 pub struct Agent {
     streams: Streams,
+    audio: AudioSource,
     max_datagram: usize,
     sessions: Table,
     random: Random,
     out: Outputs,
-    /// The control datagram being sent.
-    control: Vec<u8>,
     /// One viewer's sealed packets, on their way out.
     sealed: SendBuffer,
     /// How many of its runs have been handed out.
     sent_runs: usize,
     /// Where they go.
     route: Option<Route>,
+    /// What a viewer says, on its way to the loudspeaker.
+    spoken: Vec<u8>,
     /// The next session to be asked for media.
     cursor: usize,
     signaling_up: bool,
@@ -93,6 +95,19 @@ pub enum Input<'a> {
         session: SessionId,
         stream: StreamId,
     },
+    StartAudio {
+        id: AudioId,
+        format: AudioFormat,
+    },
+    StopAudio {
+        id: AudioId,
+    },
+    /// One packet of the microphone.
+    Audio {
+        id: AudioId,
+        data: &'a [u8],
+        timestamp: Duration,
+    },
     CloseViewer {
         session: SessionId,
         reason: CloseReason,
@@ -117,6 +132,8 @@ pub enum Output<'a> {
         payload: Vec<u8>,
     },
     Event(Event),
+    /// For the loudspeaker.
+    Talkback(Talkback<'a>),
     OpenSockets {
         session: SessionId,
     },
@@ -149,14 +166,15 @@ impl Agent {
         };
         Agent {
             streams: Streams::default(),
+            audio: AudioSource::default(),
             max_datagram: config.max_datagram,
             sessions: Table::new(admission, identity, table),
             random: Random::new(seed),
             out: Outputs::new(config.device_id),
-            control: Vec::new(),
             sealed: SendBuffer::default(),
             sent_runs: 0,
             route: None,
+            spoken: Vec::new(),
             cursor: 0,
             signaling_up: false,
             signaling_ups: 0,
@@ -165,7 +183,15 @@ impl Agent {
 
     pub fn handle_input(&mut self, now: Now, input: Input<'_>) {
         let Agent {
-            streams, sessions, random, out, max_datagram, signaling_up, signaling_ups, ..
+            streams,
+            audio,
+            sessions,
+            random,
+            out,
+            max_datagram,
+            signaling_up,
+            signaling_ups,
+            ..
         } = self;
         match input {
             Input::SignalingUp => {
@@ -208,12 +234,18 @@ impl Agent {
             Input::SwitchViewer { session, stream } => {
                 sessions.switch(now, session, stream, streams, out);
             }
+            Input::StartAudio { id, format } => audio.start(id, format, sessions),
+            Input::StopAudio { id } => audio.stop(id, sessions),
+            Input::Audio { id, data, timestamp } => {
+                audio.on_packet(now, id, data, timestamp, sessions);
+            }
             Input::CloseViewer { session, reason } => sessions.close(now, session, reason, out),
             Input::Channel { session, channel, request } => {
                 sessions.on_channel_request(now, session, channel, request, out);
             }
             Input::Timeout => {
-                sessions.handle_timeout(now, out);
+                let times = |id| audio.media_times(now, streams.get(id).and_then(Stream::reading));
+                sessions.handle_timeout(now, &times, out);
                 for stream in streams.iter_mut() {
                     stream.handle_timeout(now, out);
                 }
@@ -241,17 +273,34 @@ impl Agent {
                 return self.next_run(run, route);
             }
             if !self.seal_next(now) {
-                return Output::Timeout(self.poll_timeout());
+                break;
             }
+        }
+        let spoken = self.sessions.iter_mut().find_map(|session| {
+            let (codec, piece) = session.poll_talkback(now, &mut self.spoken)?;
+            Some((session.id(), codec, piece))
+        });
+        match spoken {
+            Some((session, codec, piece)) => Output::Talkback(Talkback {
+                session,
+                codec,
+                data: if piece.lost == 0 { &self.spoken } else { &[] },
+                lost: piece.lost,
+                timestamp: piece.timestamp,
+                duration: piece.duration,
+            }),
+            None => Output::Timeout(self.poll_timeout()),
         }
     }
 
     /// Writes what was counted so far over `snapshot`, whose memory is used again. What the driver
     /// counts stays as it is.
     pub fn write_stats(&self, now: Now, snapshot: &mut Snapshot) {
+        snapshot.agent.audio_packets = self.audio.packets();
         snapshot.agent.signaling_up = self.signaling_up;
         snapshot.agent.signaling_reconnects = self.signaling_ups.saturating_sub(1);
-        snapshot.agent.held_bytes = (self.sealed.held_bytes() + self.control.capacity()) as u64;
+        let own = self.sealed.held_bytes() + self.out.held_bytes() + self.spoken.capacity();
+        snapshot.agent.held_bytes = own as u64;
         snapshot.viewers.clear();
         snapshot.viewers.extend(self.sessions.iter().map(|session| session.stats(now)));
         snapshot.streams.clear();
@@ -263,14 +312,8 @@ impl Agent {
 
     fn output(&mut self, want: Want) -> Output<'_> {
         match want {
-            Want::Send(control) => {
-                let transmit = Transmit {
-                    socket: control.socket,
-                    destination: control.destination,
-                    segment_size: control.data.len(),
-                };
-                self.control = control.data;
-                Output::Transmit(transmit, &self.control)
+            Want::Send { transmit, start } => {
+                Output::Transmit(transmit, self.out.datagram(&transmit, start))
             }
             Want::Signal { topic, payload } => Output::Signal { topic, payload },
             Want::Event(event) => Output::Event(event),

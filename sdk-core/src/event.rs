@@ -1,8 +1,10 @@
 //! What the agent tells the firmware.
 
+use crate::wire::audio::AudioCodec;
 use crate::wire::dcep::ChannelInfo;
 use crate::wire::signal::{ErrorCode, Path, SessionId};
 use std::fmt;
+use std::time::Duration;
 
 /// Something the firmware may want to know. Delivered in order, from the agent's thread.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,13 +34,12 @@ pub enum Event {
 impl Event {
     /// Whether it may come many times a second.
     pub fn is_frequent(&self) -> bool {
-        match self {
-            Event::KeyframeRequest { .. } | Event::TargetBitrate { .. } => true,
-            Event::Data {
-                event: DataEvent::Message { .. } | DataEvent::Writable { .. }, ..
-            } => true,
-            _ => false,
-        }
+        matches!(
+            self,
+            Event::KeyframeRequest { .. }
+                | Event::TargetBitrate { .. }
+                | Event::Data { event: DataEvent::Message { .. } | DataEvent::Writable { .. }, .. }
+        )
     }
 }
 
@@ -74,6 +75,25 @@ pub enum DataEvent {
 /// One channel of the camera, as numbered by `start_stream`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StreamId(pub u32);
+
+/// The camera's microphone and loudspeaker, as numbered by `start_audio`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct AudioId(pub u32);
+
+/// What a viewer says, in order and in time: a packet, or packets that are missing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Talkback<'a> {
+    pub session: SessionId,
+    pub codec: AudioCodec,
+    /// One packet of the codec; empty where packets are missing.
+    pub data: &'a [u8],
+    /// How many packets are missing here; 0 with `data`.
+    pub lost: u32,
+    /// Since the viewer began to talk.
+    pub timestamp: Duration,
+    /// How much sound it is, or would have been.
+    pub duration: Duration,
+}
 
 /// Why a session ended. The text of `Display` goes into the viewer's `bye` or `error` and the log.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -36,14 +36,19 @@ pub struct AgentStats {
     pub signaling_up: bool,
     /// How often it came up again after the first time.
     pub signaling_reconnects: u32,
-    /// System calls that sent something to viewers and their servers.
+    /// System calls that were to send something to viewers and their servers.
     pub sends: u64,
-    /// Datagrams in them.
+    /// Datagrams that were sent with them.
     pub datagrams: u64,
-    /// Sends that the system had no room for, or refused; also when ICE tries what cannot be reached.
+    /// Datagrams that the system had no room for, or refused; also when ICE tries what cannot be
+    /// reached.
     pub send_errors: u64,
     /// What is held beside the viewers' and the streams' own: by capacity, in bytes.
     pub held_bytes: u64,
+    /// Packets of the microphone that were taken, and those that were not: the agent was behind by a
+    /// full queue.
+    pub audio_packets: u64,
+    pub audio_refused: u64,
 }
 
 /// One viewer, from the offer on.
@@ -93,6 +98,33 @@ pub struct ViewerStats {
     pub data: DataStats,
     /// Buffers of this viewer, by capacity. Without what ICE and DTLS keep to themselves.
     pub held_bytes: u64,
+    pub audio: AudioStats,
+    pub talkback: TalkbackStats,
+}
+
+/// Sound on its way to one viewer.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct AudioStats {
+    pub packets: u64,
+    /// RTP payloads of these packets.
+    pub bytes: u64,
+    /// As the viewer counts them. Negative when there were more duplicates than losses.
+    pub lost_packets: i32,
+}
+
+/// What one viewer says.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TalkbackStats {
+    /// That came, in time or not.
+    pub packets: u64,
+    /// Told to the firmware as lost, those that came too late among them.
+    pub lost: u64,
+    /// Came after their time.
+    pub late: u64,
+    /// How long the jitter buffer holds a packet that came the fastest way.
+    pub delay: Duration,
+    /// How unevenly packets come (RFC 3550 A.8).
+    pub jitter: Duration,
 }
 
 /// Frames that a viewer was not sent, by reason.

@@ -1,5 +1,6 @@
 //! `p2p_config_t`: how the camera reaches the service, and what it allows.
 
+use crate::audio::p2p_talkback_fn;
 use crate::callbacks::{p2p_bitrate_fn, p2p_event_fn, p2p_keyframe_fn};
 use crate::data::{p2p_data_channel_fn, p2p_data_fn};
 use crate::layout::Versioned;
@@ -75,6 +76,8 @@ pub struct p2p_config_t {
     pub on_target_bitrate: p2p_bitrate_fn,
     /// Log lines. May be NULL.
     pub on_log: p2p_log_fn,
+    /// What viewers say, for the loudspeaker; see p2p_start_audio(). NULL: they cannot talk.
+    pub on_talkback: p2p_talkback_fn,
     /// What happens to viewers' data channels. May be NULL.
     pub on_data_channel: p2p_data_channel_fn,
     /// Messages of viewers. May be NULL.

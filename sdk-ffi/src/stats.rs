@@ -29,11 +29,12 @@ pub struct p2p_stats_t {
     pub struct_size: usize,
     /// Since p2p_init(). 0 if the agent has not counted anything yet.
     pub uptime_ms: u64,
-    /// System calls that sent something to viewers or to their STUN and TURN servers.
+    /// System calls that were to send something to viewers or to their STUN and TURN servers.
     pub sends: u64,
-    /// Datagrams in them.
+    /// Datagrams that were sent with them.
     pub datagrams: u64,
-    /// Sends that the system had no room for, or refused; also when ICE tries what cannot be reached.
+    /// Datagrams that the system had no room for, or refused; also when ICE tries what cannot be
+    /// reached.
     pub send_errors: u64,
     /// Memory held beside that of viewers and streams: by capacity.
     pub memory_bytes: u64,
@@ -45,6 +46,9 @@ pub struct p2p_stats_t {
     pub viewers: u32,
     /// Streams there are, also beyond the array's room.
     pub streams: u32,
+    /// Frames of the microphone that were taken, and those that were not: P2P_ERR_QUEUE_FULL.
+    pub audio_frames: u64,
+    pub audio_refused: u64,
 }
 
 /// One viewer, from its offer until it is gone. Start the array's first element from
@@ -128,6 +132,21 @@ pub struct p2p_viewer_stats_t {
     pub app_id: [c_char; P2P_NAME_SIZE],
     /// The name of the stream it watches.
     pub stream: [c_char; P2P_NAME_SIZE],
+    /// Packets of the microphone that it was sent, and their RTP payloads.
+    pub audio_packets: u64,
+    pub audio_bytes: u64,
+    /// Of these, lost, as the viewer counts; see lost_packets.
+    pub audio_lost: i64,
+    /// Packets that came of what it says.
+    pub talkback_packets: u64,
+    /// Of these, missing when they should have been heard: on_talkback said so.
+    pub talkback_lost: u64,
+    /// Of those that came, too late to be heard.
+    pub talkback_late: u64,
+    /// How long the jitter buffer holds a packet that comes quickly, and how unevenly packets come
+    /// (RFC 3550 A.8).
+    pub talkback_delay_us: u32,
+    pub talkback_jitter_us: u32,
     /// Messages taken for sending on its data channels, and their bytes; likewise those that came.
     pub data_sent_messages: u64,
     pub data_sent_bytes: u64,
@@ -306,6 +325,8 @@ impl p2p_stats_t {
             signaling_reconnects: agent.signaling_reconnects,
             viewers: snapshot.viewers.len() as u32,
             streams: snapshot.streams.len() as u32,
+            audio_frames: agent.audio_packets,
+            audio_refused: agent.audio_refused,
         }
     }
 }
@@ -354,6 +375,14 @@ impl p2p_viewer_stats_t {
             session_id: chars(&viewer.session.to_string()),
             app_id: chars(&viewer.app),
             stream: chars(&viewer.stream_name),
+            audio_packets: viewer.audio.packets,
+            audio_bytes: viewer.audio.bytes,
+            audio_lost: viewer.audio.lost_packets.into(),
+            talkback_packets: viewer.talkback.packets,
+            talkback_lost: viewer.talkback.lost,
+            talkback_late: viewer.talkback.late,
+            talkback_delay_us: micros(viewer.talkback.delay),
+            talkback_jitter_us: micros(viewer.talkback.jitter),
             data_sent_messages: viewer.data.sent_messages,
             data_sent_bytes: viewer.data.sent_bytes,
             data_received_messages: viewer.data.received_messages,

@@ -23,13 +23,15 @@ pub enum p2p_status_t {
     P2P_ERR_CODEC = -4,
     /// The configuration cannot be used; p2p_last_error() names the field and what is expected.
     P2P_ERR_CONFIG = -5,
-    /// The frame is empty or larger than P2P_MAX_FRAME_SIZE.
+    /// The frame is empty or larger than P2P_MAX_FRAME_SIZE; or, of audio, than
+    /// P2P_MAX_AUDIO_FRAME_SIZE, or no packet of the codec.
     P2P_ERR_FRAME_SIZE = -6,
-    /// Of a frame: the agent is behind by a full queue. The frame was dropped; the stream goes on at
-    /// the next keyframe, which is asked for. Of a message: P2P_MAX_BUFFERED_DATA bytes wait for this
-    /// viewer. It was not taken; P2P_DATA_CHANNEL_WRITABLE tells when there is room.
+    /// Of a frame: the agent is behind by a full queue. The frame was dropped; a stream goes on at the
+    /// next keyframe, which is asked for, and audio with the next frame. Of a message:
+    /// P2P_MAX_BUFFERED_DATA bytes wait for this viewer. It was not taken;
+    /// P2P_DATA_CHANNEL_WRITABLE tells when there is room.
     P2P_ERR_QUEUE_FULL = -7,
-    /// A stream of that name runs already, or there are too many.
+    /// A stream of that name runs already, or there are too many; or the agent's audio runs already.
     P2P_ERR_BUSY = -8,
     /// The call cannot be made from inside a callback.
     P2P_ERR_IN_CALLBACK = -9,
@@ -137,7 +139,9 @@ impl From<StartError> for Error {
 impl From<PushError> for Error {
     fn from(e: PushError) -> Error {
         match e {
-            PushError::NoStream => Error::new(P2P_ERR_HANDLE, "the stream was stopped"),
+            PushError::NoStream => {
+                Error::new(P2P_ERR_HANDLE, "it was stopped, or the audio has no microphone")
+            }
             PushError::QueueFull => Error::new(
                 P2P_ERR_QUEUE_FULL,
                 "the frame queue is full: the frame was dropped, the stream goes on at the next \
@@ -146,6 +150,11 @@ impl From<PushError> for Error {
             PushError::BadSize => Error::new(
                 P2P_ERR_FRAME_SIZE,
                 "the core refused the frame's size: expected one access unit of 1 byte to 4 MiB",
+            ),
+            PushError::BadAudio => Error::new(
+                P2P_ERR_FRAME_SIZE,
+                "expected one packet of the codec that the audio was started with; Opus without its \
+                 container (Ogg, WebM)",
             ),
             PushError::Closed => Error::new(P2P_ERR_CLOSED, "the agent is being de-initialised"),
         }

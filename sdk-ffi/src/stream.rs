@@ -7,7 +7,7 @@ use crate::layout::{self, Versioned};
 use crate::status::{Error, p2p_status_t};
 use sdk_core::driver::{Codec, DEFAULT_GOP_CACHE, Frame, FrameData, LentFrame, StreamConfig};
 use std::ffi::{c_char, c_void};
-use std::mem::size_of;
+use std::mem::{ManuallyDrop, size_of};
 use std::ptr;
 use std::sync::PoisonError;
 use std::time::Duration;
@@ -145,21 +145,18 @@ pub unsafe extern "C" fn p2p_push_frame(
         // SAFETY: promised by the caller.
         let frame = unsafe { layout::read(frame, "frame")? };
         // From here on the frame is released when this is dropped, on every path.
-        let release = Release::of(&frame);
+        let lent = Lent::of(&frame);
         let (call, stream) = handle::stream(stream)?;
         frame.check()?;
-        let data = match release {
+        let data = match lent {
             None => {
                 // SAFETY: promised by the caller, and the size was checked.
                 FrameData::Owned(copy(unsafe {
                     std::slice::from_raw_parts(frame.data, frame.size)
                 })?)
             }
-            Some(release) => {
-                let release = Box::new(move || drop(release));
-                // SAFETY: promised by the caller until `release` is called.
-                FrameData::Lent(unsafe { LentFrame::new(frame.data, frame.size, release) })
-            }
+            // SAFETY: promised by the caller until `release` is called.
+            Some(lent) => FrameData::Lent(unsafe { lent.into_core() }),
         };
         let timestamp = Duration::from_micros(frame.timestamp_us);
         Ok(call.camera().push_frame(stream.id, Frame { data, timestamp })?)
@@ -238,27 +235,51 @@ impl p2p_frame_t {
 }
 
 /// The promise to give a lent frame back: kept when this is dropped.
-struct Release {
-    call: unsafe extern "C" fn(*mut c_void, *const u8, usize),
-    user: *mut c_void,
+struct Lent {
+    lender: Lender,
     data: *const u8,
     size: usize,
 }
 
-// SAFETY: the header says that release may be called from any thread.
-unsafe impl Send for Release {}
+/// Who takes it back.
+#[derive(Clone, Copy)]
+struct Lender {
+    release: unsafe extern "C" fn(*mut c_void, *const u8, usize),
+    user: *mut c_void,
+}
 
-impl Release {
-    fn of(frame: &p2p_frame_t) -> Option<Release> {
-        let call = frame.release?;
-        Some(Release { call, user: frame.release_user, data: frame.data, size: frame.size })
+// SAFETY: the header says that release may be called from any thread.
+unsafe impl Send for Lender {}
+
+impl Lender {
+    fn take_back(self, data: *const u8, size: usize) {
+        // SAFETY: the firmware's own function with the firmware's own arguments.
+        in_callback(|| unsafe { (self.release)(self.user, data, size) });
     }
 }
 
-impl Drop for Release {
+impl Lent {
+    fn of(frame: &p2p_frame_t) -> Option<Lent> {
+        let lender = Lender { release: frame.release?, user: frame.release_user };
+        Some(Lent { lender, data: frame.data, size: frame.size })
+    }
+
+    /// Hands the promise on.
+    ///
+    /// # Safety
+    /// `data` points to `size` readable bytes that do not change until they are given back.
+    unsafe fn into_core(self) -> LentFrame {
+        let this = ManuallyDrop::new(self);
+        let lender = this.lender;
+        let take_back = move |data, size| lender.take_back(data, size);
+        // SAFETY: promised by the caller.
+        unsafe { LentFrame::new(this.data, this.size, take_back) }
+    }
+}
+
+impl Drop for Lent {
     fn drop(&mut self) {
-        // SAFETY: the firmware's own function with the firmware's own arguments.
-        in_callback(|| unsafe { (self.call)(self.user, self.data, self.size) });
+        self.lender.take_back(self.data, self.size);
     }
 }
 

@@ -88,7 +88,7 @@ impl<'a> Publisher<'a> {
 
     /// What the driver counts.
     fn add_own(&self, now: Now, snapshot: &mut Snapshot) {
-        let Shared { counters, frames, started, .. } = self.shared;
+        let Shared { counters, frames, audio, started, .. } = self.shared;
         let agent = &mut snapshot.agent;
         agent.uptime = started
             .get()
@@ -96,6 +96,7 @@ impl<'a> Publisher<'a> {
         agent.sends = counters.sends.load(Ordering::Relaxed);
         agent.datagrams = counters.datagrams.load(Ordering::Relaxed);
         agent.send_errors = counters.dropped.load(Ordering::Relaxed);
+        agent.audio_refused = audio.packets.refused();
         agent.held_bytes += size_of::<Shared>() as u64;
         for stream in &mut snapshot.streams {
             let slot = self.shared.slot(stream.id);

@@ -1,5 +1,6 @@
 //! The agent's thread: waits for whatever comes first, tells the agent, does what the agent says.
 
+use super::audio_queue::Packet;
 use super::broker::{BrokerConfig, BrokerLink, LinkEvent};
 use super::channels::{Channels, Request};
 use super::frame_queue::Queued;
@@ -79,6 +80,7 @@ impl Runner {
             channels: &self.shared.channels,
             deadline: None,
             publisher: Publisher::new(&self.shared),
+            packet: Packet::empty(),
         };
         turn.flush(now());
         while !self.shared.closed.load(Ordering::Acquire) {
@@ -102,6 +104,9 @@ impl Runner {
         for (id, stream) in streams {
             agent.handle_input(now(), Input::StartStream { id, config: stream });
         }
+        if let Some((id, format)) = self.shared.audio.running() {
+            agent.handle_input(now(), Input::StartAudio { id, format });
+        }
         Ok(agent)
     }
 }
@@ -116,6 +121,8 @@ struct Turn<'a> {
     channels: &'a Channels,
     deadline: Option<Instant>,
     publisher: Publisher<'a>,
+    /// The microphone's packet that is being sent.
+    packet: Packet,
 }
 
 impl Turn<'_> {
@@ -125,9 +132,11 @@ impl Turn<'_> {
         let timeout = sleep_until(earlier(*deadline, self.publisher.next()));
         tokio::select! {
             biased;
+            () = shared.audio.packets.wait() => self.take_audio(shared),
             () = shared.frames.wait() => {
                 while let Some(frame) = shared.frames.pop() {
                     self.on_frame(&frame);
+                    self.take_audio(shared);
                 }
             }
             () = shared.wake.notified() => {
@@ -185,10 +194,22 @@ impl Turn<'_> {
         self.flush(now);
     }
 
+    /// Sends what the microphone has made by now.
+    fn take_audio(&mut self, shared: &Shared) {
+        while shared.audio.packets.pop(&mut self.packet) {
+            let now = now();
+            let Packet { id, data, timestamp } = &self.packet;
+            self.agent.handle_input(now, Input::Audio { id: *id, data, timestamp: *timestamp });
+            self.flush(now);
+        }
+    }
+
     fn on_command(&mut self, command: Command) {
         let input = match command {
             Command::StartStream(id, config) => Input::StartStream { id, config },
             Command::StopStream(id) => Input::StopStream { id },
+            Command::StartAudio(id, format) => Input::StartAudio { id, format },
+            Command::StopAudio(id) => Input::StopAudio { id },
             Command::CloseViewer(session, reason) => Input::CloseViewer { session, reason },
             Command::SwitchViewer(session, stream) => Input::SwitchViewer { session, stream },
         };
@@ -208,6 +229,10 @@ impl Turn<'_> {
                     }
                 }
                 Output::Event(event) => self.report(now, &event),
+                Output::Talkback(talkback) => {
+                    let handler = self.handler;
+                    contain(|| handler.on_talkback(&talkback));
+                }
                 Output::OpenSockets { session } => {
                     let sockets = self.sockets.open().map_err(|e| e.to_string());
                     self.agent.handle_input(now, Input::Sockets { session, sockets });
@@ -236,10 +261,7 @@ impl Turn<'_> {
         if !event.is_frequent() {
             self.publisher.publish(now, &self.agent);
         }
-        // A callback into the firmware may be a foreign language's; its panic is not the agent's.
-        if catch_unwind(AssertUnwindSafe(|| self.handler.on_event(event))).is_err() {
-            log::error!("an event callback panicked");
-        }
+        contain(|| self.handler.on_event(event));
     }
 
     /// Tells all viewers and the broker that the camera goes away.
@@ -248,6 +270,13 @@ impl Turn<'_> {
         self.agent.handle_input(now, Input::Shutdown);
         self.flush(now);
         self.broker.shutdown(GOODBYE).await;
+    }
+}
+
+/// A callback into the firmware may be a foreign language's; its panic is not the agent's.
+fn contain(callback: impl FnOnce()) {
+    if catch_unwind(AssertUnwindSafe(callback)).is_err() {
+        log::error!("a callback panicked");
     }
 }
 

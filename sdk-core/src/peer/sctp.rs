@@ -308,7 +308,7 @@ impl Association {
         let answer = Init {
             tag: self.tag,
             window: RECEIVE_WINDOW as u32,
-            outbound_streams: MAX_STREAMS.min(init.inbound_streams),
+            outbound_streams: init.inbound_streams,
             inbound_streams: MAX_STREAMS,
             tsn: self.first_tsn,
             forward_tsn: true,

@@ -11,6 +11,7 @@ mod counted;
 mod switching;
 
 use super::adapt::Adapt;
+use super::audio::MediaTimes;
 use super::offer::OfferInForce;
 use super::outputs::{Outputs, To, Want};
 use super::stream::Stream;
@@ -18,7 +19,8 @@ use super::streams::Streams;
 use super::viewer::Viewer;
 use crate::event::{CloseReason, Event, StreamId};
 use crate::log_scope;
-use crate::media::{SendBuffer, Sources, SrtpKeys, SrtpProfile};
+use crate::media::jitter::Piece;
+use crate::media::{AudioPacket, SendBuffer, Sources, SrtpKeys, SrtpProfile};
 use crate::net::{Datagram, SocketId};
 use crate::peer::data::DataTerms;
 use crate::peer::dtls::{Identity, SrtpKeying};
@@ -28,7 +30,8 @@ use crate::random::Random;
 use crate::signaling::mailbox::{Correspondence, Offered};
 use crate::signaling::outbox::Outbox;
 use crate::time::{Now, earlier};
-use crate::wire::sdp::SdpError;
+use crate::wire::audio::AudioCodec;
+use crate::wire::sdp::{AudioFormat, NOT_ASKED_FOR, SdpError};
 use crate::wire::signal::{
     Body, Candidate, ErrorCode, Keepalive, Offer, Path, SessionId, SessionState, Signal,
 };
@@ -83,6 +86,8 @@ enum Phase {
 pub struct Settings<'a> {
     pub identity: &'a Identity,
     pub relay_only: bool,
+    /// What the camera has for sound.
+    pub audio: Option<AudioFormat>,
     /// Largest UDP payload to send, in bytes.
     pub max_datagram: usize,
 }
@@ -106,12 +111,13 @@ impl Session {
         settings: &Settings<'_>,
         random: &mut Random,
     ) -> Result<Session, SdpError> {
-        let in_force = OfferInForce::read(&offer.sdp, stream)?;
+        let in_force = OfferInForce::read(&offer.sdp, stream, settings.audio)?;
         let mut peer = Peer::new(
             PeerSettings { relay_only: settings.relay_only },
             settings.identity,
             in_force.credentials(),
             in_force.fingerprints(),
+            random,
         )
         .map_err(|message| SdpError { code: ErrorCode::Internal, message })?;
         let mut correspondence = Correspondence::new();
@@ -119,7 +125,7 @@ impl Session {
         let viewer = Viewer::new(in_force.choice(), stream.bitrate(), random);
         let data_terms = channels::terms(settings, random);
         peer.accept_data(in_force.data().map(|_| data_terms));
-        Ok(Session {
+        let mut session = Session {
             id: signal.session_id,
             app: signal.from.clone(),
             stream: stream.id(),
@@ -140,7 +146,9 @@ impl Session {
             disconnected_at: None,
             data_terms,
             counted: Counted::new(now, stream.name()),
-        })
+        };
+        session.take_sound();
+        Ok(session)
     }
 
     pub fn id(&self) -> SessionId {
@@ -165,6 +173,23 @@ impl Session {
 
     pub fn is_connected(&self) -> bool {
         matches!(self.phase, Phase::Connected { .. })
+    }
+
+    /// One of the microphone's packets: it goes out at once, or not at all.
+    pub fn send_audio(&mut self, now: Now, codec: AudioCodec, packet: &AudioPacket<'_>) {
+        if let Some(route) = self.media_route() {
+            self.viewer.send_audio(now, codec, packet, route);
+        }
+    }
+
+    /// What the viewer says by now, one piece a call; a packet's bytes are written over `data`.
+    pub fn poll_talkback(&mut self, now: Now, data: &mut Vec<u8>) -> Option<(AudioCodec, Piece)> {
+        self.viewer.sound_mut().poll_talkback(now.instant, data)
+    }
+
+    /// The camera's microphone and loudspeaker are gone, or are others.
+    pub fn end_sound(&mut self) {
+        self.viewer.sound_mut().agree(None);
     }
 
     /// What the encoder should make for this viewer alone, in bits per second, if that is known.
@@ -229,6 +254,7 @@ impl Session {
         now: Now,
         offer: &Offer,
         streams: &mut Streams,
+        audio: Option<AudioFormat>,
         identity: &Identity,
         out: &mut Outputs,
     ) {
@@ -242,7 +268,7 @@ impl Session {
         }
         let restart = offered == Offered::Restart;
         let Some(stream) = streams.get(self.stream) else { return };
-        let changed = match OfferInForce::read(&offer.sdp, stream) {
+        let changed = match OfferInForce::read(&offer.sdp, stream, audio) {
             Ok(changed) => changed.follows(&self.offer),
             Err(e) => return self.fail(now, e.code, e.message, out),
         };
@@ -262,6 +288,7 @@ impl Session {
         }
         self.peer.accept_data(changed.data().map(|_| self.data_terms));
         self.offer = changed;
+        self.take_sound();
         if !matches!(self.phase, Phase::Opening) {
             self.answer(now, identity, out);
             self.take_offered_candidates(now);
@@ -346,7 +373,13 @@ impl Session {
         }
     }
 
-    pub fn handle_timeout(&mut self, now: Now, out: &mut Outputs) {
+    /// `times` is what the clocks of a stream and of the sound show now.
+    pub fn handle_timeout(
+        &mut self,
+        now: Now,
+        times: &dyn Fn(StreamId) -> MediaTimes,
+        out: &mut Outputs,
+    ) {
         if self.is_closed() {
             return;
         }
@@ -371,10 +404,10 @@ impl Session {
             return self.close(now, CloseReason::Lost, out);
         }
         if let Some(route) = self.media_route()
-            && let Some(report) = self.viewer.report(now, route)
+            && let Some(len) =
+                self.viewer.report(now, |shown| times(shown.unwrap_or(self.stream)), route, out)
         {
-            self.counted.on_report(now.instant, &report.data);
-            out.push(Want::Send(report));
+            self.counted.on_report(now.instant, len);
         }
         self.settle(now, out);
     }
@@ -406,10 +439,8 @@ impl Session {
         if self.is_closed() {
             return;
         }
-        if let Some(route) = self.media_route()
-            && let Some(goodbye) = self.viewer.goodbye(route)
-        {
-            out.push(Want::Send(goodbye));
+        if let Some(route) = self.media_route() {
+            self.viewer.goodbye(route, out);
         }
         self.phase = Phase::Closed;
         self.outbox.on_arrived();
@@ -427,8 +458,8 @@ impl Session {
         self.keepalive(now, false, out);
         self.peer.close(now.instant);
         self.end_channels(out);
-        while let Some(control) = self.peer.poll_transmit() {
-            out.push(Want::Send(control));
+        while let Some((transmit, data)) = self.peer.poll_transmit() {
+            out.send(transmit, data);
         }
         out.push(Want::CloseSockets(std::mem::take(&mut self.sockets)));
         match self.viewer.stats() {
@@ -453,6 +484,29 @@ impl Session {
         let body = Body::Answer { sdp };
         self.outbox.on_sent(now.instant, &body);
         out.signal(now, self.id, To::App(&self.app), body);
+    }
+
+    /// Takes what the offer in force says about sound. Without it the pictures come all the same.
+    fn take_sound(&mut self) {
+        let sound = self.viewer.sound_mut();
+        if self.offer.sound().is_ok_and(|choice| !sound.fits(choice)) {
+            self.offer.refuse_sound(
+                "the offer maps it to another payload type, codec or section than an earlier one of \
+                 this session; open a new one",
+            );
+        }
+        sound.agree(self.offer.sound().ok());
+        match self.offer.sound() {
+            Ok(choice) => log::info!(
+                "sessionId={} sound: {}, to the viewer: {}, from it: {}",
+                self.id,
+                choice.codec.encoding(),
+                choice.sends,
+                choice.receives
+            ),
+            Err(NOT_ASKED_FOR) => log::debug!("sessionId={} no sound: {NOT_ASKED_FOR}", self.id),
+            Err(why) => log::info!("sessionId={} no sound: {why}", self.id),
+        }
     }
 
     fn take_offered_candidates(&mut self, now: Now) {
@@ -542,8 +596,8 @@ impl Session {
         if self.peer.has_consent() {
             self.disconnected_at = None;
         }
-        while let Some(control) = self.peer.poll_transmit() {
-            out.push(Want::Send(control));
+        while let Some((transmit, data)) = self.peer.poll_transmit() {
+            out.send(transmit, data);
         }
     }
 

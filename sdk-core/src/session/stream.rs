@@ -4,7 +4,10 @@ use super::outputs::Outputs;
 use super::target::{Demand, TargetBitrate};
 use crate::config::StreamConfig;
 use crate::event::{Event, StreamId};
-use crate::media::{FrameClock, FrameError, KeyframeGovernor, Train, VideoConfig, VideoStream};
+use crate::media::{
+    CaptureClock, FrameClock, FrameError, KeyframeGovernor, Reading, Train, VideoConfig,
+    VideoStream,
+};
 use crate::stats::{self, Rate, Refused, StreamStats};
 use crate::time::Now;
 use crate::wire::codec::Codec;
@@ -18,6 +21,7 @@ pub struct Stream {
     codec: Codec,
     video: VideoStream,
     clock: FrameClock,
+    capture: CaptureClock,
     bitrate: u32,
     fallback: Option<String>,
     target: TargetBitrate,
@@ -58,6 +62,7 @@ impl Stream {
                 ..VideoConfig::new(config.bitrate, max_datagram)
             }),
             clock: FrameClock::default(),
+            capture: CaptureClock::default(),
             bitrate: config.bitrate,
             fallback: config.fallback.clone(),
             target: TargetBitrate::new(config.bitrate, config.min_bitrate, config.max_bitrate),
@@ -95,6 +100,11 @@ impl Stream {
         &self.video
     }
 
+    /// What the encoder's clock shows, once there was a frame.
+    pub fn reading(&self) -> Option<Reading> {
+        self.capture.reading()
+    }
+
     /// What the encoder makes: in full once it has shown its parameter sets.
     pub fn format(&self) -> StreamFormat {
         let sps = self.video.sps();
@@ -121,6 +131,7 @@ impl Stream {
             log::debug!("stream {:?}: the frames' clock jumped to {timestamp:?}", self.name);
         }
         self.broken |= after_gap || place.jumped;
+        self.capture.on_frame(now.instant, place.media);
         let train = match self.video.push(data, place.media) {
             Ok(train) => train?,
             Err(e) => {

@@ -1,6 +1,7 @@
 //! All sessions, and what a signal means for them: who is admitted, refused, or told goodbye.
 
 use super::admission::{Admission, Refusal};
+use super::audio::MediaTimes;
 use super::outputs::{Outputs, To, Want};
 use super::states::{ChannelRequest, Session, Settings};
 use super::streams::Streams;
@@ -13,6 +14,7 @@ use crate::peer::dtls::Identity;
 use crate::random::Random;
 use crate::signaling::mailbox::{FirstOffer, Mailbox};
 use crate::time::{Now, earlier};
+use crate::wire::sdp::AudioFormat;
 use crate::wire::signal::{
     Body, ErrorCode, Offer, SERVER_NAME, SessionId, Signal, SignalError, is_valid_id,
 };
@@ -23,6 +25,8 @@ pub struct Table {
     admission: Admission,
     identity: Identity,
     config: TableConfig,
+    /// What the camera has for sound.
+    audio: Option<AudioFormat>,
     sessions: Vec<Session>,
     mailbox: Mailbox,
     refusals: RefusalLimit,
@@ -44,6 +48,7 @@ impl Table {
             admission,
             identity,
             config,
+            audio: None,
             sessions: Vec::new(),
             mailbox: Mailbox::new(),
             refusals: RefusalLimit::default(),
@@ -60,6 +65,10 @@ impl Table {
     pub fn demand(&self, stream: StreamId) -> Demand {
         let watching = self.sessions.iter().filter(|s| s.stream() == stream && s.is_connected());
         watching.fold(Demand::Nobody, |demand, session| demand.and(session.target()))
+    }
+
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Session> {
+        self.sessions.iter_mut()
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &Session> {
@@ -191,12 +200,24 @@ impl Table {
         self.bury(now);
     }
 
-    pub fn handle_timeout(&mut self, now: Now, out: &mut Outputs) {
+    /// What the camera has for sound from now on. Who watches already hears it after its next offer.
+    pub fn set_audio(&mut self, audio: Option<AudioFormat>) {
+        self.audio = audio;
+        self.sessions.iter_mut().for_each(Session::end_sound);
+    }
+
+    /// `times` is what the clocks of a stream and of the sound show now.
+    pub fn handle_timeout(
+        &mut self,
+        now: Now,
+        times: &dyn Fn(StreamId) -> MediaTimes,
+        out: &mut Outputs,
+    ) {
         // A viewer that says nothing is taken to have less.
         self.targets_moved = true;
         for session in &mut self.sessions {
             if session.poll_timeout().is_some_and(|at| at <= now.instant) {
-                session.handle_timeout(now, out);
+                session.handle_timeout(now, times, out);
             }
         }
         self.bury(now);
@@ -292,7 +313,7 @@ impl Table {
                 self.refuse(now, id, &signal.from, in_use(), out);
                 return;
             }
-            session.on_offer(now, offer, streams, &self.identity, out);
+            session.on_offer(now, offer, streams, self.audio, &self.identity, out);
             return;
         }
         if self.mailbox.on_offer(now.instant, id, &offer.sdp) == FirstOffer::Stale {
@@ -342,6 +363,7 @@ impl Table {
         let settings = Settings {
             identity: &self.identity,
             relay_only: self.config.relay_only,
+            audio: self.audio,
             max_datagram: self.config.max_datagram,
         };
         Session::new(now, signal, offer, &claims, stream, &settings, random)

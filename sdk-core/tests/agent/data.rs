@@ -188,7 +188,7 @@ fn a_data_section_may_come_later_but_not_move() {
     world.push_frame(&idr(3000, 1), Duration::ZERO);
     let id = world.join(FakeViewer::new("198.51.100.1:5000", GCM_AND_CM), 1);
     world.run(Duration::from_secs(2));
-    world.viewers[0].browser = video_then_data();
+    world.viewers[0].browser = video_then_data().to_owned();
     let offer = world.viewers[0].offer();
     offer_again(&mut world, id, offer.clone());
     let answer = world.answer_to("app_1").unwrap();

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+mod allocations;
+mod audio;
 #[path = "../bottleneck/mod.rs"]
 mod bottleneck;
 mod congestion;
@@ -9,6 +11,7 @@ mod data;
 #[path = "../data_support/mod.rs"]
 mod data_support;
 mod h265;
+mod path;
 mod playback;
 mod statistics;
 mod switching;

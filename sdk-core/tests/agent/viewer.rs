@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 pub(crate) struct FakeViewer {
     pub(crate) addr: SocketAddr,
     /// Whose offer it makes.
-    pub(crate) browser: &'static str,
+    pub(crate) browser: String,
     ice: IceAgent,
     dtls: Endpoint,
     certificate: Certificate,
@@ -54,6 +54,7 @@ pub(crate) struct Packet {
     pub(crate) sequence: u16,
     pub(crate) timestamp: u32,
     pub(crate) ssrc: u32,
+    pub(crate) payload_type: u8,
     pub(crate) marker: bool,
     pub(crate) payload: Vec<u8>,
 }
@@ -88,7 +89,7 @@ impl FakeViewer {
         let provider = default_provider().unwrap();
         FakeViewer {
             addr,
-            browser: include_str!("../../../testdata/sdp/chromium_video.sdp"),
+            browser: include_str!("../../../testdata/sdp/chromium_video.sdp").into(),
             ice,
             dtls: Endpoint::new(addr, TransportProtocol::UDP, None),
             certificate: Certificate::generate_self_signed(Vec::new(), provider.crypto()).unwrap(),
@@ -112,8 +113,13 @@ impl FakeViewer {
     }
 
     /// Makes this browser's offer instead of Chromium's.
-    pub(crate) fn like(self, browser: &'static str) -> FakeViewer {
-        FakeViewer { browser, ..self }
+    pub(crate) fn like(self, browser: impl Into<String>) -> FakeViewer {
+        FakeViewer { browser: browser.into(), ..self }
+    }
+
+    /// The next offer is this one.
+    pub(crate) fn offer_next(&mut self, browser: String) {
+        self.browser = browser;
     }
 
     /// Opens an SCTP association as soon as DTLS is done.
@@ -134,6 +140,12 @@ impl FakeViewer {
                 _ => format!("{line}\r\n"),
             })
             .collect()
+    }
+
+    /// Its user name fragment and password.
+    pub(crate) fn credentials(&self) -> (String, String) {
+        let creds = self.ice.local_credentials();
+        (creds.ufrag.clone(), creds.pass.clone())
     }
 
     pub(crate) fn candidate(&self) -> String {
@@ -159,7 +171,7 @@ impl FakeViewer {
             ufrag: media.ice_ufrag.into(),
             pass: media.ice_pwd.into(),
         });
-        for candidate in &media.candidates {
+        for candidate in answer.media.iter().flat_map(|media| &media.candidates) {
             self.on_candidate(candidate);
         }
     }
@@ -277,6 +289,24 @@ impl FakeViewer {
         (self.peer.unwrap(), packet)
     }
 
+    /// Seals an RTP packet and gives it with its destination.
+    pub(crate) fn rtp(&self, packet: &Packet) -> (SocketAddr, Vec<u8>) {
+        let extensions = rtp::ExtensionIds::default();
+        let header = rtp::HeaderTemplate::new(packet.ssrc, packet.payload_type, &extensions);
+        let fields = rtp::HeaderFields {
+            marker: packet.marker,
+            sequence: packet.sequence,
+            timestamp: packet.timestamp,
+            ..Default::default()
+        };
+        let (sender, _) = self.srtp.as_ref().unwrap();
+        let tag = vec![0; sender.rtp_overhead()];
+        let head = &header.fill(&fields)[..header.len()];
+        let mut sealed = [head, &packet.payload, &tag].concat();
+        sender.seal_rtp(&mut sealed, header.len(), packet.ssrc, packet.sequence.into()).unwrap();
+        (self.peer.unwrap(), sealed)
+    }
+
     fn client_config(&self) -> Arc<rtc_dtls::config::HandshakeConfig> {
         let config = ConfigBuilder::default()
             .with_crypto_provider(default_provider().unwrap())
@@ -307,14 +337,17 @@ impl FakeViewer {
             return;
         }
         let packet = rtp::Packet::parse(receiver.open_rtp(data).unwrap()).unwrap();
-        if let Some(number) = packet.extension(TRANSPORT_CC) {
+        // In an offer with more sections the id may be another extension's.
+        let number = packet.extension(TRANSPORT_CC).and_then(|number| number.try_into().ok());
+        if let Some(number) = number {
             let at = now - *self.epoch.get_or_insert(now) + Duration::from_secs(777);
-            self.feedback.on_packet(u16::from_be_bytes(number.try_into().unwrap()), at);
+            self.feedback.on_packet(u16::from_be_bytes(number), at);
         }
         self.packets.push(Packet {
             sequence: packet.sequence,
             timestamp: packet.timestamp,
             ssrc: packet.ssrc,
+            payload_type: packet.payload_type,
             marker: packet.marker,
             payload: packet.payload.to_vec(),
         });

@@ -1,5 +1,6 @@
 //! A camera and its viewers in virtual time: every datagram and signal goes through here.
 
+use crate::allocations::counted;
 use crate::bottleneck::Link;
 use crate::viewer::FakeViewer;
 use ring::signature::{Ed25519KeyPair, KeyPair as _};
@@ -29,6 +30,7 @@ pub(crate) struct World {
     /// Signals the camera sent, with their topics.
     pub(crate) signals: Vec<(String, Signal)>,
     pub(crate) events: Vec<Event>,
+    pub(crate) spoken: Vec<Spoken>,
     /// What of data channels' send buffers was said to be free again.
     pub(crate) released: Vec<(SessionId, u16, usize)>,
     pub(crate) open_sockets: Vec<(SocketId, SocketAddr)>,
@@ -42,6 +44,17 @@ pub(crate) struct World {
     in_links: VecDeque<(Instant, SocketAddr, SocketAddr, Vec<u8>)>,
     start: Instant,
     deadline: Option<Instant>,
+}
+
+/// What a viewer said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Spoken {
+    pub(crate) at: Instant,
+    pub(crate) session: SessionId,
+    pub(crate) data: Vec<u8>,
+    pub(crate) lost: u32,
+    pub(crate) timestamp: Duration,
+    pub(crate) duration: Duration,
 }
 
 impl World {
@@ -69,6 +82,7 @@ impl World {
             viewers: Vec::new(),
             signals: Vec::new(),
             events: Vec::new(),
+            spoken: Vec::new(),
             released: Vec::new(),
             open_sockets: Vec::new(),
             next_socket: 0,
@@ -104,7 +118,7 @@ impl World {
     }
 
     pub(crate) fn input(&mut self, input: Input<'_>) {
-        self.agent.handle_input(self.now, input);
+        counted(|| self.agent.handle_input(self.now, input));
         self.drain();
     }
 
@@ -254,7 +268,7 @@ impl World {
                 viewer.handle_datagram(self.now.instant, from, &mut data);
             } else if let Some((socket, _)) = self.open_sockets.iter().find(|(_, a)| *a == to) {
                 let datagram = Datagram { socket: *socket, source: from, data: &mut data };
-                self.agent.handle_input(self.now, Input::Datagram(datagram));
+                counted(|| self.agent.handle_input(self.now, Input::Datagram(datagram)));
                 self.drain();
             }
         }
@@ -262,7 +276,7 @@ impl World {
 
     fn drain(&mut self) {
         loop {
-            let opened = match self.agent.poll_output(self.now) {
+            let opened = match counted(|| self.agent.poll_output(self.now)) {
                 Output::Transmit(transmit, data) => {
                     let from = self.open_sockets.iter().find(|(id, _)| *id == transmit.socket);
                     let from = from.expect("sent on a socket that is open").1;
@@ -277,6 +291,17 @@ impl World {
                 }
                 Output::Event(event) => {
                     self.events.push(event);
+                    continue;
+                }
+                Output::Talkback(talkback) => {
+                    self.spoken.push(Spoken {
+                        at: self.now.instant,
+                        session: talkback.session,
+                        data: talkback.data.to_vec(),
+                        lost: talkback.lost,
+                        timestamp: talkback.timestamp,
+                        duration: talkback.duration,
+                    });
                     continue;
                 }
                 Output::CloseSockets(ids) => {
