@@ -1,12 +1,14 @@
 /* A camera without a lens: plays H.264 and H.265 files (Annex B) in a loop through libp2pcam, as an encoder
- * would: one access unit a call, on time, and an IDR soon after it is asked for.
+ * would: one access unit a call, on time, and an IDR soon after it is asked for. Its sound is in audio.c.
  *
- *     cc -I include examples/c/camera.c libp2pcam.a -lpthread -ldl -lm -o camera
+ *     cc -I include examples/c/camera.c examples/c/audio.c libp2pcam.a -lpthread -ldl -lm -o camera
  *     ./camera --help
  */
 #define _POSIX_C_SOURCE 200809L
 
+#include "audio.h"
 #include "p2pcam.h"
+#include "ptz.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -288,8 +290,8 @@ typedef struct {
 } option_t;
 
 static const char *device, *broker = "mqtt://127.0.0.1:1883", *user, *password, *service_key, *file, *sub_file,
-    *stream_name = "main", *codec_text = "", *identity, *fps_text = "30", *max_viewers = "0", *duration = "0", *log_level = "3",
-    *stats_text = "0", *min_bitrate = "0";
+    *audio_file, *talkback_file, *stream_name = "main", *codec_text = "", *identity, *fps_text = "30",
+    *max_viewers = "0", *duration = "0", *log_level = "3", *stats_text = "0", *min_bitrate = "0";
 static int recorded, fall_back, no_gop_cache, loopback, relay_only, accept_unset_clock, copy_frames, lend_frames;
 
 static const option_t options[] = {
@@ -302,6 +304,8 @@ static const option_t options[] = {
     {"--file", "P2PCAM_FILE", "H.264 or H.265 file of the stream", &file, NULL},
     {"--clip", NULL, NULL, &file, NULL},
     {"--sub", "P2PCAM_SUB_FILE", "file of a second stream, \"sub\"", &sub_file, NULL},
+    {"--audio", "P2PCAM_AUDIO", "sound: .opus-packets, .pcma or .pcmu", &audio_file, NULL},
+    {"--talkback", "P2PCAM_TALKBACK", "write what viewers say to this file", &talkback_file, NULL},
     {"--codec", "P2PCAM_CODEC", "h264 or h265; by each file's ending if not set", &codec_text, NULL},
     {"--stream", "P2PCAM_STREAM", "name of the stream (main)", &stream_name, NULL},
     {"--fps", "P2PCAM_FPS", "frames a second (30)", &fps_text, NULL},
@@ -435,7 +439,9 @@ static void print_stats(p2p_agent_t *agent) {
         const p2p_viewer_stats_t *v = &viewers[i];
         printf("stats viewer %s: path=%s local=%s remote=%s srtp=%u frames=%llu packets=%llu bytes=%llu wire=%llu"
                " media_bps=%llu wire_bps=%llu target_bps=%llu rtt_us=%u loss_permille=%u nacked=%llu resent=%llu"
-               " pli=%llu fir=%llu dropped=%llu memory=%llu answer_ms=%d ice_ms=%d dtls_ms=%d first_frame_ms=%d\n",
+               " pli=%llu fir=%llu dropped=%llu memory=%llu answer_ms=%d ice_ms=%d dtls_ms=%d first_frame_ms=%d"
+               " audio=%llu talkback=%llu talkback_lost=%llu talkback_delay_us=%u"
+               " channels=%u data_in=%llu data_out=%llu data_in_bytes=%llu data_out_bytes=%llu data_waiting=%llu\n",
                v->session_id, path_name(v->path), path_name(v->local_candidate), path_name(v->remote_candidate),
                (unsigned)v->srtp_profile, (unsigned long long)v->frames, (unsigned long long)v->packets,
                (unsigned long long)v->media_bytes, (unsigned long long)v->wire_bytes,
@@ -445,7 +451,11 @@ static void print_stats(p2p_agent_t *agent) {
                (unsigned long long)(v->dropped_queue_full + v->dropped_no_route + v->dropped_awaiting_keyframe +
                                     v->dropped_too_old + v->dropped_too_large + v->dropped_key_worn_out),
                (unsigned long long)v->memory_bytes, (int)v->answer_ms, (int)v->ice_ms, (int)v->dtls_ms,
-               (int)v->first_frame_ms);
+               (int)v->first_frame_ms, (unsigned long long)v->audio_packets, (unsigned long long)v->talkback_packets,
+               (unsigned long long)v->talkback_lost, (unsigned)v->talkback_delay_us, (unsigned)v->data_channels,
+               (unsigned long long)v->data_received_messages, (unsigned long long)v->data_sent_messages,
+               (unsigned long long)v->data_received_bytes, (unsigned long long)v->data_sent_bytes,
+               (unsigned long long)v->data_buffered_bytes);
     }
 }
 
@@ -558,6 +568,9 @@ int main(int argc, char **argv) {
     config.on_keyframe_request = on_keyframe_request;
     config.on_target_bitrate = on_target_bitrate;
     config.on_log = on_log;
+    config.on_talkback = audio_on_talkback;
+    config.on_data_channel = ptz_on_data_channel;
+    config.on_data = ptz_on_data;
     if (p2p_init(&config, &agent) != P2P_OK) {
         fprintf(stderr, "camera: %s\n", p2p_last_error());
         return 1;
@@ -565,7 +578,8 @@ int main(int argc, char **argv) {
 
     count = sub_file != NULL ? 2 : 1;
     for (i = 0; i < count; i++) pthread_mutex_init(&encoders[i].lock, NULL);
-    ok = start_encoder(&encoders[0], agent, stream_name, file, fps, fall_back ? "sub" : NULL, (uint32_t)least) &&
+    ok = audio_start(agent, audio_file, talkback_file) &&
+         start_encoder(&encoders[0], agent, stream_name, file, fps, fall_back ? "sub" : NULL, (uint32_t)least) &&
          (count == 1 || start_encoder(&encoders[1], agent, "sub", sub_file, fps, NULL, 0)) &&
          play(encoders, count, agent, fps, seconds, stats_every, lend_frames || !copy_frames);
 
@@ -574,6 +588,7 @@ int main(int argc, char **argv) {
         fprintf(stderr, "camera: %s\n", p2p_last_error());
         ok = 0;
     }
+    audio_stop();
     for (i = 0; i < count; i++) {
         if (encoders[i].stream != NULL) {
             printf("stream %s: %llu frames pushed, %llu dropped, %llu released\n", encoders[i].name,

@@ -6,7 +6,7 @@
 //! comes out as an event.
 
 use crate::config::StreamConfig;
-use crate::event::{CloseReason, Event, StreamId};
+use crate::event::{AudioId, CloseReason, Event, StreamId, Talkback};
 use crate::media::{Run, SendBuffer, TrainId};
 use crate::net::{Datagram, SocketId, Transmit};
 use crate::peer::dtls::Identity;
@@ -14,15 +14,17 @@ use crate::peer::{LocalSocket, Route};
 use crate::random::Random;
 use crate::session::admission::{Admission, UnsetClock};
 use crate::session::table::{Table, TableConfig};
-use crate::session::{Outputs, Stream, Streams, Want};
+use crate::session::{AudioSource, ChannelRequest, Outputs, Stream, Streams, Want};
 use crate::stats::{Snapshot, StreamStats};
 use crate::time::{Now, earlier};
+use crate::wire::sdp::AudioFormat;
 use crate::wire::signal::SessionId;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 pub struct Agent {
     streams: Streams,
+    audio: AudioSource,
     max_datagram: usize,
     sessions: Table,
     random: Random,
@@ -37,6 +39,8 @@ pub struct Agent {
     pushed: heapless::Deque<(TrainId, Instant), MAX_PUSHED>,
     /// Where the sealed packets go.
     route: Option<Route>,
+    /// What a viewer says, on its way to the loudspeaker.
+    spoken: Vec<u8>,
     /// The next session to be asked for media.
     cursor: usize,
     signaling_up: bool,
@@ -100,9 +104,28 @@ pub enum Input<'a> {
         session: SessionId,
         stream: StreamId,
     },
+    StartAudio {
+        id: AudioId,
+        format: AudioFormat,
+    },
+    StopAudio {
+        id: AudioId,
+    },
+    /// One packet of the microphone.
+    Audio {
+        id: AudioId,
+        data: &'a [u8],
+        timestamp: Duration,
+    },
     CloseViewer {
         session: SessionId,
         reason: CloseReason,
+    },
+    /// What the firmware wants of a viewer's data channel.
+    Channel {
+        session: SessionId,
+        channel: u16,
+        request: ChannelRequest,
     },
     Timeout,
     /// Say goodbye to everybody.
@@ -118,10 +141,19 @@ pub enum Output<'a> {
         payload: Vec<u8>,
     },
     Event(Event),
+    /// For the loudspeaker.
+    Talkback(Talkback<'a>),
     OpenSockets {
         session: SessionId,
     },
     CloseSockets(Vec<SocketId>),
+    /// So much of what was sent on a data channel needs no room any more: as
+    /// [`crate::peer::data::message_cost`] counts.
+    DataReleased {
+        session: SessionId,
+        channel: u16,
+        bytes: usize,
+    },
     Resolve {
         session: SessionId,
         server: usize,
@@ -136,9 +168,14 @@ impl Agent {
     pub fn new(config: AgentConfig, identity: Identity, seed: &[u8; 32]) -> Agent {
         let admission =
             Admission::new(config.device_id.clone(), config.service_public_key, config.unset_clock);
-        let table = TableConfig { max_viewers: config.max_viewers, relay_only: config.relay_only };
+        let table = TableConfig {
+            max_viewers: config.max_viewers,
+            relay_only: config.relay_only,
+            max_datagram: config.max_datagram,
+        };
         Agent {
             streams: Streams::default(),
+            audio: AudioSource::default(),
             max_datagram: config.max_datagram,
             sessions: Table::new(admission, identity, table),
             random: Random::new(seed),
@@ -148,6 +185,7 @@ impl Agent {
             finishes: None,
             pushed: heapless::Deque::new(),
             route: None,
+            spoken: Vec::new(),
             cursor: 0,
             signaling_up: false,
             signaling_ups: 0,
@@ -157,6 +195,7 @@ impl Agent {
     pub fn handle_input(&mut self, now: Now, input: Input<'_>) {
         let Agent {
             streams,
+            audio,
             sessions,
             random,
             out,
@@ -212,9 +251,18 @@ impl Agent {
             Input::SwitchViewer { session, stream } => {
                 sessions.switch(now, session, stream, streams, out);
             }
+            Input::StartAudio { id, format } => audio.start(id, format, sessions),
+            Input::StopAudio { id } => audio.stop(id, sessions),
+            Input::Audio { id, data, timestamp } => {
+                audio.on_packet(now, id, data, timestamp, sessions);
+            }
             Input::CloseViewer { session, reason } => sessions.close(now, session, reason, out),
+            Input::Channel { session, channel, request } => {
+                sessions.on_channel_request(now, session, channel, request, out);
+            }
             Input::Timeout => {
-                sessions.handle_timeout(now, out);
+                let times = |id| audio.media_times(now, streams.get(id));
+                sessions.handle_timeout(now, &times, out);
                 for stream in streams.iter_mut() {
                     stream.handle_timeout(now, out);
                 }
@@ -242,8 +290,23 @@ impl Agent {
                 return self.next_run(run, route);
             }
             if !self.seal_next(now) {
-                return Output::Timeout(self.poll_timeout());
+                break;
             }
+        }
+        let spoken = self.sessions.iter_mut().find_map(|session| {
+            let (codec, piece) = session.poll_talkback(now, &mut self.spoken)?;
+            Some((session.id(), codec, piece))
+        });
+        match spoken {
+            Some((session, codec, piece)) => Output::Talkback(Talkback {
+                session,
+                codec,
+                data: if piece.lost == 0 { &self.spoken } else { &[] },
+                lost: piece.lost,
+                timestamp: piece.timestamp,
+                duration: piece.duration,
+            }),
+            None => Output::Timeout(self.poll_timeout()),
         }
     }
 
@@ -261,9 +324,11 @@ impl Agent {
     /// Writes what was counted so far over `snapshot`, whose memory is used again. What the driver
     /// counts stays as it is.
     pub fn write_stats(&self, now: Now, snapshot: &mut Snapshot) {
+        snapshot.agent.audio_packets = self.audio.packets();
         snapshot.agent.signaling_up = self.signaling_up;
         snapshot.agent.signaling_reconnects = self.signaling_ups.saturating_sub(1);
-        snapshot.agent.held_bytes = (self.sealed.held_bytes() + self.out.held_bytes()) as u64;
+        let own = self.sealed.held_bytes() + self.out.held_bytes() + self.spoken.capacity();
+        snapshot.agent.held_bytes = own as u64;
         snapshot.viewers.clear();
         snapshot.viewers.extend(self.sessions.iter().map(|session| session.stats(now)));
         snapshot.streams.clear();
@@ -282,6 +347,9 @@ impl Agent {
             Want::Event(event) => Output::Event(event),
             Want::OpenSockets { session } => Output::OpenSockets { session },
             Want::CloseSockets(ids) => Output::CloseSockets(ids),
+            Want::DataReleased { session, channel, bytes } => {
+                Output::DataReleased { session, channel, bytes }
+            }
             Want::Resolve { session, server, host, port } => {
                 Output::Resolve { session, server, host, port }
             }

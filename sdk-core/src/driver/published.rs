@@ -102,7 +102,7 @@ impl<'a> Publisher<'a> {
 
     /// What the driver counts.
     fn add_own(&mut self, now: Now, snapshot: &mut Snapshot) {
-        let Shared { counters, frames, started, .. } = self.shared;
+        let Shared { counters, frames, audio, started, .. } = self.shared;
         let agent = &mut snapshot.agent;
         agent.uptime = started
             .get()
@@ -110,6 +110,7 @@ impl<'a> Publisher<'a> {
         agent.sends = counters.sends.load(Ordering::Relaxed);
         agent.datagrams = counters.datagrams.load(Ordering::Relaxed);
         agent.send_errors = counters.dropped.load(Ordering::Relaxed);
+        agent.audio_refused = audio.packets.refused();
         agent.held_bytes += size_of::<Shared>() as u64;
         agent.push_to_wire = self.push_to_wire.stats(now.instant);
         for stream in &mut snapshot.streams {

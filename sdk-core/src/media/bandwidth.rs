@@ -100,6 +100,13 @@ impl Bandwidth {
         self.on_silence(now);
     }
 
+    /// Notes a datagram that takes of the same path, but that the viewer gives no feedback about.
+    pub fn on_other_sent(&mut self, now: Instant, datagram_len: usize) {
+        let bytes = datagram_len + IP_AND_UDP;
+        self.sending.on_sent(now, bytes);
+        self.model.on_sent(now, bytes, self.control.rate());
+    }
+
     /// The packet goes out a second time as it is.
     pub fn on_sent_again(&mut self, sequence: u16) {
         self.sent.forget(sequence);

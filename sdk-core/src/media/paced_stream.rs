@@ -244,6 +244,12 @@ impl PacedStream {
         Some(Part { timestamp, ..Part::all_of(&train) })
     }
 
+    /// Notes what went out to the viewer beside the stream: it takes of the same path.
+    pub fn on_other_sent(&mut self, now: Instant, bytes: usize) {
+        self.pacer.on_sent(bytes);
+        self.stream.on_other_sent(now, bytes);
+    }
+
     /// When [`Self::seal`] has something to seal, as far as that is a matter of time.
     pub fn next_release(&self) -> Option<Instant> {
         self.release

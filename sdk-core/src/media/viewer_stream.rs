@@ -8,6 +8,7 @@ mod reporting;
 pub use feedback::RtcpFacts;
 pub use part::Part;
 pub(super) use part::gop_timestamp;
+pub use reporting::Companions;
 
 use super::bandwidth::Bandwidth;
 use super::history::HistoryPacket;
@@ -186,6 +187,11 @@ impl ViewerStream {
         }
     }
 
+    /// Whose pictures were sealed last.
+    pub fn source(&self) -> Option<StreamId> {
+        self.source
+    }
+
     /// Whether nothing can be sent before a keyframe comes.
     pub fn needs_keyframe(&self) -> bool {
         self.gate != Gate::Open
@@ -243,6 +249,16 @@ impl ViewerStream {
     /// Opens what comes from this viewer: for its RTP (talkback).
     pub fn receiver(&mut self) -> &mut SrtpReceiver {
         &mut self.receiver
+    }
+
+    /// Seals what goes to this viewer: for other sources of the session.
+    pub fn sender(&self) -> &SrtpSender {
+        &self.sender
+    }
+
+    /// Notes what another source of the session sent.
+    pub fn on_other_sent(&mut self, now: Instant, bytes: usize) {
+        self.bandwidth.on_other_sent(now, bytes);
     }
 
     /// Seals all packets of a train into `out`, or none, as runs that no other train joins.

@@ -2,8 +2,10 @@
 
 mod adapt;
 pub mod admission;
+mod audio;
 mod offer;
 mod outputs;
+mod sound;
 mod states;
 mod stream;
 mod streams;
@@ -11,7 +13,8 @@ pub mod table;
 mod target;
 mod viewer;
 
+pub use audio::{AudioSource, MediaTimes};
 pub use outputs::{Outputs, Want};
-pub use states::Session;
+pub use states::{ChannelRequest, Session};
 pub use stream::Stream;
 pub use streams::Streams;

@@ -6,10 +6,12 @@
 //!             └──────────── refused, timed out, bye, lost ─────────────────────→ Closed
 //! ```
 
+mod channels;
 mod counted;
 mod switching;
 
 use super::adapt::Adapt;
+use super::audio::MediaTimes;
 use super::offer::OfferInForce;
 use super::outputs::{Outputs, To, Want};
 use super::stream::Stream;
@@ -17,8 +19,10 @@ use super::streams::Streams;
 use super::viewer::Viewer;
 use crate::event::{CloseReason, Event, StreamId};
 use crate::log_scope;
-use crate::media::{SendBuffer, Sources, SrtpKeys, SrtpProfile, TrainId};
+use crate::media::jitter::Piece;
+use crate::media::{AudioPacket, SendBuffer, Sources, SrtpKeys, SrtpProfile, TrainId};
 use crate::net::{Datagram, SocketId};
+use crate::peer::data::DataTerms;
 use crate::peer::dtls::{Identity, SrtpKeying};
 use crate::peer::gather::{Server, usable_servers};
 use crate::peer::{LocalSocket, Peer, PeerEvent, PeerSettings, Route};
@@ -26,11 +30,13 @@ use crate::random::Random;
 use crate::signaling::mailbox::{Correspondence, Offered};
 use crate::signaling::outbox::Outbox;
 use crate::time::{Now, earlier};
-use crate::wire::sdp::SdpError;
+use crate::wire::audio::AudioCodec;
+use crate::wire::sdp::{AudioFormat, NOT_ASKED_FOR, SdpError};
 use crate::wire::signal::{
     Body, Candidate, ErrorCode, Keepalive, Offer, Path, SessionId, SessionState, Signal,
 };
 use crate::wire::token::Claims;
+pub use channels::ChannelRequest;
 use counted::Counted;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -60,6 +66,7 @@ pub struct Session {
     keepalive_at: Instant,
     /// Since when no check has been answered.
     disconnected_at: Option<Instant>,
+    data_terms: DataTerms,
     counted: Counted,
 }
 
@@ -79,6 +86,10 @@ enum Phase {
 pub struct Settings<'a> {
     pub identity: &'a Identity,
     pub relay_only: bool,
+    /// What the camera has for sound.
+    pub audio: Option<AudioFormat>,
+    /// Largest UDP payload to send, in bytes.
+    pub max_datagram: usize,
 }
 
 /// Both sides say that they are there, and the session service hears of it.
@@ -100,8 +111,8 @@ impl Session {
         settings: &Settings<'_>,
         random: &mut Random,
     ) -> Result<Session, SdpError> {
-        let in_force = OfferInForce::read(&offer.sdp, stream)?;
-        let peer = Peer::new(
+        let in_force = OfferInForce::read(&offer.sdp, stream, settings.audio)?;
+        let mut peer = Peer::new(
             PeerSettings { relay_only: settings.relay_only },
             settings.identity,
             in_force.credentials(),
@@ -112,7 +123,9 @@ impl Session {
         let mut correspondence = Correspondence::new();
         correspondence.on_offer(&offer.sdp);
         let viewer = Viewer::new(in_force.choice(), stream.bitrate(), random);
-        Ok(Session {
+        let data_terms = channels::terms(settings, random);
+        peer.accept_data(in_force.data().map(|_| data_terms));
+        let mut session = Session {
             id: signal.session_id,
             app: signal.from.clone(),
             stream: stream.id(),
@@ -131,8 +144,11 @@ impl Session {
             viewer,
             keepalive_at: now.instant + KEEPALIVE,
             disconnected_at: None,
+            data_terms,
             counted: Counted::new(now, stream.name()),
-        })
+        };
+        session.take_sound();
+        Ok(session)
     }
 
     pub fn id(&self) -> SessionId {
@@ -157,6 +173,23 @@ impl Session {
 
     pub fn is_connected(&self) -> bool {
         matches!(self.phase, Phase::Connected { .. })
+    }
+
+    /// One of the microphone's packets: it goes out at once, or not at all.
+    pub fn send_audio(&mut self, now: Now, codec: AudioCodec, packet: &AudioPacket<'_>) {
+        if let Some(route) = self.media_route() {
+            self.viewer.send_audio(now, codec, packet, route);
+        }
+    }
+
+    /// What the viewer says by now, one piece a call; a packet's bytes are written over `data`.
+    pub fn poll_talkback(&mut self, now: Now, data: &mut Vec<u8>) -> Option<(AudioCodec, Piece)> {
+        self.viewer.sound_mut().poll_talkback(now.instant, data)
+    }
+
+    /// The camera's microphone and loudspeaker are gone, or are others.
+    pub fn end_sound(&mut self) {
+        self.viewer.sound_mut().agree(None);
     }
 
     /// What the encoder should make for this viewer alone, in bits per second, if that is known.
@@ -226,6 +259,7 @@ impl Session {
         now: Now,
         offer: &Offer,
         streams: &mut Streams,
+        audio: Option<AudioFormat>,
         identity: &Identity,
         out: &mut Outputs,
     ) {
@@ -239,7 +273,7 @@ impl Session {
         }
         let restart = offered == Offered::Restart;
         let Some(stream) = streams.get(self.stream) else { return };
-        let changed = match OfferInForce::read(&offer.sdp, stream) {
+        let changed = match OfferInForce::read(&offer.sdp, stream, audio) {
             Ok(changed) => changed.follows(&self.offer),
             Err(e) => return self.fail(now, e.code, e.message, out),
         };
@@ -248,11 +282,18 @@ impl Session {
                            the first one; open a new session for that";
             return self.fail(now, ErrorCode::NotAcceptable, message.to_owned(), out);
         }
+        if changed.moves_data(&self.offer) {
+            let message = "the new offer has its data section elsewhere than the first one; open a \
+                           new session for that";
+            return self.fail(now, ErrorCode::NotAcceptable, message.to_owned(), out);
+        }
         if restart {
             log::info!("sessionId={} the viewer restarts ICE", self.id);
             self.peer.restart(now.instant, changed.credentials());
         }
+        self.peer.accept_data(changed.data().map(|_| self.data_terms));
         self.offer = changed;
+        self.take_sound();
         if !matches!(self.phase, Phase::Opening) {
             self.answer(now, identity, out);
             self.take_offered_candidates(now);
@@ -337,7 +378,13 @@ impl Session {
         }
     }
 
-    pub fn handle_timeout(&mut self, now: Now, out: &mut Outputs) {
+    /// `times` is what the clocks of a stream and of the sound show now.
+    pub fn handle_timeout(
+        &mut self,
+        now: Now,
+        times: &dyn Fn(StreamId) -> MediaTimes,
+        out: &mut Outputs,
+    ) {
         if self.is_closed() {
             return;
         }
@@ -362,7 +409,8 @@ impl Session {
             return self.close(now, CloseReason::Lost, out);
         }
         if let Some(route) = self.media_route()
-            && let Some(len) = self.viewer.report(now, route, out)
+            && let Some(len) =
+                self.viewer.report(now, |shown| times(shown.unwrap_or(self.stream)), route, out)
         {
             self.counted.on_report(now.instant, len);
         }
@@ -414,6 +462,7 @@ impl Session {
         }
         self.keepalive(now, false, out);
         self.peer.close(now.instant);
+        self.end_channels(out);
         while let Some((transmit, data)) = self.peer.poll_transmit() {
             out.send(transmit, data);
         }
@@ -440,6 +489,29 @@ impl Session {
         let body = Body::Answer { sdp };
         self.outbox.on_sent(now.instant, &body);
         out.signal(now, self.id, To::App(&self.app), body);
+    }
+
+    /// Takes what the offer in force says about sound. Without it the pictures come all the same.
+    fn take_sound(&mut self) {
+        let sound = self.viewer.sound_mut();
+        if self.offer.sound().is_ok_and(|choice| !sound.fits(choice)) {
+            self.offer.refuse_sound(
+                "the offer maps it to another payload type, codec or section than an earlier one of \
+                 this session; open a new one",
+            );
+        }
+        sound.agree(self.offer.sound().ok());
+        match self.offer.sound() {
+            Ok(choice) => log::info!(
+                "sessionId={} sound: {}, to the viewer: {}, from it: {}",
+                self.id,
+                choice.codec.encoding(),
+                choice.sends,
+                choice.receives
+            ),
+            Err(NOT_ASKED_FOR) => log::debug!("sessionId={} no sound: {NOT_ASKED_FOR}", self.id),
+            Err(why) => log::info!("sessionId={} no sound: {why}", self.id),
+        }
     }
 
     fn take_offered_candidates(&mut self, now: Now) {
@@ -514,6 +586,7 @@ impl Session {
                     log::warn!("sessionId={} no check is answered", self.id);
                     self.disconnected_at.get_or_insert(now.instant);
                 }
+                PeerEvent::Data(event) => self.on_data_event(event, out),
                 PeerEvent::Warning(text) => log::warn!("sessionId={} {text}", self.id),
                 PeerEvent::Closed => {
                     self.close(now, CloseReason::ViewerLeft(String::new()), out);

@@ -4,7 +4,10 @@ use super::outputs::Outputs;
 use super::target::{Demand, TargetBitrate};
 use crate::config::StreamConfig;
 use crate::event::{Event, StreamId};
-use crate::media::{FrameClock, FrameError, KeyframeGovernor, Train, VideoConfig, VideoStream};
+use crate::media::{
+    CaptureClock, FrameClock, FrameError, KeyframeGovernor, Reading, Train, VideoConfig,
+    VideoStream,
+};
 use crate::stats::{self, Rate, Refused, StreamStats};
 use crate::time::Now;
 use crate::wire::codec::Codec;
@@ -18,6 +21,11 @@ pub struct Stream {
     codec: Codec,
     video: VideoStream,
     clock: FrameClock,
+    /// Of the stream's own time line, and of the encoder's clock, which sound may share.
+    capture: CaptureClock,
+    encoder: CaptureClock,
+    /// The last frame's moment on both.
+    placed: Option<(Duration, Duration)>,
     bitrate: u32,
     fallback: Option<String>,
     target: TargetBitrate,
@@ -58,6 +66,9 @@ impl Stream {
                 ..VideoConfig::new(config.bitrate, max_datagram)
             }),
             clock: FrameClock::default(),
+            capture: CaptureClock::default(),
+            encoder: CaptureClock::default(),
+            placed: None,
             bitrate: config.bitrate,
             fallback: config.fallback.clone(),
             target: TargetBitrate::new(config.bitrate, config.min_bitrate, config.max_bitrate),
@@ -95,6 +106,25 @@ impl Stream {
         &self.video
     }
 
+    /// What the encoder's clock shows, once there was a frame.
+    pub fn encoder_reading(&self) -> Option<Reading> {
+        self.encoder.reading()
+    }
+
+    /// The present moment on the stream's time line. `encoder` says it if it is known what the
+    /// encoder's clock shows, as it is where sound has the same clock.
+    pub fn media_time(&self, now: Now, encoder: Option<Reading>) -> Option<Duration> {
+        let Some(encoder) = encoder else {
+            return Some(self.capture.reading()?.time_at(now.instant));
+        };
+        let (timestamp, media) = self.placed?;
+        let captured = encoder.time_at(now.instant);
+        Some(match captured.checked_sub(timestamp) {
+            Some(later) => media.saturating_add(later),
+            None => media.saturating_sub(timestamp - captured),
+        })
+    }
+
     /// What the encoder makes: in full once it has shown its parameter sets.
     pub fn format(&self) -> StreamFormat {
         let sps = self.video.sps();
@@ -121,6 +151,9 @@ impl Stream {
             log::debug!("stream {:?}: the frames' clock jumped to {timestamp:?}", self.name);
         }
         self.broken |= after_gap || place.jumped;
+        self.capture.on_frame(now.instant, place.media);
+        self.encoder.on_frame(now.instant, timestamp);
+        self.placed = Some((timestamp, place.media));
         let train = match self.video.push(data, place.media) {
             Ok(train) => train?,
             Err(e) => {

@@ -1,8 +1,9 @@
 //! All sessions, and what a signal means for them: who is admitted, refused, or told goodbye.
 
 use super::admission::{Admission, Refusal};
+use super::audio::MediaTimes;
 use super::outputs::{Outputs, To, Want};
-use super::states::{Session, Settings};
+use super::states::{ChannelRequest, Session, Settings};
 use super::streams::Streams;
 use super::target::Demand;
 use crate::event::{CloseReason, Event, StreamId};
@@ -13,6 +14,7 @@ use crate::peer::dtls::Identity;
 use crate::random::Random;
 use crate::signaling::mailbox::{FirstOffer, Mailbox};
 use crate::time::{Now, earlier};
+use crate::wire::sdp::AudioFormat;
 use crate::wire::signal::{
     Body, ErrorCode, Offer, SERVER_NAME, SessionId, Signal, SignalError, is_valid_id,
 };
@@ -23,6 +25,8 @@ pub struct Table {
     admission: Admission,
     identity: Identity,
     config: TableConfig,
+    /// What the camera has for sound.
+    audio: Option<AudioFormat>,
     sessions: Vec<Session>,
     mailbox: Mailbox,
     refusals: RefusalLimit,
@@ -34,6 +38,8 @@ pub struct Table {
 pub struct TableConfig {
     pub max_viewers: usize,
     pub relay_only: bool,
+    /// Largest UDP payload to send, in bytes.
+    pub max_datagram: usize,
 }
 
 impl Table {
@@ -42,6 +48,7 @@ impl Table {
             admission,
             identity,
             config,
+            audio: None,
             sessions: Vec::new(),
             mailbox: Mailbox::new(),
             refusals: RefusalLimit::default(),
@@ -58,6 +65,10 @@ impl Table {
     pub fn demand(&self, stream: StreamId) -> Demand {
         let watching = self.sessions.iter().filter(|s| s.stream() == stream && s.is_connected());
         watching.fold(Demand::Nobody, |demand, session| demand.and(session.target()))
+    }
+
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Session> {
+        self.sessions.iter_mut()
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &Session> {
@@ -189,12 +200,24 @@ impl Table {
         self.bury(now);
     }
 
-    pub fn handle_timeout(&mut self, now: Now, out: &mut Outputs) {
+    /// What the camera has for sound from now on. Who watches already hears it after its next offer.
+    pub fn set_audio(&mut self, audio: Option<AudioFormat>) {
+        self.audio = audio;
+        self.sessions.iter_mut().for_each(Session::end_sound);
+    }
+
+    /// `times` is what the clocks of a stream and of the sound show now.
+    pub fn handle_timeout(
+        &mut self,
+        now: Now,
+        times: &dyn Fn(StreamId) -> MediaTimes,
+        out: &mut Outputs,
+    ) {
         // A viewer that says nothing is taken to have less.
         self.targets_moved = true;
         for session in &mut self.sessions {
             if session.poll_timeout().is_some_and(|at| at <= now.instant) {
-                session.handle_timeout(now, out);
+                session.handle_timeout(now, times, out);
             }
         }
         self.bury(now);
@@ -202,6 +225,21 @@ impl Table {
 
     pub fn poll_timeout(&mut self) -> Option<Instant> {
         self.sessions.iter_mut().map(Session::poll_timeout).fold(None, earlier)
+    }
+
+    /// What the firmware wants of a viewer's data channel.
+    pub fn on_channel_request(
+        &mut self,
+        now: Now,
+        id: SessionId,
+        channel: u16,
+        request: ChannelRequest,
+        out: &mut Outputs,
+    ) {
+        if let Some(session) = self.find(id) {
+            session.on_channel_request(now, channel, request, out);
+        }
+        self.bury(now);
     }
 
     /// A frame was cut into packets: for whoever watches that stream, or waits for its keyframe.
@@ -275,7 +313,7 @@ impl Table {
                 self.refuse(now, id, &signal.from, in_use(), out);
                 return;
             }
-            session.on_offer(now, offer, streams, &self.identity, out);
+            session.on_offer(now, offer, streams, self.audio, &self.identity, out);
             return;
         }
         if self.mailbox.on_offer(now.instant, id, &offer.sdp) == FirstOffer::Stale {
@@ -322,7 +360,12 @@ impl Table {
                 format!("{} viewers watch already, which is the limit", self.sessions.len());
             return refuse(ErrorCode::TooMany, message);
         }
-        let settings = Settings { identity: &self.identity, relay_only: self.config.relay_only };
+        let settings = Settings {
+            identity: &self.identity,
+            relay_only: self.config.relay_only,
+            audio: self.audio,
+            max_datagram: self.config.max_datagram,
+        };
         Session::new(now, signal, offer, &claims, stream, &settings, random)
             .map_err(|e| Refusal { code: e.code, message: e.message })
     }

@@ -1,14 +1,18 @@
 //! A viewer's share of a stream: from its first keyframe on, every train that is pushed.
 
 use super::adapt::Capacity;
+use super::audio::MediaTimes;
 use super::outputs::Outputs;
+use super::sound::Sound;
+use crate::event::StreamId;
 use crate::media::{
-    DropReason, PacedStream, PacketizationMode, Rtx, SendBuffer, Sources, SrtpKeys, Train, TrainId,
-    VideoStream, ViewerConfig, ViewerStats, ViewerStream,
+    AudioPacket, Companions, DropReason, PacedStream, PacketizationMode, Rtx, SendBuffer, Sources,
+    SrtpKeys, Train, TrainId, VideoStream, ViewerConfig, ViewerStats, ViewerStream, media_ticks,
 };
 use crate::peer::Route;
 use crate::random::Random;
-use crate::time::Now;
+use crate::time::{Now, earlier};
+use crate::wire::audio::AudioCodec;
 use crate::wire::rtcp::is_rtcp;
 use crate::wire::rtp::ExtensionIds;
 use crate::wire::sdp::{VideoChoice, VideoFormat};
@@ -20,6 +24,7 @@ pub(super) struct Viewer {
     start_rate: u32,
     /// There from the handshake on.
     paced: Option<PacedStream>,
+    sound: Sound,
 }
 
 /// What the viewer asked for, beyond what was done at once.
@@ -46,6 +51,7 @@ impl Viewer {
             timestamp_offset: random.u32(),
         };
         Viewer {
+            sound: Sound::new([ssrc, rtx_ssrc], random),
             config,
             // The stream's rate is not in doubt at first.
             start_rate: with_overhead(bitrate),
@@ -63,6 +69,14 @@ impl Viewer {
 
     pub(super) fn cname(&self) -> &str {
         &self.config.cname
+    }
+
+    pub(super) fn sound(&self) -> &Sound {
+        &self.sound
+    }
+
+    pub(super) fn sound_mut(&mut self) -> &mut Sound {
+        &mut self.sound
     }
 
     pub(super) fn stats(&self) -> Option<&ViewerStats> {
@@ -95,7 +109,7 @@ impl Viewer {
 
     /// Heap memory, by capacity.
     pub(super) fn held_bytes(&self) -> usize {
-        self.paced.as_ref().map_or(0, PacedStream::held_bytes)
+        self.paced.as_ref().map_or(0, PacedStream::held_bytes) + self.sound.held_bytes()
     }
 
     pub(super) fn on_keys(&mut self, now: Instant, keys: &SrtpKeys) {
@@ -115,6 +129,25 @@ impl Viewer {
         }
     }
 
+    /// Seals a packet of the microphone at once; it goes out with the next [`Viewer::seal`].
+    pub(super) fn send_audio(
+        &mut self,
+        now: Now,
+        codec: AudioCodec,
+        packet: &AudioPacket<'_>,
+        route: Route,
+    ) {
+        let Some(paced) = &mut self.paced else { return };
+        let srtp = paced.stream().sender();
+        let Some((bytes, is_first)) = self.sound.send(codec, packet, srtp, route.channel) else {
+            return;
+        };
+        paced.on_other_sent(now.instant, bytes);
+        if is_first {
+            paced.stream_mut().hurry_report(now.instant);
+        }
+    }
+
     /// Seals what may go out now into `out`. Says why if a frame had to be left out instead.
     pub(super) fn seal(
         &mut self,
@@ -123,6 +156,9 @@ impl Viewer {
         route: Route,
         out: &mut SendBuffer,
     ) -> Option<DropReason> {
+        if self.sound.take_ready(out) {
+            return None;
+        }
         self.paced.as_mut()?.seal(now.instant, sources, route.channel, out).err()
     }
 
@@ -143,10 +179,18 @@ impl Viewer {
             return Wish::default();
         };
         if !is_rtcp(data) {
+            let stream = paced.stream_mut();
+            if self.sound.may_talk()
+                && let Ok(plain) = stream.receiver().open_rtp(data)
+                && self.sound.handle_rtp(now.instant, plain)
+            {
+                stream.on_heard(now.instant);
+            }
             return Wish::default();
         }
         match paced.handle_rtcp(now.instant, data, sources, route.channel) {
             Ok(facts) => {
+                self.sound.handle_rtcp(now.instant, data.get(..facts.len).unwrap_or_default());
                 Wish { keyframe: paced.take_keyframe_wish(now.instant) || facts.keyframe_wanted }
             }
             // Forged or replayed: nothing was said.
@@ -154,9 +198,9 @@ impl Viewer {
         }
     }
 
-    /// When a report is due.
+    /// When a report is due, or something is to be heard.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        self.stream().and_then(ViewerStream::poll_timeout)
+        earlier(self.stream().and_then(ViewerStream::poll_timeout), self.sound.poll_timeout())
     }
 
     /// When the next part of a large frame may go out.
@@ -164,19 +208,32 @@ impl Viewer {
         self.paced.as_ref().and_then(PacedStream::next_release)
     }
 
-    /// Sends a sender report if one is due. Answers its length.
-    pub(super) fn report(&mut self, now: Now, route: Route, out: &mut Outputs) -> Option<usize> {
+    /// Reports on all sources, if they are due. `times` is what their clocks show, with that of the
+    /// stream whose pictures were sent last. Answers the report's length.
+    pub(super) fn report(
+        &mut self,
+        now: Now,
+        times: impl FnOnce(Option<StreamId>) -> MediaTimes,
+        route: Route,
+        out: &mut Outputs,
+    ) -> Option<usize> {
         let stream = self.paced.as_mut()?.stream_mut();
+        stream.poll_timeout().filter(|due| *due <= now.instant)?;
+        let (times, ntp) = (times(stream.source()), now.ntp());
+        let companions = Companions {
+            media_time: times.video.map(media_ticks),
+            ..self.sound.report(now.instant, ntp, times.audio)
+        };
         out.send_written(route, |buffer| {
-            stream.write_report(now.instant, now.ntp(), route.channel, buffer)
+            stream.write_reports(now.instant, ntp, &companions, route.channel, buffer)
         })
     }
 
     /// Sends RTCP BYE (RFC 3550 §6.6).
     pub(super) fn goodbye(&mut self, route: Route, out: &mut Outputs) {
         if let Some(paced) = &mut self.paced {
-            let stream = paced.stream_mut();
-            out.send_written(route, |buffer| stream.write_goodbye(route.channel, buffer));
+            let (stream, sound) = (paced.stream_mut(), self.sound.sending_ssrc());
+            out.send_written(route, |buffer| stream.write_goodbye(sound, route.channel, buffer));
         }
     }
 

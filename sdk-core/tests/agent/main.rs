@@ -3,9 +3,13 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 mod allocations;
+mod audio;
 #[path = "../bottleneck/mod.rs"]
 mod bottleneck;
 mod congestion;
+mod data;
+#[path = "../data_support/mod.rs"]
+mod data_support;
 mod h265;
 mod path;
 mod playback;

@@ -30,6 +30,9 @@ pub(crate) struct World {
     /// Signals the camera sent, with their topics.
     pub(crate) signals: Vec<(String, Signal)>,
     pub(crate) events: Vec<Event>,
+    pub(crate) spoken: Vec<Spoken>,
+    /// What of data channels' send buffers was said to be free again.
+    pub(crate) released: Vec<(SessionId, u16, usize)>,
     /// How long each frame took to be sent, for each viewer.
     pub(crate) sent_frames: Vec<Duration>,
     pub(crate) open_sockets: Vec<(SocketId, SocketAddr)>,
@@ -43,6 +46,17 @@ pub(crate) struct World {
     in_links: VecDeque<(Instant, SocketAddr, SocketAddr, Vec<u8>)>,
     start: Instant,
     deadline: Option<Instant>,
+}
+
+/// What a viewer said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Spoken {
+    pub(crate) at: Instant,
+    pub(crate) session: SessionId,
+    pub(crate) data: Vec<u8>,
+    pub(crate) lost: u32,
+    pub(crate) timestamp: Duration,
+    pub(crate) duration: Duration,
 }
 
 impl World {
@@ -70,6 +84,8 @@ impl World {
             viewers: Vec::new(),
             signals: Vec::new(),
             events: Vec::new(),
+            spoken: Vec::new(),
+            released: Vec::new(),
             sent_frames: Vec::new(),
             open_sockets: Vec::new(),
             next_socket: 0,
@@ -288,11 +304,26 @@ impl World {
                     self.events.push(event);
                     continue;
                 }
+                Output::Talkback(talkback) => {
+                    self.spoken.push(Spoken {
+                        at: self.now.instant,
+                        session: talkback.session,
+                        data: talkback.data.to_vec(),
+                        lost: talkback.lost,
+                        timestamp: talkback.timestamp,
+                        duration: talkback.duration,
+                    });
+                    continue;
+                }
                 Output::CloseSockets(ids) => {
                     self.open_sockets.retain(|(id, _)| !ids.contains(id));
                     continue;
                 }
                 Output::Resolve { .. } => continue,
+                Output::DataReleased { session, channel, bytes } => {
+                    self.released.push((session, channel, bytes));
+                    continue;
+                }
                 Output::OpenSockets { session } => session,
                 Output::Timeout(at) => {
                     self.deadline = at;

@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 /// What a viewer's RTCP packet asked for, beyond what was done at once.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct RtcpFacts {
+    /// Bytes of the compound packet, opened where it lies: for what else is in it.
+    pub len: usize,
     /// It lost a picture (PLI) or joins (FIR), or lost packets that are no longer held.
     pub keyframe_wanted: bool,
     /// So many lost packets were sealed again.
@@ -35,7 +37,7 @@ impl ViewerStream {
         let len = self.receiver.open_rtcp(datagram)?.len();
         let compound = datagram.get(..len).unwrap_or_default();
         let ssrc = self.config.ssrc;
-        let mut facts = RtcpFacts::default();
+        let mut facts = RtcpFacts { len, ..RtcpFacts::default() };
         out.start_group();
         for packet in rtcp::packets(compound) {
             match packet {
