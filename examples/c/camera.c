@@ -418,10 +418,13 @@ static void print_stats(p2p_agent_t *agent) {
         fprintf(stderr, "camera: %s\n", p2p_last_error());
         return;
     }
-    printf("stats agent: up=%u reconnects=%u sends=%llu datagrams=%llu errors=%llu memory=%llu\n",
+    printf("stats agent: up=%u reconnects=%u sends=%llu datagrams=%llu errors=%llu memory=%llu"
+           " push_to_wire_us=%u/%u/%u/%u\n",
            (unsigned)stats.signaling_up, (unsigned)stats.signaling_reconnects, (unsigned long long)stats.sends,
            (unsigned long long)stats.datagrams, (unsigned long long)stats.send_errors,
-           (unsigned long long)stats.memory_bytes);
+           (unsigned long long)stats.memory_bytes, (unsigned)stats.push_to_wire_p50_us,
+           (unsigned)stats.push_to_wire_p95_us, (unsigned)stats.push_to_wire_p99_us,
+           (unsigned)stats.push_to_wire_max_us);
     for (i = 0; i < stream_count; i++) {
         const p2p_stream_stats_t *s = &streams[i];
         printf("stats stream %s: viewers=%u frames=%llu keyframes=%llu bytes=%llu fps=%u bps=%llu refused=%llu"

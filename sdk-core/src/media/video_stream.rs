@@ -68,6 +68,19 @@ pub struct Train {
     pub keyframe: bool,
 }
 
+/// Names one train of all that there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TrainId {
+    source: StreamId,
+    first_packet: u64,
+}
+
+impl Train {
+    pub fn id(&self) -> TrainId {
+        TrainId { source: self.source, first_packet: self.first_packet }
+    }
+}
+
 /// Why a frame was not taken. The stream goes on with the next one as if it had not come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FrameError {

@@ -254,3 +254,20 @@ fn a_snapshots_memory_is_used_again() {
     assert_eq!((snapshot.viewers.as_ptr(), snapshot.streams.as_ptr()), places);
     assert_eq!((snapshot.viewers.len(), snapshot.streams[0].frames), (4, 2));
 }
+
+#[test]
+fn a_frame_is_sent_with_its_last_packet_to_each_viewer() {
+    let (mut world, _) = connected(2);
+    world.run(Duration::from_secs(1));
+    assert!(world.sent_frames.is_empty(), "the pictures that a viewer starts with do not count");
+    world.push_frame(&delta(3000, 1), FRAME);
+    assert_eq!(world.sent_frames, [Duration::ZERO; 2]);
+    world.sent_frames.clear();
+    // More than goes out at once.
+    world.push_frame(&idr(60_000, 2), 2 * FRAME);
+    assert!(world.sent_frames.is_empty());
+    world.run(Duration::from_secs(1));
+    assert_eq!(world.sent_frames.len(), 2);
+    let spread = Duration::from_millis(5)..Duration::from_millis(200);
+    assert!(world.sent_frames.iter().all(|took| spread.contains(took)), "{:?}", world.sent_frames);
+}
