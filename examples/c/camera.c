@@ -1,7 +1,8 @@
 /* A camera without a lens: plays H.264 and H.265 files (Annex B) in a loop through libp2pcam, as an encoder
  * would: one access unit a call, on time, and an IDR soon after it is asked for. Its sound is in audio.c.
  *
- *     cc -I include examples/c/camera.c examples/c/audio.c libp2pcam.a -lpthread -ldl -lm -o camera
+ *     cc -I include examples/c/camera.c examples/c/audio.c libp2pcam.a -Wl,--gc-sections \
+ *         -lpthread -ldl -o camera
  *     ./camera --help
  */
 #define _POSIX_C_SOURCE 200809L

@@ -237,8 +237,10 @@ impl Agent {
                 streams.remove(id);
             }
             Input::Frame { stream, data, timestamp, after_gap, pushed } => {
-                let stream = streams.get_mut(stream);
-                let train = stream.and_then(|s| s.on_frame(now, data, timestamp, after_gap, out));
+                let is_watched = sessions.iter().any(|session| session.stream() == stream);
+                let train = streams.get_mut(stream).and_then(|stream| {
+                    stream.on_frame(now, data, timestamp, after_gap, is_watched, out)
+                });
                 if let Some(train) = train {
                     if pushed_frames.is_full() {
                         pushed_frames.pop_front();
