@@ -10,10 +10,10 @@
  * Threads
  *   - Every function may be called from any thread, at the same time as any other.
  *   - No function but p2p_deinit blocks. Frames of one stream must come one after the other.
- *   - on_event, on_keyframe_request, on_target_bitrate and on_talkback run on the agent's own thread,
- *     one at a time; on_log and a frame's release also on threads that are inside the library. Return
- *     soon: video waits.
- *   - Inside the first four everything may be called but p2p_init and p2p_deinit, which answer
+ *   - on_log and a frame's release run on the agent's own thread or on threads that are inside the
+ *     library, all other callbacks on the agent's own thread, one at a time. Return soon: video
+ *     waits.
+ *   - Inside those others everything may be called but p2p_init and p2p_deinit, which answer
  *     P2P_ERR_IN_CALLBACK. Inside on_log and release call only p2p_strerror,
  *     p2p_last_error and p2p_version.
  *   - Callbacks may begin before p2p_init returns; none runs after p2p_deinit has returned. They must
@@ -56,6 +56,7 @@ template <typename T> inline T p2p_init_struct() {
 #define P2P_STATS_INIT p2p_init_struct<p2p_stats_t>()
 #define P2P_VIEWER_STATS_INIT p2p_init_struct<p2p_viewer_stats_t>()
 #define P2P_STREAM_STATS_INIT p2p_init_struct<p2p_stream_stats_t>()
+#define P2P_DATA_CHANNEL_CONFIG_INIT p2p_init_struct<p2p_data_channel_config_t>()
 #else
 #define P2P_CONFIG_INIT { .struct_size = sizeof(p2p_config_t) }
 #define P2P_STREAM_CONFIG_INIT { .struct_size = sizeof(p2p_stream_config_t) }
@@ -65,6 +66,7 @@ template <typename T> inline T p2p_init_struct() {
 #define P2P_STATS_INIT { .struct_size = sizeof(p2p_stats_t) }
 #define P2P_VIEWER_STATS_INIT { .struct_size = sizeof(p2p_viewer_stats_t) }
 #define P2P_STREAM_STATS_INIT { .struct_size = sizeof(p2p_stream_stats_t) }
+#define P2P_DATA_CHANNEL_CONFIG_INIT { .struct_size = sizeof(p2p_data_channel_config_t) }
 #endif
 
 /**
@@ -123,6 +125,31 @@ template <typename T> inline T p2p_init_struct() {
  * The largest UDP payload where max_datagram is 0, in bytes.
  */
 #define P2P_DEFAULT_MAX_DATAGRAM 1200
+
+/**
+ * The longest message, in bytes. A viewer may take less: P2P_DATA_CHANNEL_READY says how much.
+ */
+#define P2P_MAX_MESSAGE_SIZE 65536
+
+/**
+ * What may wait to be sent to one viewer, in bytes. Each message counts for its own and 64 more.
+ */
+#define P2P_MAX_BUFFERED_DATA 262144
+
+/**
+ * What is lost is sent again until it arrives.
+ */
+#define P2P_DATA_RELIABLE 0
+
+/**
+ * What is lost is sent again so many times at most.
+ */
+#define P2P_DATA_MAX_RETRANSMITS 1
+
+/**
+ * What is lost is sent again for so many milliseconds at most.
+ */
+#define P2P_DATA_MAX_LIFETIME 2
 
 /**
  * Something is broken that needs someone.
@@ -238,8 +265,10 @@ enum p2p_status_t
    */
   P2P_ERR_FRAME_SIZE = -6,
   /**
-   * The agent is behind by a full queue. The frame was dropped; a stream goes on at the next
-   * keyframe, which is asked for, and audio with the next frame.
+   * Of a frame: the agent is behind by a full queue. The frame was dropped; a stream goes on at the
+   * next keyframe, which is asked for, and audio with the next frame. Of a message:
+   * P2P_MAX_BUFFERED_DATA bytes wait for this viewer. It was not taken;
+   * P2P_DATA_CHANNEL_WRITABLE tells when there is room.
    */
   P2P_ERR_QUEUE_FULL = -7,
   /**
@@ -266,6 +295,10 @@ enum p2p_status_t
    * A fault inside the library. It was contained; please report the text.
    */
   P2P_ERR_INTERNAL = -13,
+  /**
+   * No such data channel is open: it was closed, or the viewer is gone or takes none.
+   */
+  P2P_ERR_NO_CHANNEL = -14,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
@@ -391,6 +424,42 @@ enum p2p_close_reason_t
 typedef enum p2p_close_reason_t p2p_close_reason_t;
 #else
 typedef int32_t p2p_close_reason_t;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
+ * What happened to a viewer's data channels. A later version may add kinds: ignore those you do not
+ * know.
+ */
+enum p2p_data_channel_change_t
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+  /**
+   * The viewer takes data channels: p2p_open_data_channel() works from now on. max_message_size.
+   */
+  P2P_DATA_CHANNEL_READY = 1,
+  /**
+   * The viewer has opened a channel, or answered to p2p_open_data_channel(): channel and what it
+   * is opened as.
+   */
+  P2P_DATA_CHANNEL_OPENED = 2,
+  /**
+   * Nothing more comes or goes on it: channel. All channels of a viewer are closed before the
+   * viewer is.
+   */
+  P2P_DATA_CHANNEL_CLOSED = 3,
+  /**
+   * p2p_send_data() said P2P_ERR_QUEUE_FULL on it, and half of the room is free again: channel.
+   */
+  P2P_DATA_CHANNEL_WRITABLE = 4,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum p2p_data_channel_change_t p2p_data_channel_change_t;
+#else
+typedef int32_t p2p_data_channel_change_t;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
 
@@ -583,6 +652,108 @@ typedef struct p2p_talkback_t {
 typedef void (*p2p_talkback_fn)(void *user, const struct p2p_talkback_t *talkback);
 
 /**
+ * Something that happened to a viewer's data channels. It and all it points to live only until the
+ * callback returns. A newer library may give a larger struct, whose beginning is this one.
+ */
+typedef struct p2p_data_channel_event_t {
+  /**
+   * In bytes, as the library knows it.
+   */
+  size_t struct_size;
+  /**
+   * The agent it is about.
+   */
+  struct p2p_agent_t *agent;
+  /**
+   * The viewer's session id, as in p2p_event_t.
+   */
+  const char *session_id;
+  /**
+   * The channel's name, or NULL where it is not opened. The viewer's words: do not trust them.
+   */
+  const char *label;
+  /**
+   * What is spoken on it, often empty; NULL where it is not opened. As above.
+   */
+  const char *protocol;
+  p2p_data_channel_change_t change;
+  /**
+   * Its number within the session.
+   */
+  uint16_t channel;
+  /**
+   * Always 0.
+   */
+  uint16_t reserved;
+  /**
+   * 1: messages may arrive in another order than they were sent in. Otherwise 0.
+   */
+  int32_t unordered;
+  /**
+   * One of P2P_DATA_…
+   */
+  int32_t reliability;
+  /**
+   * Times or milliseconds, as reliability says.
+   */
+  uint32_t reliability_value;
+  /**
+   * The longest message the viewer takes, in bytes; 0 where it is not told.
+   */
+  uint32_t max_message_size;
+} p2p_data_channel_event_t;
+
+/**
+ * Tells what happens to data channels. Runs on the agent's thread: return soon.
+ */
+typedef void (*p2p_data_channel_fn)(void *user, const struct p2p_data_channel_event_t *event);
+
+/**
+ * A message of a viewer. It and all it points to live only until the callback returns. A newer
+ * library may give a larger struct, whose beginning is this one.
+ */
+typedef struct p2p_data_t {
+  /**
+   * In bytes, as the library knows it.
+   */
+  size_t struct_size;
+  /**
+   * The agent it is about.
+   */
+  struct p2p_agent_t *agent;
+  /**
+   * The viewer's session id, as in p2p_event_t.
+   */
+  const char *session_id;
+  /**
+   * The message, not ended by a zero byte. Never NULL. The viewer's words: do not trust them.
+   */
+  const uint8_t *data;
+  /**
+   * In bytes, 0 to P2P_MAX_MESSAGE_SIZE.
+   */
+  size_t size;
+  /**
+   * Its number within the session.
+   */
+  uint16_t channel;
+  /**
+   * Always 0.
+   */
+  uint16_t reserved;
+  /**
+   * 1: the viewer sent it as text, which should be UTF-8. Otherwise 0.
+   */
+  int32_t is_text;
+} p2p_data_t;
+
+/**
+ * Hands over a message of a viewer. Runs on the agent's thread: return soon. It may be answered with
+ * p2p_send_data() at once.
+ */
+typedef void (*p2p_data_fn)(void *user, const struct p2p_data_t *data);
+
+/**
  * How the camera reaches the service, and what it allows. Start from P2P_CONFIG_INIT: what stays
  * zero is the default. Texts are UTF-8 and end with a zero byte; everything is copied by
  * p2p_init(), only the callbacks and their user pointer must stay valid until p2p_deinit().
@@ -674,7 +845,50 @@ typedef struct p2p_config_t {
    * What viewers say, for the loudspeaker; see p2p_start_audio(). NULL: they cannot talk.
    */
   p2p_talkback_fn on_talkback;
+  /**
+   * What happens to viewers' data channels. May be NULL.
+   */
+  p2p_data_channel_fn on_data_channel;
+  /**
+   * Messages of viewers. May be NULL.
+   */
+  p2p_data_fn on_data;
 } p2p_config_t;
+
+/**
+ * What a data channel is opened as. Start from P2P_DATA_CHANNEL_CONFIG_INIT: what stays zero is the
+ * default, a reliable channel whose messages arrive in order.
+ */
+typedef struct p2p_data_channel_config_t {
+  /**
+   * sizeof(p2p_data_channel_config_t), set by P2P_DATA_CHANNEL_CONFIG_INIT.
+   */
+  size_t struct_size;
+  /**
+   * Required. The channel's name: up to 255 bytes of UTF-8.
+   */
+  const char *label;
+  /**
+   * What is spoken on it: likewise. NULL: nothing is said.
+   */
+  const char *protocol;
+  /**
+   * 1: messages may arrive in another order than they were sent in. Otherwise 0.
+   */
+  int32_t unordered;
+  /**
+   * One of P2P_DATA_…
+   */
+  int32_t reliability;
+  /**
+   * Times or milliseconds, as reliability says.
+   */
+  uint32_t reliability_value;
+  /**
+   * Always 0.
+   */
+  uint32_t reserved;
+} p2p_data_channel_config_t;
 
 /**
  * The agent as a whole. Start from P2P_STATS_INIT. A later version may add fields at the end.
@@ -726,6 +940,16 @@ typedef struct p2p_stats_t {
    */
   uint64_t audio_frames;
   uint64_t audio_refused;
+  /**
+   * From p2p_push_frame() to when the frame's last packet was handed to the system, for each frame
+   * and viewer, in microseconds: half of them took no longer than this, likewise 95 % and 99 %, and
+   * the longest. With the time that a large frame is spread over so that the viewer's network is
+   * not flooded. Of the last half minute to minute; 0: nothing was sent.
+   */
+  uint32_t push_to_wire_p50_us;
+  uint32_t push_to_wire_p95_us;
+  uint32_t push_to_wire_p99_us;
+  uint32_t push_to_wire_max_us;
 } p2p_stats_t;
 
 /**
@@ -904,6 +1128,25 @@ typedef struct p2p_viewer_stats_t {
    */
   uint32_t talkback_delay_us;
   uint32_t talkback_jitter_us;
+  /**
+   * Messages taken for sending on its data channels, and their bytes; likewise those that came.
+   */
+  uint64_t data_sent_messages;
+  uint64_t data_sent_bytes;
+  uint64_t data_received_messages;
+  uint64_t data_received_bytes;
+  /**
+   * What waits to be sent to it, of P2P_MAX_BUFFERED_DATA.
+   */
+  uint64_t data_buffered_bytes;
+  /**
+   * Data channels that are open or being opened.
+   */
+  uint32_t data_channels;
+  /**
+   * Always 0.
+   */
+  uint32_t data_reserved;
 } p2p_viewer_stats_t;
 
 /**
@@ -1152,6 +1395,54 @@ p2p_status_t p2p_viewer_close(struct p2p_agent_t *agent,
 p2p_status_t p2p_viewer_switch(struct p2p_agent_t *agent,
                                const char *session_id,
                                struct p2p_stream_t *stream);
+
+/**
+ * Sends a message on a viewer's data channel. Returns at once, from any thread, also from inside a
+ * callback; the message is copied.
+ *
+ * P2P_ERR_NO_CHANNEL: the channel was closed, or the viewer is gone. P2P_ERR_QUEUE_FULL: more than
+ * P2P_MAX_BUFFERED_DATA would wait for this viewer; on_data_channel tells P2P_DATA_CHANNEL_WRITABLE
+ * once there is room again. A message that was taken is sent as the channel says: a reliable one
+ * arrives unless the channel is closed before that.
+ *
+ * session_id and channel are those of on_data_channel. data may be NULL if size is 0. is_text: 1 for
+ * text, which must be UTF-8; 0 for bytes.
+ *
+ * # Safety
+ * `session_id` is NULL or ends with a zero byte; `data` is NULL or points to `size` readable bytes.
+ */
+p2p_status_t p2p_send_data(struct p2p_agent_t *agent,
+                           const char *session_id,
+                           uint16_t channel,
+                           const uint8_t *data,
+                           size_t size,
+                           int32_t is_text);
+
+/**
+ * Opens a data channel to a viewer that takes them, which P2P_DATA_CHANNEL_READY tells. Its number
+ * goes to *channel, and messages may be sent at once; P2P_DATA_CHANNEL_OPENED follows when the viewer
+ * has answered. P2P_ERR_BUSY: the viewer has 16 channels.
+ *
+ * # Safety
+ * `session_id` is NULL or ends with a zero byte; `config` points to a p2p_data_channel_config_t whose
+ * struct_size is true and whose texts end with a zero byte; `channel` points to writable memory for
+ * a uint16_t. Each may be NULL, which is an error.
+ */
+p2p_status_t p2p_open_data_channel(struct p2p_agent_t *agent,
+                                   const char *session_id,
+                                   const struct p2p_data_channel_config_t *config,
+                                   uint16_t *channel);
+
+/**
+ * Closes a data channel behind what was sent on it. P2P_DATA_CHANNEL_CLOSED follows when the viewer
+ * has closed it too; nothing can be sent on it meanwhile.
+ *
+ * # Safety
+ * `session_id` is NULL or ends with a zero byte.
+ */
+p2p_status_t p2p_close_data_channel(struct p2p_agent_t *agent,
+                                    const char *session_id,
+                                    uint16_t channel);
 
 /**
  * What the agent counted, all of one moment: at most a second old, and inside on_event that of the

@@ -1,13 +1,15 @@
 /* A camera without a lens: plays H.264 and H.265 files (Annex B) in a loop through libp2pcam, as an encoder
  * would: one access unit a call, on time, and an IDR soon after it is asked for. Its sound is in audio.c.
  *
- *     cc -I include examples/c/camera.c examples/c/audio.c libp2pcam.a -lpthread -ldl -lm -o camera
+ *     cc -I include examples/c/camera.c examples/c/audio.c libp2pcam.a -Wl,--gc-sections \
+ *         -lpthread -ldl -o camera
  *     ./camera --help
  */
 #define _POSIX_C_SOURCE 200809L
 
 #include "audio.h"
 #include "p2pcam.h"
+#include "ptz.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -417,10 +419,13 @@ static void print_stats(p2p_agent_t *agent) {
         fprintf(stderr, "camera: %s\n", p2p_last_error());
         return;
     }
-    printf("stats agent: up=%u reconnects=%u sends=%llu datagrams=%llu errors=%llu memory=%llu\n",
+    printf("stats agent: up=%u reconnects=%u sends=%llu datagrams=%llu errors=%llu memory=%llu"
+           " push_to_wire_us=%u/%u/%u/%u\n",
            (unsigned)stats.signaling_up, (unsigned)stats.signaling_reconnects, (unsigned long long)stats.sends,
            (unsigned long long)stats.datagrams, (unsigned long long)stats.send_errors,
-           (unsigned long long)stats.memory_bytes);
+           (unsigned long long)stats.memory_bytes, (unsigned)stats.push_to_wire_p50_us,
+           (unsigned)stats.push_to_wire_p95_us, (unsigned)stats.push_to_wire_p99_us,
+           (unsigned)stats.push_to_wire_max_us);
     for (i = 0; i < stream_count; i++) {
         const p2p_stream_stats_t *s = &streams[i];
         printf("stats stream %s: viewers=%u frames=%llu keyframes=%llu bytes=%llu fps=%u bps=%llu refused=%llu"
@@ -436,7 +441,8 @@ static void print_stats(p2p_agent_t *agent) {
         printf("stats viewer %s: path=%s local=%s remote=%s srtp=%u frames=%llu packets=%llu bytes=%llu wire=%llu"
                " media_bps=%llu wire_bps=%llu target_bps=%llu rtt_us=%u loss_permille=%u nacked=%llu resent=%llu"
                " pli=%llu fir=%llu dropped=%llu memory=%llu answer_ms=%d ice_ms=%d dtls_ms=%d first_frame_ms=%d"
-               " audio=%llu talkback=%llu talkback_lost=%llu talkback_delay_us=%u\n",
+               " audio=%llu talkback=%llu talkback_lost=%llu talkback_delay_us=%u"
+               " channels=%u data_in=%llu data_out=%llu data_in_bytes=%llu data_out_bytes=%llu data_waiting=%llu\n",
                v->session_id, path_name(v->path), path_name(v->local_candidate), path_name(v->remote_candidate),
                (unsigned)v->srtp_profile, (unsigned long long)v->frames, (unsigned long long)v->packets,
                (unsigned long long)v->media_bytes, (unsigned long long)v->wire_bytes,
@@ -447,7 +453,10 @@ static void print_stats(p2p_agent_t *agent) {
                                     v->dropped_too_old + v->dropped_too_large + v->dropped_key_worn_out),
                (unsigned long long)v->memory_bytes, (int)v->answer_ms, (int)v->ice_ms, (int)v->dtls_ms,
                (int)v->first_frame_ms, (unsigned long long)v->audio_packets, (unsigned long long)v->talkback_packets,
-               (unsigned long long)v->talkback_lost, (unsigned)v->talkback_delay_us);
+               (unsigned long long)v->talkback_lost, (unsigned)v->talkback_delay_us, (unsigned)v->data_channels,
+               (unsigned long long)v->data_received_messages, (unsigned long long)v->data_sent_messages,
+               (unsigned long long)v->data_received_bytes, (unsigned long long)v->data_sent_bytes,
+               (unsigned long long)v->data_buffered_bytes);
     }
 }
 
@@ -561,6 +570,8 @@ int main(int argc, char **argv) {
     config.on_target_bitrate = on_target_bitrate;
     config.on_log = on_log;
     config.on_talkback = audio_on_talkback;
+    config.on_data_channel = ptz_on_data_channel;
+    config.on_data = ptz_on_data;
     if (p2p_init(&config, &agent) != P2P_OK) {
         fprintf(stderr, "camera: %s\n", p2p_last_error());
         return 1;

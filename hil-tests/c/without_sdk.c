@@ -40,6 +40,18 @@ p2p_status_t p2p_viewer_switch(struct p2p_agent_t *agent, const char *session_id
     return P2P_ERR_INTERNAL;
 }
 
+p2p_status_t p2p_send_data(struct p2p_agent_t *agent, const char *session_id, uint16_t channel,
+                           const uint8_t *data, size_t size, int32_t is_text) {
+    (void)agent, (void)session_id, (void)channel, (void)data, (void)size, (void)is_text;
+    return P2P_ERR_INTERNAL;
+}
+
+p2p_status_t p2p_open_data_channel(struct p2p_agent_t *agent, const char *session_id,
+                                   const struct p2p_data_channel_config_t *config, uint16_t *channel) {
+    (void)agent, (void)session_id, (void)config, (void)channel;
+    return P2P_ERR_INTERNAL;
+}
+
 const char *p2p_strerror(int32_t status) {
     (void)status;
     return "";

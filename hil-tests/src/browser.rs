@@ -59,8 +59,7 @@ impl Watch {
         if let Some(words) = &self.expect_error {
             command.args(["--expect-error", words]);
         }
-        run_to_report(command, Duration::from_secs(150) + Duration::from_secs(self.seconds.into()))
-            .await
+        run(command, Duration::from_secs(150) + Duration::from_secs(self.seconds.into())).await
     }
 }
 
@@ -79,16 +78,20 @@ impl Listen {
 
     /// Runs the browser to its end; what `getStats` said.
     pub async fn run(&self) -> Result<Value, String> {
-        let mut command = Command::new("node");
-        command.current_dir(root().join("hil-tests/browser"));
         let seconds = self.seconds.to_string();
-        command.args(["listen.mjs", "--url", &self.url, "--seconds", &seconds]);
-        run_to_report(command, Duration::from_secs(150 + 2 * u64::from(self.seconds))).await
+        script("listen.mjs", &["--url", &self.url, "--seconds", &seconds]).await
     }
 }
 
+/// Runs one of the scripts of `browser/`; its report, if it was content.
+pub async fn script(name: &str, arguments: &[&str]) -> Result<Value, String> {
+    let mut command = Command::new("node");
+    command.current_dir(root().join("hil-tests/browser")).arg(name).args(arguments);
+    run(command, Duration::from_secs(150)).await
+}
+
 /// The one line of JSON that a script in `browser/` ends with.
-async fn run_to_report(command: Command, limit: Duration) -> Result<Value, String> {
+async fn run(command: Command, limit: Duration) -> Result<Value, String> {
     let mut browser = Process::start("browser", command)?;
     let status = browser.wait(limit).await?;
     let report = browser

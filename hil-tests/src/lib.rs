@@ -14,6 +14,7 @@
 pub mod api;
 pub mod broker;
 pub mod browser;
+pub mod channels;
 pub mod clip;
 pub mod clock;
 pub mod codec;

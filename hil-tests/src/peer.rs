@@ -1,8 +1,9 @@
 //! The viewer's peer connection: the `webrtc` crate's, which is another implementation than the
-//! device's own path. Beside `one_by_one`, this is the only file that names that
-//! crate outside tests.
+//! device's own path. Beside `one_by_one` and `channels`, this is the only file that names
+//! that crate outside tests.
 
 use crate::api::IceServer;
+use crate::channels::{ChannelOptions, Channels};
 use crate::clock;
 use crate::one_by_one::OneByOne;
 use crate::received::Received;
@@ -23,6 +24,7 @@ use sdk_core::wire::signal::Candidate;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
+use webrtc::data_channel::DataChannel;
 use webrtc::media_stream::track_local::TrackLocal;
 use webrtc::media_stream::track_local::static_rtp::TrackLocalStaticRTP;
 use webrtc::media_stream::track_remote::{TrackRemote, TrackRemoteEvent};
@@ -80,6 +82,8 @@ pub struct PeerOptions {
     pub lose_one_in: Option<u32>,
     /// A section for sound behind that of the video.
     pub sound: Option<SoundOptions>,
+    /// Data channels to open; the offer has a data section if there are any.
+    pub channels: Vec<ChannelOptions>,
 }
 
 /// What a viewer offers for sound. It always listens.
@@ -128,6 +132,7 @@ impl SharedState {
 pub struct Peer {
     connection: Arc<dyn PeerConnection>,
     state: Arc<Mutex<PeerState>>,
+    channels: Channels,
     fir_sequence: u8,
     microphone: Option<Arc<TrackLocalStaticRTP>>,
 }
@@ -177,12 +182,17 @@ impl Peer {
         state.received.h265 = options.h265.then_some(H265_PAYLOAD_TYPE);
         let state = Arc::new(Mutex::new(state));
         let (candidates, local) = mpsc::unbounded_channel();
+        let channels = Channels::default();
         let connection = PeerConnectionBuilder::new()
             .with_configuration(configuration)
             .with_media_engine(media)
             .with_setting_engine(settings.build())
             .with_interceptor_registry(registry)
-            .with_handler(Arc::new(Events { state: state.clone(), candidates }))
+            .with_handler(Arc::new(Events {
+                state: state.clone(),
+                channels: channels.clone(),
+                candidates,
+            }))
             .with_runtime(Arc::new(OneByOne { lose_one_in: options.lose_one_in }))
             .with_udp_addrs(vec![options.bind])
             .build()
@@ -216,8 +226,11 @@ impl Peer {
                 microphone = Some(track);
             }
         }
+        for channel in &options.channels {
+            channels.create(&connection, channel).await?;
+        }
         let connection = Arc::new(connection);
-        Ok((Peer { connection, state, fir_sequence: 0, microphone }, local))
+        Ok((Peer { connection, state, channels, fir_sequence: 0, microphone }, local))
     }
 
     /// Says one packet.
@@ -234,6 +247,15 @@ impl Peer {
         };
         let packet = rtp::Packet { header, payload: packet.payload.into() };
         track.write_rtp(packet).await.map_err(|e| e.to_string())
+    }
+
+    pub fn channels(&self) -> Channels {
+        self.channels.clone()
+    }
+
+    /// Opens one more data channel.
+    pub async fn open_channel(&self, options: &ChannelOptions) -> Result<(), String> {
+        self.channels.create(&*self.connection, options).await
     }
 
     fn state(&self) -> MutexGuard<'_, PeerState> {
@@ -408,6 +430,7 @@ fn microphone_track(codec: SoundCodec) -> MediaStreamTrack {
 /// The crate's callbacks. They run on the connection's own task, so they only note what happened.
 struct Events {
     state: Arc<Mutex<PeerState>>,
+    channels: Channels,
     candidates: mpsc::UnboundedSender<Candidate>,
 }
 
@@ -438,6 +461,10 @@ impl PeerConnectionEventHandler for Events {
             }
             _ => {}
         }
+    }
+
+    async fn on_data_channel(&self, channel: Arc<dyn DataChannel>) {
+        self.channels.follow(channel, true).await;
     }
 
     async fn on_track(&self, track: Arc<dyn TrackRemote>) {
@@ -499,6 +526,7 @@ mod tests {
             bind: "127.0.0.1:0".into(),
             lose_one_in: None,
             sound: None,
+            channels: Vec::new(),
         };
         let (peer, mut local) = Peer::new(options).await.unwrap();
         let sdp = peer.offer().await.unwrap();

@@ -3,6 +3,7 @@
 
 use crate::api::{ApiError, Session, SessionApi};
 use crate::broker::{Broker, Login};
+use crate::channels::{ChannelOptions, Channels};
 use crate::clock;
 use crate::conversation::{Conversation, Talk, lock};
 use crate::peer::{
@@ -31,6 +32,7 @@ pub struct Options {
     pub lose_one_in: Option<u32>,
     /// Wants to hear the camera, and perhaps to talk to it.
     pub sound: Option<SoundOptions>,
+    pub channels: Vec<ChannelOptions>,
 }
 
 impl Default for Options {
@@ -44,6 +46,7 @@ impl Default for Options {
             bind: "127.0.0.1:0".into(),
             lose_one_in: None,
             sound: None,
+            channels: Vec::new(),
         }
     }
 }
@@ -117,6 +120,7 @@ impl Viewer {
             bind: options.bind,
             lose_one_in: options.lose_one_in,
             sound: options.sound,
+            channels: options.channels,
         };
         let (peer, local_candidates) = Peer::new(peer_options).await.map_err(ViewerError::Local)?;
         let (broker, inbox) = Broker::connect(&login(&session), &[app_topic(&session.app)])
@@ -244,6 +248,16 @@ impl Viewer {
     pub fn first_frame_time(&self) -> Option<Duration> {
         let sent = self.talk().offer_sent?;
         self.look(|state| state.received.first_frame).map(|at| at.duration_since(sent))
+    }
+
+    /// Its data channels.
+    pub async fn channels(&self) -> Channels {
+        self.peer.lock().await.channels()
+    }
+
+    /// Opens one more data channel.
+    pub async fn open_channel(&self, options: &ChannelOptions) -> Result<(), ViewerError> {
+        self.peer.lock().await.open_channel(options).await.map_err(ViewerError::Local)
     }
 
     /// The pair in use.

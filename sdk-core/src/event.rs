@@ -1,6 +1,7 @@
 //! What the agent tells the firmware.
 
 use crate::wire::audio::AudioCodec;
+use crate::wire::dcep::ChannelInfo;
 use crate::wire::signal::{ErrorCode, Path, SessionId};
 use std::fmt;
 use std::time::Duration;
@@ -26,6 +27,49 @@ pub enum Event {
     /// The encoder of this stream should make that much from now on, since its viewers' network
     /// takes no more, or takes more again. See docs/congestion.md for the rule.
     TargetBitrate { stream: StreamId, bits_per_second: u32 },
+    /// Of a viewer's data channels. They end with the viewer, before its `ViewerClosed`.
+    Data { session: SessionId, event: DataEvent },
+}
+
+impl Event {
+    /// Whether it may come many times a second.
+    pub fn is_frequent(&self) -> bool {
+        matches!(
+            self,
+            Event::KeyframeRequest { .. }
+                | Event::TargetBitrate { .. }
+                | Event::Data { event: DataEvent::Message { .. } | DataEvent::Writable { .. }, .. }
+        )
+    }
+}
+
+/// What happened to a viewer's data channels.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DataEvent {
+    /// The viewer takes data channels: they can be opened from now on. Messages may have so many
+    /// bytes.
+    Ready {
+        max_message: usize,
+    },
+    /// The viewer has opened a channel, or has answered to the camera's.
+    Opened {
+        channel: u16,
+        info: ChannelInfo,
+    },
+    Message {
+        channel: u16,
+        text: bool,
+        bytes: Vec<u8>,
+    },
+    /// Nothing more comes or goes on it.
+    Closed {
+        channel: u16,
+    },
+    /// A channel that refused a message for want of room has half of it free again. From the driver,
+    /// which is who refuses.
+    Writable {
+        channel: u16,
+    },
 }
 
 /// One channel of the camera, as numbered by `start_stream`.

@@ -7,8 +7,10 @@
 //!
 //! Everything here is of fixed size, but for the two lists, whose memory is used again.
 
+mod latency;
 mod rate;
 
+pub use latency::{Latency, LatencyStats};
 pub use rate::Rate;
 
 use crate::event::StreamId;
@@ -49,6 +51,10 @@ pub struct AgentStats {
     /// full queue.
     pub audio_packets: u64,
     pub audio_refused: u64,
+    /// From a frame's push to when its last packet was handed to the kernel, for each viewer: with
+    /// the time that a large frame is spread over, but without those that a viewer starts with from
+    /// the past.
+    pub push_to_wire: LatencyStats,
 }
 
 /// One viewer, from the offer on.
@@ -94,6 +100,8 @@ pub struct ViewerStats {
     pub plis: u64,
     pub firs: u64,
     pub drops: Drops,
+    /// Of its data channels.
+    pub data: DataStats,
     /// Buffers of this viewer, by capacity. Without what ICE and DTLS keep to themselves.
     pub held_bytes: u64,
     pub audio: AudioStats,
@@ -140,6 +148,21 @@ pub struct Drops {
     pub too_large: u64,
     /// The session's key was used for all packets it is good for.
     pub key_worn_out: u64,
+}
+
+/// A viewer's data channels, from the first one on.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct DataStats {
+    /// Open ones, or being opened.
+    pub channels: u32,
+    /// Messages that were taken for sending, and their bytes.
+    pub sent_messages: u64,
+    pub sent_bytes: u64,
+    /// Messages that came whole, and their bytes.
+    pub received_messages: u64,
+    pub received_bytes: u64,
+    /// Of the send buffer in use, as [`crate::peer::data::message_cost`] counts.
+    pub buffered_bytes: u64,
 }
 
 /// What an end of a path is.

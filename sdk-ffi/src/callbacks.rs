@@ -3,10 +3,11 @@
 use crate::audio::{p2p_talkback_fn, p2p_talkback_t};
 use crate::boundary::in_callback;
 use crate::config::p2p_config_t;
+use crate::data::{self, p2p_data_channel_fn, p2p_data_fn};
 use crate::handle::{self, Agent, p2p_agent_t, p2p_stream_t};
 use crate::stats::P2P_SESSION_ID_SIZE;
 use sdk_core::driver::Handler;
-use sdk_core::event::{CloseReason, Event, StreamId, Talkback};
+use sdk_core::event::{CloseReason, DataEvent, Event, StreamId, Talkback};
 use sdk_core::wire::signal::{Path, SessionId};
 use std::ffi::{CString, c_char, c_void};
 use std::io::Write as _;
@@ -120,12 +121,15 @@ use p2p_event_kind_t::*;
 use p2p_path_t::*;
 
 /// The functions of one agent's configuration.
+#[derive(Clone, Copy)]
 pub(crate) struct Callbacks {
     user: *mut c_void,
     on_event: p2p_event_fn,
     on_keyframe_request: p2p_keyframe_fn,
     on_target_bitrate: p2p_bitrate_fn,
     on_talkback: p2p_talkback_fn,
+    on_data_channel: p2p_data_channel_fn,
+    on_data: p2p_data_fn,
 }
 
 // SAFETY: the header says that callbacks run on the agent's thread, with this user pointer.
@@ -141,6 +145,8 @@ impl Callbacks {
             on_keyframe_request: config.on_keyframe_request,
             on_target_bitrate: config.on_target_bitrate,
             on_talkback: config.on_talkback,
+            on_data_channel: config.on_data_channel,
+            on_data: config.on_data,
         }
     }
 
@@ -183,6 +189,12 @@ impl Bridge {
         let user = self.agent.callbacks.user;
         // SAFETY: the firmware's own function with the firmware's own arguments.
         in_callback(|| unsafe { call(user, handle, bits_per_second, stream_user) });
+    }
+
+    fn tell_data(&self, session: SessionId, event: &DataEvent) {
+        let agent = ptr::without_provenance_mut(self.agent.handle);
+        let Callbacks { user, on_data_channel, on_data, .. } = self.agent.callbacks;
+        data::tell(agent, session, event, user, on_data_channel, on_data);
     }
 
     fn tell(&self, kind: p2p_event_kind_t, detail: Detail<'_>) {
@@ -257,6 +269,7 @@ impl Handler for Bridge {
                     ..Detail::default()
                 },
             ),
+            Event::Data { session, event } => self.tell_data(*session, event),
             Event::KeyframeRequest { stream } => self.request_keyframe(*stream),
             Event::TargetBitrate { stream, bits_per_second } => {
                 self.set_bitrate(*stream, *bits_per_second);
@@ -377,6 +390,8 @@ mod tests {
             on_keyframe_request: None,
             on_target_bitrate: None,
             on_talkback: None,
+            on_data_channel: None,
+            on_data: None,
         };
         let agent = handle::add_agent(callbacks).unwrap();
         let bridge = Bridge::new(agent.clone());

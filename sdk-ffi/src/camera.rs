@@ -139,7 +139,7 @@ pub unsafe extern "C" fn p2p_viewer_switch(
 
 /// # Safety
 /// `text` is NULL or ends with a zero byte.
-unsafe fn session(id: *const c_char) -> Result<SessionId, Error> {
+pub(crate) unsafe fn session(id: *const c_char) -> Result<SessionId, Error> {
     // SAFETY: promised by the caller.
     let id = unsafe { text(id, "session_id")? };
     let id = id.ok_or_else(|| Error::argument("session_id is NULL: the events carry it"))?;

@@ -49,6 +49,14 @@ pub struct p2p_stats_t {
     /// Frames of the microphone that were taken, and those that were not: P2P_ERR_QUEUE_FULL.
     pub audio_frames: u64,
     pub audio_refused: u64,
+    /// From p2p_push_frame() to when the frame's last packet was handed to the system, for each frame
+    /// and viewer, in microseconds: half of them took no longer than this, likewise 95 % and 99 %, and
+    /// the longest. With the time that a large frame is spread over so that the viewer's network is
+    /// not flooded. Of the last half minute to minute; 0: nothing was sent.
+    pub push_to_wire_p50_us: u32,
+    pub push_to_wire_p95_us: u32,
+    pub push_to_wire_p99_us: u32,
+    pub push_to_wire_max_us: u32,
 }
 
 /// One viewer, from its offer until it is gone. Start the array's first element from
@@ -147,6 +155,17 @@ pub struct p2p_viewer_stats_t {
     /// (RFC 3550 A.8).
     pub talkback_delay_us: u32,
     pub talkback_jitter_us: u32,
+    /// Messages taken for sending on its data channels, and their bytes; likewise those that came.
+    pub data_sent_messages: u64,
+    pub data_sent_bytes: u64,
+    pub data_received_messages: u64,
+    pub data_received_bytes: u64,
+    /// What waits to be sent to it, of P2P_MAX_BUFFERED_DATA.
+    pub data_buffered_bytes: u64,
+    /// Data channels that are open or being opened.
+    pub data_channels: u32,
+    /// Always 0.
+    pub data_reserved: u32,
 }
 
 /// One stream. Start the array's first element from P2P_STREAM_STATS_INIT. A later version may add
@@ -316,6 +335,10 @@ impl p2p_stats_t {
             streams: snapshot.streams.len() as u32,
             audio_frames: agent.audio_packets,
             audio_refused: agent.audio_refused,
+            push_to_wire_p50_us: micros(agent.push_to_wire.p50),
+            push_to_wire_p95_us: micros(agent.push_to_wire.p95),
+            push_to_wire_p99_us: micros(agent.push_to_wire.p99),
+            push_to_wire_max_us: micros(agent.push_to_wire.max),
         }
     }
 }
@@ -372,6 +395,13 @@ impl p2p_viewer_stats_t {
             talkback_late: viewer.talkback.late,
             talkback_delay_us: micros(viewer.talkback.delay),
             talkback_jitter_us: micros(viewer.talkback.jitter),
+            data_sent_messages: viewer.data.sent_messages,
+            data_sent_bytes: viewer.data.sent_bytes,
+            data_received_messages: viewer.data.received_messages,
+            data_received_bytes: viewer.data.received_bytes,
+            data_buffered_bytes: viewer.data.buffered_bytes,
+            data_channels: viewer.data.channels,
+            data_reserved: 0,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Status codes and the text of the last error.
 
-use sdk_core::driver::{PushError, StartError};
+use sdk_core::driver::{ChannelError, PushError, StartError};
 use std::cell::UnsafeCell;
 use std::ffi::{CStr, c_char};
 
@@ -26,8 +26,10 @@ pub enum p2p_status_t {
     /// The frame is empty or larger than P2P_MAX_FRAME_SIZE; or, of audio, than
     /// P2P_MAX_AUDIO_FRAME_SIZE, or no packet of the codec.
     P2P_ERR_FRAME_SIZE = -6,
-    /// The agent is behind by a full queue. The frame was dropped; a stream goes on at the next
-    /// keyframe, which is asked for, and audio with the next frame.
+    /// Of a frame: the agent is behind by a full queue. The frame was dropped; a stream goes on at the
+    /// next keyframe, which is asked for, and audio with the next frame. Of a message:
+    /// P2P_MAX_BUFFERED_DATA bytes wait for this viewer. It was not taken;
+    /// P2P_DATA_CHANNEL_WRITABLE tells when there is room.
     P2P_ERR_QUEUE_FULL = -7,
     /// A stream of that name runs already, or there are too many; or the agent's audio runs already.
     P2P_ERR_BUSY = -8,
@@ -41,12 +43,14 @@ pub enum p2p_status_t {
     P2P_ERR_MEMORY = -12,
     /// A fault inside the library. It was contained; please report the text.
     P2P_ERR_INTERNAL = -13,
+    /// No such data channel is open: it was closed, or the viewer is gone or takes none.
+    P2P_ERR_NO_CHANNEL = -14,
 }
 
 use p2p_status_t::*;
 
 impl p2p_status_t {
-    const ALL: [p2p_status_t; 14] = [
+    const ALL: [p2p_status_t; 15] = [
         P2P_OK,
         P2P_ERR_ARGUMENT,
         P2P_ERR_STRUCT_SIZE,
@@ -61,6 +65,7 @@ impl p2p_status_t {
         P2P_ERR_IO,
         P2P_ERR_MEMORY,
         P2P_ERR_INTERNAL,
+        P2P_ERR_NO_CHANNEL,
     ];
 
     fn text(self) -> &'static CStr {
@@ -72,13 +77,14 @@ impl p2p_status_t {
             P2P_ERR_CODEC => c"unknown codec",
             P2P_ERR_CONFIG => c"the configuration cannot be used",
             P2P_ERR_FRAME_SIZE => c"the frame is empty or too large",
-            P2P_ERR_QUEUE_FULL => c"the frame queue is full",
+            P2P_ERR_QUEUE_FULL => c"the queue is full",
             P2P_ERR_BUSY => c"the name is taken, or there are too many",
             P2P_ERR_IN_CALLBACK => c"not allowed inside a callback",
             P2P_ERR_CLOSED => c"the agent is being de-initialised",
             P2P_ERR_IO => c"the operating system refused",
             P2P_ERR_MEMORY => c"not enough memory",
             P2P_ERR_INTERNAL => c"internal fault",
+            P2P_ERR_NO_CHANNEL => c"no such data channel is open",
         }
     }
 }
@@ -155,6 +161,19 @@ impl From<PushError> for Error {
     }
 }
 
+impl From<ChannelError> for Error {
+    fn from(e: ChannelError) -> Error {
+        let status = match e {
+            ChannelError::NoChannel => P2P_ERR_NO_CHANNEL,
+            ChannelError::QueueFull => P2P_ERR_QUEUE_FULL,
+            ChannelError::TooLong { .. } | ChannelError::NameTooLong => P2P_ERR_ARGUMENT,
+            ChannelError::TooMany => P2P_ERR_BUSY,
+            ChannelError::Closed => P2P_ERR_CLOSED,
+        };
+        Error::new(status, e.to_string())
+    }
+}
+
 /// Keeps `text` for [`p2p_last_error`], cut at a character's end where it is too long.
 pub(crate) fn set_last_error(text: &str) {
     let mut len = text.len().min(LAST_ERROR_SIZE - 1);
@@ -205,7 +224,7 @@ mod tests {
         seen.sort();
         seen.dedup();
         assert_eq!(seen.len(), p2p_status_t::ALL.len());
-        for other in [1, -14, i32::MIN, i32::MAX] {
+        for other in [1, -15, i32::MIN, i32::MAX] {
             assert_eq!(text(other), c"unknown status");
         }
     }

@@ -62,6 +62,13 @@ fn c99_c11_and_cpp17_compile_it_without_a_warning() {
             if (status == P2P_OK) status = p2p_start_audio(agent, &audio_config, &audio);
             if (status == P2P_OK) status = p2p_push_audio(audio, &sound);
             p2p_stop_audio(audio);
+            if (status == P2P_OK) {
+                p2p_data_channel_config_t control = P2P_DATA_CHANNEL_CONFIG_INIT;
+                uint16_t channel;
+                status = p2p_open_data_channel(agent, "id", &control, &channel);
+                if (status == P2P_OK) status = p2p_send_data(agent, "id", channel, 0, 0, 0);
+                if (status == P2P_OK) status = p2p_close_data_channel(agent, "id", channel);
+            }
             if (p2p_strerror(status) == 0) return 1;
             p2p_stop_stream(handle);
             return p2p_deinit(agent);

@@ -6,6 +6,7 @@
 mod audio;
 mod audio_queue;
 pub mod broker;
+mod channels;
 mod frame;
 mod frame_queue;
 mod identity;
@@ -18,8 +19,10 @@ pub use crate::config::{DEFAULT_GOP_CACHE, StreamConfig};
 pub use crate::session::admission::UnsetClock;
 pub use crate::wire::audio::AudioCodec;
 pub use crate::wire::codec::Codec;
+pub use crate::wire::dcep::{ChannelInfo, Reliability};
 pub use crate::wire::sdp::AudioFormat;
 pub use audio::MAX_AUDIO_LEN;
+pub use channels::ChannelError;
 pub use frame::{Frame, FrameData, LentFrame};
 pub use udp::Counters;
 
@@ -27,6 +30,7 @@ use crate::event::{AudioId, CloseReason, Event, StreamId, Talkback};
 use crate::stats::Snapshot;
 use crate::wire::signal::{SessionId, is_valid_id};
 use audio::Audio;
+use channels::Channels;
 use frame_queue::{FrameQueue, Queued};
 use published::Latest;
 use std::collections::VecDeque;
@@ -158,7 +162,8 @@ impl Camera {
             return Err(PushError::Closed);
         }
         let Frame { data, timestamp } = frame;
-        let queued = Queued { stream, data, timestamp, after_gap: false };
+        let pushed = run::now().instant;
+        let queued = Queued { stream, data, timestamp, pushed, after_gap: false };
         self.shared.frames.push(slot, queued).then_some(()).ok_or(PushError::QueueFull)
     }
 
@@ -225,6 +230,7 @@ struct Shared {
     frames: FrameQueue,
     commands: Mutex<VecDeque<Command>>,
     wake: tokio::sync::Notify,
+    channels: Channels,
     closed: AtomicBool,
     /// The id of the stream in each slot, 0 for none: what `push_frame` looks at.
     slots: [AtomicU32; MAX_STREAMS],
@@ -262,6 +268,7 @@ impl Shared {
             frames: FrameQueue::new(),
             commands: Mutex::default(),
             wake: tokio::sync::Notify::new(),
+            channels: Channels::default(),
             closed: AtomicBool::new(false),
             slots: [const { AtomicU32::new(0) }; MAX_STREAMS],
             streams: Mutex::default(),

@@ -2,13 +2,14 @@
 
 use super::audio_queue::Packet;
 use super::broker::{BrokerConfig, BrokerLink, LinkEvent};
+use super::channels::{Channels, Request};
 use super::frame_queue::Queued;
 use super::published::Publisher;
 use super::resolver::Resolver;
 use super::udp::Sockets;
 use super::{CameraConfig, Command, Handler, Shared, StartError, lock};
 use crate::agent::{Agent, AgentConfig, Input, Output};
-use crate::event::Event;
+use crate::event::{DataEvent, Event};
 use crate::net::Datagram;
 use crate::peer::dtls::Identity;
 use crate::time::{Now, earlier};
@@ -69,12 +70,14 @@ impl Runner {
 
     async fn run(&self) -> Result<(), StartError> {
         self.shared.started.get_or_init(|| now().instant);
+        self.shared.channels.clear();
         let mut turn = Turn {
             agent: self.new_agent()?,
             sockets: Sockets::new(self.config.include_loopback, self.shared.counters.clone()),
             resolver: Resolver::default(),
             broker: broker_link(&self.config)?,
             handler: &*self.handler,
+            channels: &self.shared.channels,
             deadline: None,
             publisher: Publisher::new(&self.shared),
             packet: Packet::empty(),
@@ -115,6 +118,7 @@ struct Turn<'a> {
     resolver: Resolver,
     broker: BrokerLink,
     handler: &'a dyn Handler,
+    channels: &'a Channels,
     deadline: Option<Instant>,
     publisher: Publisher<'a>,
     /// The microphone's packet that is being sent.
@@ -137,10 +141,17 @@ impl Turn<'_> {
             }
             () = shared.wake.notified() => {
                 let commands: Vec<Command> = lock(&shared.commands).drain(..).collect();
+                if !commands.is_empty() {
+                    self.publisher.hurry();
+                }
                 for command in commands {
                     self.on_command(command);
                 }
-                self.publisher.hurry();
+                for Request { session, channel, request } in shared.channels.take_requests() {
+                    let now = now();
+                    self.agent.handle_input(now, Input::Channel { session, channel, request });
+                    self.flush(now);
+                }
             }
             received = sockets.receive() => {
                 let now = now();
@@ -178,6 +189,7 @@ impl Turn<'_> {
                 data: &frame.data,
                 timestamp: frame.timestamp,
                 after_gap: frame.after_gap,
+                pushed: frame.pushed,
             },
         );
         self.flush(now);
@@ -211,7 +223,12 @@ impl Turn<'_> {
     fn flush(&mut self, now: Now) {
         loop {
             match self.agent.poll_output(now) {
-                Output::Transmit(transmit, data) => self.sockets.send(&transmit, data),
+                Output::Transmit(transmit, data) => {
+                    self.sockets.send(&transmit, data);
+                    if let Some(pushed) = self.agent.take_sent_frame() {
+                        self.publisher.on_frame_sent(pushed, self::now().instant);
+                    }
+                }
                 Output::Signal { topic, payload } => {
                     if let Err(e) = self.broker.publish(&topic, payload) {
                         log::warn!("a signal for {topic} was not taken: {e:?}");
@@ -227,6 +244,12 @@ impl Turn<'_> {
                     self.agent.handle_input(now, Input::Sockets { session, sockets });
                 }
                 Output::CloseSockets(ids) => self.sockets.close(&ids),
+                Output::DataReleased { session, channel, bytes } => {
+                    for channel in self.channels.on_released(session, channel, bytes) {
+                        let event = DataEvent::Writable { channel };
+                        self.report(now, &Event::Data { session, event });
+                    }
+                }
                 Output::Resolve { session, server, host, port } => {
                     self.resolver.start(session, server, host, port);
                 }
@@ -239,8 +262,9 @@ impl Turn<'_> {
     }
 
     fn report(&mut self, now: Now, event: &Event) {
+        self.channels.on_event(event);
         // So that the callback sees what it is told of.
-        if !matches!(event, Event::KeyframeRequest { .. } | Event::TargetBitrate { .. }) {
+        if !event.is_frequent() {
             self.publisher.publish(now, &self.agent);
         }
         contain(|| self.handler.on_event(event));
@@ -270,7 +294,7 @@ async fn sleep_until(deadline: Option<Instant>) {
 }
 
 #[allow(clippy::disallowed_methods, reason = "the driver's clock is the one that asks")]
-fn now() -> Now {
+pub(super) fn now() -> Now {
     let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     Now { instant: Instant::now(), wall }
 }

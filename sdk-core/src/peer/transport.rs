@@ -5,10 +5,12 @@
 //! Datagram ─ relay's server? ─ TURN ─┐
 //!            anyone else ────────────┴→ by first byte (RFC 7983): STUN → ICE
 //!                                                                 DTLS → handshake → SRTP keys
+//!                                                                        application data → SCTP
 //!                                                                 RTP, RTCP → back to the caller
 //! ```
 
 use super::consent::{self, Consent, Taken};
+use super::data::{Data, DataEvent, DataTerms};
 use super::dtls::{Dtls, DtlsEvent, Identity, SrtpKeying};
 use super::gather::Server;
 use super::ice::{Credentials, Ice, IceEvent, Kind, Pair};
@@ -32,6 +34,8 @@ pub struct Peer {
     /// As of the last input.
     ice_rests: bool,
     dtls: Dtls,
+    /// There if the answer has a data section.
+    data: Option<Box<Data>>,
     sockets: Vec<LocalSocket>,
     relays: Relays,
     /// Where media goes, and what is answered to whom.
@@ -87,6 +91,8 @@ pub enum PeerEvent {
     Disconnected,
     /// The viewer closed the association.
     Closed,
+    /// Of a data channel.
+    Data(DataEvent),
     /// Something does not work, but something else may. The text is for the log.
     Warning(String),
     /// The session cannot go on. The text is for people.
@@ -116,6 +122,7 @@ impl Peer {
             consent,
             ice_rests: false,
             dtls: Dtls::new(identity, fingerprints).map_err(|e| e.to_string())?,
+            data: None,
             sockets: Vec::new(),
             relays: Relays::default(),
             path: None,
@@ -186,6 +193,27 @@ impl Peer {
         self.settle(now);
     }
 
+    /// Whether the answer has a data section, and what goes for it. Without one, channels that there
+    /// are end.
+    pub fn accept_data(&mut self, terms: Option<DataTerms>) {
+        match terms {
+            Some(terms) => drop(self.data.get_or_insert_with(|| Box::new(Data::new(&terms)))),
+            None => self.end_data(),
+        }
+    }
+
+    /// Opens, uses or closes data channels, if there is a data section.
+    pub fn with_data(&mut self, now: Instant, act: impl FnOnce(&mut Data)) {
+        if let Some(data) = &mut self.data {
+            act(data);
+            self.settle(now);
+        }
+    }
+
+    pub fn data(&self) -> Option<&Data> {
+        self.data.as_deref()
+    }
+
     /// Takes a datagram. What comes back is RTP or RTCP for this session, still encrypted.
     pub fn handle_datagram<'a>(
         &mut self,
@@ -233,15 +261,19 @@ impl Peer {
         if let Err(e) = self.dtls.handle_timeout(now) {
             self.events.push_back(PeerEvent::Failed(e.to_string()));
         }
+        if let Some(data) = &mut self.data {
+            data.handle_timeout(now);
+        }
         self.settle(now);
     }
 
     pub fn poll_timeout(&mut self) -> Option<Instant> {
+        let data = self.data.as_ref().and_then(|data| data.poll_timeout());
         let checks = match self.ice_rests {
             true => self.consent.poll_timeout(),
             false => self.ice.poll_timeout(),
         };
-        let timeout = earlier(checks, self.dtls.poll_timeout());
+        let timeout = earlier(earlier(checks, self.dtls.poll_timeout()), data);
         earlier(earlier(timeout, self.relays.poll_timeout()), self.consent_ends())
     }
 
@@ -293,6 +325,7 @@ impl Peer {
 
     /// Says goodbye to the viewer and frees the relays. What is queued should still be sent.
     pub fn close(&mut self, now: Instant) {
+        self.end_data();
         self.dtls.close(now);
         self.flush_dtls();
         self.relays.close(now);
@@ -370,6 +403,27 @@ impl Peer {
             Err(_) if self.dtls.is_established() => {}
             Err(e) => self.events.push_back(PeerEvent::Failed(e.to_string())),
         }
+        if let Some(data) = &mut self.data {
+            for packet in self.dtls.take_received() {
+                data.handle_packet(now, &packet);
+            }
+        }
+    }
+
+    fn end_data(&mut self) {
+        if let Some(mut data) = self.data.take() {
+            data.close_all();
+            self.take_data_events(&mut data);
+        }
+    }
+
+    fn take_data_events(&mut self, data: &mut Data) {
+        while let Some(event) = data.poll_event() {
+            self.events.push_back(match event {
+                DataEvent::Warning(text) => PeerEvent::Warning(text),
+                event => PeerEvent::Data(event),
+            });
+        }
     }
 
     /// Moves what the parts have to say to where it belongs, after every input.
@@ -409,6 +463,7 @@ impl Peer {
         while let Some(check) = self.ice.poll_check() {
             self.send(check.pair, &check.data);
         }
+        self.flush_data(now);
         self.flush_dtls();
         self.flush_relays();
         self.ice_rests = self.rests_on(now).is_some();
@@ -417,8 +472,22 @@ impl Peer {
     fn on_nominated(&mut self, now: Instant, pair: Pair) {
         self.consent.wake(now);
         self.relays.bind(now, pair);
+        if let Some(data) = self.data.as_mut().filter(|_| self.path != Some(pair)) {
+            data.on_path_changed(now);
+        }
         self.path = Some(pair);
         self.retell = true;
+    }
+
+    fn flush_data(&mut self, now: Instant) {
+        let Some(mut data) = self.data.take() else { return };
+        while let Some(packet) = data.poll_packet(now) {
+            if let Err(e) = self.dtls.write(now, &packet) {
+                log::debug!("an SCTP packet was not sent: {e}");
+            }
+        }
+        self.take_data_events(&mut data);
+        self.data = Some(data);
     }
 
     fn flush_dtls(&mut self) {

@@ -15,6 +15,6 @@ mod viewer;
 
 pub use audio::{AudioSource, MediaTimes};
 pub use outputs::{Outputs, Want};
-pub use states::Session;
+pub use states::{ChannelRequest, Session};
 pub use stream::Stream;
 pub use streams::Streams;

@@ -6,7 +6,7 @@ use crate::peer::Peer;
 use crate::peer::dtls::Identity;
 use crate::peer::ice::Credentials;
 use crate::wire::sdp::{
-    Answer, AudioChoice, AudioFormat, Description, Fingerprint, SdpError, VideoChoice,
+    Answer, AudioChoice, AudioFormat, DataChoice, Description, Fingerprint, SdpError, VideoChoice,
 };
 use crate::wire::signal::Candidate;
 
@@ -15,6 +15,7 @@ pub(super) struct OfferInForce {
     choice: VideoChoice,
     /// Or why there is none.
     sound: Result<AudioChoice, &'static str>,
+    data: Option<DataChoice>,
     /// Candidates that came with the offer.
     candidates: Vec<String>,
     /// Counts up with every changed description (RFC 8866 §5.2).
@@ -36,9 +37,10 @@ impl OfferInForce {
                 .choose_audio(&choice, format)
                 .ok_or_else(|| description.why_no_audio(&choice, format)),
         };
+        let data = description.choose_data(&choice);
         let candidates = description.media.iter().flat_map(|m| &m.candidates);
         let candidates = candidates.map(|c| (*c).to_owned()).collect();
-        Ok(OfferInForce { sdp: sdp.to_owned(), choice, sound, candidates, version: 1 })
+        Ok(OfferInForce { sdp: sdp.to_owned(), choice, sound, data, candidates, version: 1 })
     }
 
     /// Takes the place of an earlier offer of the same session.
@@ -59,6 +61,18 @@ impl OfferInForce {
     /// Takes no sound after all.
     pub(super) fn refuse_sound(&mut self, why: &'static str) {
         self.sound = Err(why);
+    }
+
+    pub(super) fn data(&self) -> Option<&DataChoice> {
+        self.data.as_ref()
+    }
+
+    /// Whether both have a data section, in different places (RFC 3264 §8).
+    pub(super) fn moves_data(&self, earlier: &OfferInForce) -> bool {
+        match (&self.data, &earlier.data) {
+            (Some(now), Some(before)) => (now.section, &now.mid) != (before.section, &before.mid),
+            _ => false,
+        }
     }
 
     pub(super) fn candidates(&self) -> &[String] {
@@ -94,7 +108,7 @@ impl OfferInForce {
             offer: &Description::parse(&self.sdp)?,
             choice: &self.choice,
             audio: self.sound.as_ref().ok(),
-            data: None,
+            data: self.data.as_ref(),
             session_number: u64::from(viewer.ssrc()),
             version: self.version,
             ice_ufrag: &credentials.ufrag,

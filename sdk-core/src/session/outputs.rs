@@ -38,6 +38,12 @@ pub enum Want {
         session: SessionId,
     },
     CloseSockets(Vec<SocketId>),
+    /// So much of what was sent on a data channel needs no room any more.
+    DataReleased {
+        session: SessionId,
+        channel: u16,
+        bytes: usize,
+    },
     /// Look up a server's name.
     Resolve {
         session: SessionId,

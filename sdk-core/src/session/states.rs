@@ -6,6 +6,7 @@
 //!             └──────────── refused, timed out, bye, lost ─────────────────────→ Closed
 //! ```
 
+mod channels;
 mod counted;
 mod switching;
 
@@ -19,8 +20,9 @@ use super::viewer::Viewer;
 use crate::event::{CloseReason, Event, StreamId};
 use crate::log_scope;
 use crate::media::jitter::Piece;
-use crate::media::{AudioPacket, SendBuffer, Sources, SrtpKeys, SrtpProfile};
+use crate::media::{AudioPacket, SendBuffer, Sources, SrtpKeys, SrtpProfile, TrainId};
 use crate::net::{Datagram, SocketId};
+use crate::peer::data::DataTerms;
 use crate::peer::dtls::{Identity, SrtpKeying};
 use crate::peer::gather::{Server, usable_servers};
 use crate::peer::{LocalSocket, Peer, PeerEvent, PeerSettings, Route};
@@ -34,6 +36,7 @@ use crate::wire::signal::{
     Body, Candidate, ErrorCode, Keepalive, Offer, Path, SessionId, SessionState, Signal,
 };
 use crate::wire::token::Claims;
+pub use channels::ChannelRequest;
 use counted::Counted;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -63,6 +66,7 @@ pub struct Session {
     keepalive_at: Instant,
     /// Since when no check has been answered.
     disconnected_at: Option<Instant>,
+    data_terms: DataTerms,
     counted: Counted,
 }
 
@@ -84,6 +88,8 @@ pub struct Settings<'a> {
     pub relay_only: bool,
     /// What the camera has for sound.
     pub audio: Option<AudioFormat>,
+    /// Largest UDP payload to send, in bytes.
+    pub max_datagram: usize,
 }
 
 /// Both sides say that they are there, and the session service hears of it.
@@ -106,7 +112,7 @@ impl Session {
         random: &mut Random,
     ) -> Result<Session, SdpError> {
         let in_force = OfferInForce::read(&offer.sdp, stream, settings.audio)?;
-        let peer = Peer::new(
+        let mut peer = Peer::new(
             PeerSettings { relay_only: settings.relay_only },
             settings.identity,
             in_force.credentials(),
@@ -117,6 +123,8 @@ impl Session {
         let mut correspondence = Correspondence::new();
         correspondence.on_offer(&offer.sdp);
         let viewer = Viewer::new(in_force.choice(), stream.bitrate(), random);
+        let data_terms = channels::terms(settings, random);
+        peer.accept_data(in_force.data().map(|_| data_terms));
         let mut session = Session {
             id: signal.session_id,
             app: signal.from.clone(),
@@ -136,6 +144,7 @@ impl Session {
             viewer,
             keepalive_at: now.instant + KEEPALIVE,
             disconnected_at: None,
+            data_terms,
             counted: Counted::new(now, stream.name()),
         };
         session.take_sound();
@@ -199,6 +208,11 @@ impl Session {
         }
         self.counted.on_sealed(now.instant, out, self.viewer.stats());
         Some(route)
+    }
+
+    /// The train that [`Session::seal`] has just sealed the last packets of, once.
+    pub fn take_finished(&mut self) -> Option<TrainId> {
+        self.viewer.take_finished()
     }
 
     pub fn begin(&mut self, out: &mut Outputs) {
@@ -268,10 +282,16 @@ impl Session {
                            the first one; open a new session for that";
             return self.fail(now, ErrorCode::NotAcceptable, message.to_owned(), out);
         }
+        if changed.moves_data(&self.offer) {
+            let message = "the new offer has its data section elsewhere than the first one; open a \
+                           new session for that";
+            return self.fail(now, ErrorCode::NotAcceptable, message.to_owned(), out);
+        }
         if restart {
             log::info!("sessionId={} the viewer restarts ICE", self.id);
             self.peer.restart(now.instant, changed.credentials());
         }
+        self.peer.accept_data(changed.data().map(|_| self.data_terms));
         self.offer = changed;
         self.take_sound();
         if !matches!(self.phase, Phase::Opening) {
@@ -442,6 +462,7 @@ impl Session {
         }
         self.keepalive(now, false, out);
         self.peer.close(now.instant);
+        self.end_channels(out);
         while let Some((transmit, data)) = self.peer.poll_transmit() {
             out.send(transmit, data);
         }
@@ -565,6 +586,7 @@ impl Session {
                     log::warn!("sessionId={} no check is answered", self.id);
                     self.disconnected_at.get_or_insert(now.instant);
                 }
+                PeerEvent::Data(event) => self.on_data_event(event, out),
                 PeerEvent::Warning(text) => log::warn!("sessionId={} {text}", self.id),
                 PeerEvent::Closed => {
                     self.close(now, CloseReason::ViewerLeft(String::new()), out);

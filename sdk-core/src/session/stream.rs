@@ -32,6 +32,8 @@ pub struct Stream {
     governor: KeyframeGovernor,
     /// A frame was lost on the way in: what follows it cannot be shown before the next keyframe.
     broken: bool,
+    /// When a frame came last that somebody watched.
+    watched_at: Option<Instant>,
     /// The last complaint about a frame, so that a broken encoder does not fill the log.
     complained_at: Option<Instant>,
     counted: Counted,
@@ -51,6 +53,8 @@ struct Counted {
 
 /// Viewers that lose pictures ask often; a keyframe costs as much as ten other frames.
 const KEYFRAME_INTERVAL: Duration = Duration::from_millis(500);
+/// A viewer that went to another stream may ask for packets of this one again for a while.
+const AFTER_VIEWERS: Duration = Duration::from_secs(5);
 const COMPLAINT_INTERVAL: Duration = Duration::from_secs(5);
 
 impl Stream {
@@ -74,6 +78,7 @@ impl Stream {
             target: TargetBitrate::new(config.bitrate, config.min_bitrate, config.max_bitrate),
             governor: KeyframeGovernor::new(KEYFRAME_INTERVAL),
             broken: false,
+            watched_at: None,
             complained_at: None,
             counted: Counted::default(),
         }
@@ -144,8 +149,12 @@ impl Stream {
         data: &[u8],
         timestamp: Duration,
         after_gap: bool,
+        is_watched: bool,
         out: &mut Outputs,
     ) -> Option<Train> {
+        self.watched_at = if is_watched { Some(now.instant) } else { self.watched_at };
+        let of_use = self.watched_at.is_some_and(|at| now.instant < at + AFTER_VIEWERS);
+        self.video.set_watched(of_use);
         let place = self.clock.place(now.instant, timestamp);
         if place.jumped {
             log::debug!("stream {:?}: the frames' clock jumped to {timestamp:?}", self.name);

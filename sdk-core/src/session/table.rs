@@ -3,7 +3,7 @@
 use super::admission::{Admission, Refusal};
 use super::audio::MediaTimes;
 use super::outputs::{Outputs, To, Want};
-use super::states::{Session, Settings};
+use super::states::{ChannelRequest, Session, Settings};
 use super::streams::Streams;
 use super::target::Demand;
 use crate::event::{CloseReason, Event, StreamId};
@@ -38,6 +38,8 @@ pub struct Table {
 pub struct TableConfig {
     pub max_viewers: usize,
     pub relay_only: bool,
+    /// Largest UDP payload to send, in bytes.
+    pub max_datagram: usize,
 }
 
 impl Table {
@@ -225,6 +227,21 @@ impl Table {
         self.sessions.iter_mut().map(Session::poll_timeout).fold(None, earlier)
     }
 
+    /// What the firmware wants of a viewer's data channel.
+    pub fn on_channel_request(
+        &mut self,
+        now: Now,
+        id: SessionId,
+        channel: u16,
+        request: ChannelRequest,
+        out: &mut Outputs,
+    ) {
+        if let Some(session) = self.find(id) {
+            session.on_channel_request(now, channel, request, out);
+        }
+        self.bury(now);
+    }
+
     /// A frame was cut into packets: for whoever watches that stream, or waits for its keyframe.
     pub fn on_train(&mut self, now: Now, train: &Train, streams: &Streams, out: &mut Outputs) {
         for session in &mut self.sessions {
@@ -347,6 +364,7 @@ impl Table {
             identity: &self.identity,
             relay_only: self.config.relay_only,
             audio: self.audio,
+            max_datagram: self.config.max_datagram,
         };
         Session::new(now, signal, offer, &claims, stream, &settings, random)
             .map_err(|e| Refusal { code: e.code, message: e.message })

@@ -7,6 +7,9 @@ mod audio;
 #[path = "../bottleneck/mod.rs"]
 mod bottleneck;
 mod congestion;
+mod data;
+#[path = "../data_support/mod.rs"]
+mod data_support;
 mod h265;
 mod path;
 mod playback;

@@ -1,6 +1,7 @@
 //! A viewer in virtual time: the other end of ICE, DTLS and SRTP, without a socket or a clock.
 
 use crate::bottleneck::FeedbackWriter;
+use crate::data_support::Browser;
 use bytes::BytesMut;
 use is::stun::{StunMessage, StunPacket};
 use is::{Candidate, IceAgent, IceCreds, Protocol};
@@ -20,7 +21,7 @@ use std::time::{Duration, Instant};
 pub(crate) struct FakeViewer {
     pub(crate) addr: SocketAddr,
     /// Whose offer it makes.
-    browser: String,
+    pub(crate) browser: String,
     ice: IceAgent,
     dtls: Endpoint,
     certificate: Certificate,
@@ -37,6 +38,9 @@ pub(crate) struct FakeViewer {
     /// When the next one is due, for a viewer that sends it.
     feedback_at: Option<Instant>,
     epoch: Option<Instant>,
+    /// Its data channels, if it opens an SCTP association.
+    pub(crate) data: Option<Browser>,
+    wants_data: bool,
     pub(crate) peer_closed: bool,
     /// A fatal alert came.
     pub(crate) refused: bool,
@@ -100,6 +104,8 @@ impl FakeViewer {
             reports: Vec::new(),
             feedback_at: None,
             epoch: None,
+            data: None,
+            wants_data: false,
             peer_closed: false,
             refused: false,
             strange: 0,
@@ -114,6 +120,11 @@ impl FakeViewer {
     /// The next offer is this one.
     pub(crate) fn offer_next(&mut self, browser: String) {
         self.browser = browser;
+    }
+
+    /// Opens an SCTP association as soon as DTLS is done.
+    pub(crate) fn with_data(self) -> FakeViewer {
+        FakeViewer { wants_data: true, ..self }
     }
 
     /// Its browser's offer, with this viewer's credentials.
@@ -144,6 +155,13 @@ impl FakeViewer {
     /// New ICE credentials, for a second offer.
     pub(crate) fn restart_ice(&mut self) {
         self.ice.ice_restart(IceCreds::new(), true);
+    }
+
+    /// Restarts ICE from another address, as a phone that leaves its Wi-Fi. DTLS goes on.
+    pub(crate) fn move_to(&mut self, addr: &str) {
+        self.addr = addr.parse().unwrap();
+        self.restart_ice();
+        self.ice.add_local_candidate(Candidate::host(self.addr, Protocol::Udp).unwrap());
     }
 
     pub(crate) fn on_answer(&mut self, sdp: &str) {
@@ -179,7 +197,16 @@ impl FakeViewer {
                 self.refused |= result.is_err();
                 for event in result.unwrap_or_default() {
                     match event {
-                        EndpointEvent::HandshakeComplete => self.on_handshake(source),
+                        EndpointEvent::HandshakeComplete => {
+                            self.on_handshake(source);
+                            if self.wants_data {
+                                self.open_data(now);
+                            }
+                        }
+                        EndpointEvent::ApplicationData(packet) => match &mut self.data {
+                            Some(data) => data.handle_packet(now, &packet),
+                            None => self.strange += 1,
+                        },
                         EndpointEvent::PeerClosed => self.peer_closed = true,
                         _ => {}
                     }
@@ -192,6 +219,9 @@ impl FakeViewer {
 
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
         self.ice.handle_timeout(now);
+        if let Some(data) = &mut self.data {
+            data.handle_timeout(now);
+        }
         if self.feedback_at.is_some_and(|at| at <= now) {
             self.feedback_at = Some(now + FEEDBACK_INTERVAL);
             self.reports.extend(self.feedback.write());
@@ -205,7 +235,8 @@ impl FakeViewer {
 
     pub(crate) fn poll_timeout(&mut self) -> Option<Instant> {
         let dtls = self.peer.and_then(|peer| self.dtls.poll_timeout(&peer));
-        [self.ice.poll_timeout(), dtls, self.feedback_at].into_iter().flatten().min()
+        let data = self.data.as_ref().and_then(Browser::poll_timeout);
+        [self.ice.poll_timeout(), dtls, self.feedback_at, data].into_iter().flatten().min()
     }
 
     /// What it sends, with the address it sends to.
@@ -226,8 +257,23 @@ impl FakeViewer {
         if let Some(report) = self.reports.pop() {
             return Some(self.rtcp(&report));
         }
+        if let (Some(data), Some(peer)) = (&mut self.data, self.peer) {
+            while let Some(packet) = data.poll_packet(now) {
+                self.dtls.write(now, peer, &packet).unwrap();
+            }
+        }
         let datagram = self.dtls.poll_transmit()?;
         Some((datagram.transport.peer_addr, datagram.message.to_vec()))
+    }
+
+    /// Opens its SCTP association. As large as a browser's packets are, wherever they go.
+    pub(crate) fn open_data(&mut self, now: Instant) {
+        self.data = Some(Browser::new(now, 1191));
+    }
+
+    /// Its data channels.
+    pub(crate) fn channels(&mut self) -> &mut Browser {
+        self.data.as_mut().expect("an SCTP association")
     }
 
     /// From now on it sends transport-wide feedback, as a browser does.

@@ -3,6 +3,7 @@
 use super::Session;
 use crate::media::{SendBuffer, ViewerStats as MediaStats};
 use crate::peer::Peer;
+use crate::peer::data::Data;
 use crate::peer::ice::Kind;
 use crate::stats::{self, CandidateType, Drops, Name, Rate, Timeline, ViewerStats};
 use crate::time::Now;
@@ -150,9 +151,12 @@ impl Session {
                 no_route: counted.no_route_drops,
                 ..media.drops
             },
-            held_bytes: (size_of::<Session>() + self.viewer.held_bytes()) as u64,
+            held_bytes: (size_of::<Session>()
+                + self.viewer.held_bytes()
+                + self.peer.data().map_or(0, Data::held_bytes)) as u64,
             audio: self.viewer.sound().stats(),
             talkback: self.viewer.sound().talkback_stats(),
+            data: self.peer.data().map(Data::stats).unwrap_or_default(),
         }
     }
 }
