@@ -243,8 +243,8 @@ impl JitterBuffer {
         Some(self.started + Duration::from_micros(u64::try_from(due).unwrap_or(0)))
     }
 
-    /// Tells one of the packets that are missing before `first`, or all of them if the time of that one
-    /// has come as well.
+    /// Tells one of the packets that are missing before `first`; or all of them at once, if they are
+    /// many, or if the time of that one has come as well.
     fn lost(&mut self, first: &First, elapsed: i64) -> Gap {
         let missing = first.sequence - self.next;
         // They may have been before a pause, and then the pause is not theirs.
@@ -256,8 +256,9 @@ impl JitterBuffer {
         }
         let lost = match elapsed {
             _ if elapsed >= first.due => missing,
-            _ if elapsed >= self.end_due() => 1,
-            _ => return Gap::NotYet,
+            _ if elapsed < self.end_due() => return Gap::NotYet,
+            _ if missing > MOST_APART => missing,
+            _ => 1,
         };
         let timestamp = self.time_of(self.end);
         let length = step * lost;
@@ -265,7 +266,8 @@ impl JitterBuffer {
         self.next += lost;
         self.stats.lost += lost;
         let duration = self.codec.time_of(length);
-        Gap::Lost(Piece { lost: lost as u32, timestamp, duration })
+        let lost = u32::try_from(lost).unwrap_or(u32::MAX);
+        Gap::Lost(Piece { lost, timestamp, duration })
     }
 
     fn first(&self) -> Option<First> {
@@ -343,6 +345,8 @@ fn micros(time: Duration) -> i64 {
 
 /// A sequence number that is further away is of a source that began anew.
 const MAX_JUMP: u64 = 3000;
+/// So many missing packets are told one by one. No decoder conceals more than that.
+const MOST_APART: u64 = 8;
 /// What is further behind its time is dropped, in microseconds.
 const TOO_LATE: i64 = 100_000;
 /// How far the time moves with each packet, in microseconds. With packets of 20 ms the loudspeaker gets
