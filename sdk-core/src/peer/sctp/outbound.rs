@@ -270,7 +270,7 @@ impl Outbound {
             if out.room() < DATA_HEADER_LEN + len || !(fits || self.hurries) {
                 break;
             }
-            if let Some(data) = self.flight.data(at) {
+            if let Some(data) = self.flight.data(at, true) {
                 out.data(&data);
             }
             self.flight.on_sent_again(at, now);
@@ -306,7 +306,12 @@ impl Outbound {
             }
             self.window = self.window.saturating_sub(len);
             self.flight.push(sent);
-            if let Some(data) = self.flight.data(self.flight.len() - 1) {
+            // What the window holds back would wait for an acknowledgement that may be delayed.
+            let outstanding = self.flight.outstanding();
+            let is_held_back = self.queue.front().is_some_and(|next| {
+                outstanding + next.next_len(self.max_payload) > self.congestion.window()
+            });
+            if let Some(data) = self.flight.data(self.flight.len() - 1, is_held_back) {
                 out.data(&data);
             }
             any = true;
