@@ -58,7 +58,7 @@ system_libraries=$(rustc --crate-type staticlib --print native-static-libs \
 read -ra libraries <<<"${system_libraries:--lpthread -ldl -lm}"
 camera_program=$target/demo/camera
 cc -std=c99 -Wall -Wextra -O2 -I include examples/c/camera.c examples/c/audio.c "$target/release/libp2pcam.a" \
-    "${libraries[@]}" -o "$camera_program" >&2
+    -Wl,--gc-sections "${libraries[@]}" -o "$camera_program" >&2
 
 # --- Starting and ending --------------------------------------------------------------------------
 

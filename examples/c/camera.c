@@ -1,7 +1,8 @@
 /* A camera without a lens: plays H.264 and H.265 files (Annex B) in a loop through libp2pcam, as an encoder
  * would: one access unit a call, on time, and an IDR soon after it is asked for. Its sound is in audio.c.
  *
- *     cc -I include examples/c/camera.c examples/c/audio.c libp2pcam.a -lpthread -ldl -lm -o camera
+ *     cc -I include examples/c/camera.c examples/c/audio.c libp2pcam.a -Wl,--gc-sections \
+ *         -lpthread -ldl -o camera
  *     ./camera --help
  */
 #define _POSIX_C_SOURCE 200809L
@@ -418,10 +419,13 @@ static void print_stats(p2p_agent_t *agent) {
         fprintf(stderr, "camera: %s\n", p2p_last_error());
         return;
     }
-    printf("stats agent: up=%u reconnects=%u sends=%llu datagrams=%llu errors=%llu memory=%llu\n",
+    printf("stats agent: up=%u reconnects=%u sends=%llu datagrams=%llu errors=%llu memory=%llu"
+           " push_to_wire_us=%u/%u/%u/%u\n",
            (unsigned)stats.signaling_up, (unsigned)stats.signaling_reconnects, (unsigned long long)stats.sends,
            (unsigned long long)stats.datagrams, (unsigned long long)stats.send_errors,
-           (unsigned long long)stats.memory_bytes);
+           (unsigned long long)stats.memory_bytes, (unsigned)stats.push_to_wire_p50_us,
+           (unsigned)stats.push_to_wire_p95_us, (unsigned)stats.push_to_wire_p99_us,
+           (unsigned)stats.push_to_wire_max_us);
     for (i = 0; i < stream_count; i++) {
         const p2p_stream_stats_t *s = &streams[i];
         printf("stats stream %s: viewers=%u frames=%llu keyframes=%llu bytes=%llu fps=%u bps=%llu refused=%llu"

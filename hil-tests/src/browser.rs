@@ -1,5 +1,5 @@
 //! Chromium with the viewer page, by way of `browser/watch.mjs`, which reports what `getStats` and
-//! the page itself say.
+//! the page itself say; and with a viewer of the tests' own.
 
 use crate::firmware::root;
 use crate::process::Process;
@@ -63,6 +63,26 @@ impl Watch {
     }
 }
 
+/// Chromium with a small viewer of its own, `browser/listen.mjs`, that asks for sound and then talks.
+#[derive(Debug, Clone)]
+pub struct Listen {
+    pub url: String,
+    /// How long it listens, and how long it talks then.
+    pub seconds: u32,
+}
+
+impl Listen {
+    pub fn new(url: String) -> Listen {
+        Listen { url, seconds: 5 }
+    }
+
+    /// Runs the browser to its end; what `getStats` said.
+    pub async fn run(&self) -> Result<Value, String> {
+        let seconds = self.seconds.to_string();
+        script("listen.mjs", &["--url", &self.url, "--seconds", &seconds]).await
+    }
+}
+
 /// Runs one of the scripts of `browser/`; its report, if it was content.
 pub async fn script(name: &str, arguments: &[&str]) -> Result<Value, String> {
     let mut command = Command::new("node");
@@ -70,6 +90,7 @@ pub async fn script(name: &str, arguments: &[&str]) -> Result<Value, String> {
     run(command, Duration::from_secs(150)).await
 }
 
+/// The one line of JSON that a script in `browser/` ends with.
 async fn run(command: Command, limit: Duration) -> Result<Value, String> {
     let mut browser = Process::start("browser", command)?;
     let status = browser.wait(limit).await?;

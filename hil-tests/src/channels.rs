@@ -38,8 +38,10 @@ impl ChannelState {
 /// All channels of a connection. Clones are the same ones.
 #[derive(Clone, Default)]
 pub struct Channels {
-    all: Arc<Mutex<Vec<(Arc<dyn DataChannel>, Arc<Mutex<ChannelState>>)>>>,
+    all: Arc<Mutex<Vec<Followed>>>,
 }
+
+type Followed = (Arc<dyn DataChannel>, Arc<Mutex<ChannelState>>);
 
 impl Channels {
     /// Makes a channel, before the offer or while the connection lives.
@@ -86,8 +88,8 @@ impl Channels {
     /// The last one of that name.
     pub fn state(&self, label: &str) -> Option<ChannelState> {
         let all = lock(&self.all);
-        let states = all.iter().map(|(_, state)| lock(state).clone());
-        states.filter(|state| state.label == label).last()
+        let mut states = all.iter().rev().map(|(_, state)| lock(state).clone());
+        states.find(|state| state.label == label)
     }
 
     pub async fn send_text(&self, label: &str, text: &str) -> Result<(), String> {

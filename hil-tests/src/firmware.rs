@@ -77,7 +77,7 @@ pub fn link_camera(archive: &Path, camera: &Path) -> Result<(), String> {
         .arg(root().join("include"))
         .args(camera_sources())
         .arg(archive)
-        .args(["-lpthread", "-ldl", "-lm", "-o"])
+        .args(["-Wl,--gc-sections", "-lpthread", "-ldl", "-o"])
         .arg(&fresh);
     run(&mut cc)?;
     std::fs::rename(&fresh, camera).map_err(|e| format!("{}: {e}", camera.display()))

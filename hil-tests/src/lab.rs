@@ -25,6 +25,10 @@ pub struct CameraSetup {
     pub device: String,
     pub clip: PathBuf,
     pub sub_clip: Option<PathBuf>,
+    /// What its microphone hears.
+    pub sound: Option<PathBuf>,
+    /// Where it writes what viewers say.
+    pub talkback: Option<PathBuf>,
     pub max_viewers: Option<u32>,
     pub relay_only: bool,
     /// Prints statistics every so many seconds.
@@ -41,6 +45,8 @@ impl Default for CameraSetup {
             device: "camera-1".into(),
             clip: clip_path("clip-720p30.h264"),
             sub_clip: None,
+            sound: None,
+            talkback: None,
             max_viewers: None,
             relay_only: false,
             stats_every: None,
@@ -187,6 +193,11 @@ signing_key_file = "signing.key"
             .args(["--include-loopback"]);
         if let Some(sub) = &setup.sub_clip {
             command.arg("--sub").arg(sub);
+        }
+        for (option, file) in [("--audio", &setup.sound), ("--talkback", &setup.talkback)] {
+            if let Some(file) = file {
+                command.arg(option).arg(file);
+            }
         }
         if let Some(most) = setup.max_viewers {
             command.args(["--max-viewers", &most.to_string()]);

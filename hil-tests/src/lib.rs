@@ -28,5 +28,6 @@ pub mod peer;
 pub mod process;
 pub mod received;
 pub mod report;
+pub mod sound;
 pub mod usage;
 pub mod viewer;

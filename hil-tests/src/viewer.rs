@@ -6,7 +6,10 @@ use crate::broker::{Broker, Login};
 use crate::channels::{ChannelOptions, Channels};
 use crate::clock;
 use crate::conversation::{Conversation, Talk, lock};
-use crate::peer::{H264Format, Peer, PeerOptions, PeerState, Selected, SharedState, Srtp};
+use crate::peer::{
+    H264Format, Peer, PeerOptions, PeerState, Selected, SharedState, SoundOptions, Srtp,
+};
+use crate::sound::HeardPacket;
 use sdk_core::wire::signal::{Body, Offer, SessionId, app_topic};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -27,6 +30,8 @@ pub struct Options {
     pub bind: String,
     /// Loses one in so many packets on the way in.
     pub lose_one_in: Option<u32>,
+    /// Wants to hear the camera, and perhaps to talk to it.
+    pub sound: Option<SoundOptions>,
     pub channels: Vec<ChannelOptions>,
 }
 
@@ -40,6 +45,7 @@ impl Default for Options {
             srtp: None,
             bind: "127.0.0.1:0".into(),
             lose_one_in: None,
+            sound: None,
             channels: Vec::new(),
         }
     }
@@ -113,6 +119,7 @@ impl Viewer {
             srtp: options.srtp,
             bind: options.bind,
             lose_one_in: options.lose_one_in,
+            sound: options.sound,
             channels: options.channels,
         };
         let (peer, local_candidates) = Peer::new(peer_options).await.map_err(ViewerError::Local)?;
@@ -264,6 +271,11 @@ impl Viewer {
 
     pub async fn send_fir(&self) -> Result<(), ViewerError> {
         self.peer.lock().await.send_fir().await.map_err(ViewerError::Local)
+    }
+
+    /// Says one packet of sound to the camera.
+    pub async fn talk_packet(&self, packet: HeardPacket) -> Result<(), ViewerError> {
+        self.peer.lock().await.say(packet).await.map_err(ViewerError::Local)
     }
 
     /// Sends one more signal in this session.

@@ -7,7 +7,7 @@
 
 use crate::config::StreamConfig;
 use crate::event::{AudioId, CloseReason, Event, StreamId, Talkback};
-use crate::media::{Run, SendBuffer};
+use crate::media::{Run, SendBuffer, TrainId};
 use crate::net::{Datagram, SocketId, Transmit};
 use crate::peer::dtls::Identity;
 use crate::peer::{LocalSocket, Route};
@@ -33,7 +33,11 @@ pub struct Agent {
     sealed: SendBuffer,
     /// How many of its runs have been handed out.
     sent_runs: usize,
-    /// Where they go.
+    /// The train whose last packets are among them.
+    finishes: Option<TrainId>,
+    /// The last frames, and when they were pushed.
+    pushed: heapless::Deque<(TrainId, Instant), MAX_PUSHED>,
+    /// Where the sealed packets go.
     route: Option<Route>,
     /// What a viewer says, on its way to the loudspeaker.
     spoken: Vec<u8>,
@@ -43,6 +47,9 @@ pub struct Agent {
     /// How often the link to the broker came up.
     signaling_ups: u32,
 }
+
+/// Frames of which it is remembered when they were pushed: a second of two streams.
+const MAX_PUSHED: usize = 64;
 
 #[derive(Debug, Clone)]
 pub struct AgentConfig {
@@ -89,6 +96,8 @@ pub enum Input<'a> {
         data: &'a [u8],
         timestamp: Duration,
         after_gap: bool,
+        /// When the firmware handed it over.
+        pushed: Instant,
     },
     /// Shows a viewer another stream from that one's next keyframe on.
     SwitchViewer {
@@ -173,6 +182,8 @@ impl Agent {
             out: Outputs::new(config.device_id),
             sealed: SendBuffer::default(),
             sent_runs: 0,
+            finishes: None,
+            pushed: heapless::Deque::new(),
             route: None,
             spoken: Vec::new(),
             cursor: 0,
@@ -188,6 +199,7 @@ impl Agent {
             sessions,
             random,
             out,
+            pushed: pushed_frames,
             max_datagram,
             signaling_up,
             signaling_ups,
@@ -224,10 +236,17 @@ impl Agent {
                 sessions.on_stream_stopped(now, id, out);
                 streams.remove(id);
             }
-            Input::Frame { stream, data, timestamp, after_gap } => {
-                let stream = streams.get_mut(stream);
-                let train = stream.and_then(|s| s.on_frame(now, data, timestamp, after_gap, out));
+            Input::Frame { stream, data, timestamp, after_gap, pushed } => {
+                let is_watched = sessions.iter().any(|session| session.stream() == stream);
+                let train = streams.get_mut(stream).and_then(|stream| {
+                    stream.on_frame(now, data, timestamp, after_gap, is_watched, out)
+                });
                 if let Some(train) = train {
+                    if pushed_frames.is_full() {
+                        pushed_frames.pop_front();
+                    }
+                    // Cannot fail: room was just made.
+                    let _ = pushed_frames.push_back((train.id(), pushed));
                     sessions.on_train(now, &train, streams, out);
                 }
             }
@@ -244,7 +263,7 @@ impl Agent {
                 sessions.on_channel_request(now, session, channel, request, out);
             }
             Input::Timeout => {
-                let times = |id| audio.media_times(now, streams.get(id).and_then(Stream::reading));
+                let times = |id| audio.media_times(now, streams.get(id));
                 sessions.handle_timeout(now, &times, out);
                 for stream in streams.iter_mut() {
                     stream.handle_timeout(now, out);
@@ -291,6 +310,17 @@ impl Agent {
             }),
             None => Output::Timeout(self.poll_timeout()),
         }
+    }
+
+    /// When the frame was pushed whose last packet for some viewer was in the [`Output::Transmit`] that
+    /// was handed out last, if it was one. A frame that waited for longer than that is too many
+    /// behind to be of interest.
+    pub fn take_sent_frame(&mut self) -> Option<Instant> {
+        if self.sent_runs < self.sealed.runs().len() {
+            return None;
+        }
+        let train = self.finishes.take()?;
+        self.pushed.iter().rev().find(|(id, _)| *id == train).map(|(_, pushed)| *pushed)
     }
 
     /// Writes what was counted so far over `snapshot`, whose memory is used again. What the driver
@@ -348,6 +378,7 @@ impl Agent {
         while let Some(session) = self.sessions.get_mut(self.cursor) {
             if let Some(route) = session.seal(now, &self.streams, &mut self.sealed) {
                 self.route = Some(route);
+                self.finishes = session.take_finished();
                 return true;
             }
             self.cursor += 1;

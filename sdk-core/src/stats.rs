@@ -7,8 +7,10 @@
 //!
 //! Everything here is of fixed size, but for the two lists, whose memory is used again.
 
+mod latency;
 mod rate;
 
+pub use latency::{Latency, LatencyStats};
 pub use rate::Rate;
 
 use crate::event::StreamId;
@@ -49,6 +51,10 @@ pub struct AgentStats {
     /// full queue.
     pub audio_packets: u64,
     pub audio_refused: u64,
+    /// From a frame's push to when its last packet was handed to the kernel, for each viewer: with
+    /// the time that a large frame is spread over, but without those that a viewer starts with from
+    /// the past.
+    pub push_to_wire: LatencyStats,
 }
 
 /// One viewer, from the offer on.

@@ -162,7 +162,8 @@ impl Camera {
             return Err(PushError::Closed);
         }
         let Frame { data, timestamp } = frame;
-        let queued = Queued { stream, data, timestamp, after_gap: false };
+        let pushed = run::now().instant;
+        let queued = Queued { stream, data, timestamp, pushed, after_gap: false };
         self.shared.frames.push(slot, queued).then_some(()).ok_or(PushError::QueueFull)
     }
 

@@ -189,6 +189,7 @@ impl Turn<'_> {
                 data: &frame.data,
                 timestamp: frame.timestamp,
                 after_gap: frame.after_gap,
+                pushed: frame.pushed,
             },
         );
         self.flush(now);
@@ -222,7 +223,12 @@ impl Turn<'_> {
     fn flush(&mut self, now: Now) {
         loop {
             match self.agent.poll_output(now) {
-                Output::Transmit(transmit, data) => self.sockets.send(&transmit, data),
+                Output::Transmit(transmit, data) => {
+                    self.sockets.send(&transmit, data);
+                    if let Some(pushed) = self.agent.take_sent_frame() {
+                        self.publisher.on_frame_sent(pushed, self::now().instant);
+                    }
+                }
                 Output::Signal { topic, payload } => {
                     if let Err(e) = self.broker.publish(&topic, payload) {
                         log::warn!("a signal for {topic} was not taken: {e:?}");
@@ -288,7 +294,7 @@ async fn sleep_until(deadline: Option<Instant>) {
 }
 
 #[allow(clippy::disallowed_methods, reason = "the driver's clock is the one that asks")]
-fn now() -> Now {
+pub(super) fn now() -> Now {
     let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     Now { instant: Instant::now(), wall }
 }

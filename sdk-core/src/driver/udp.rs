@@ -21,6 +21,7 @@ pub(super) struct Sockets {
     next_id: u32,
     include_loopback: bool,
     counters: Arc<Counters>,
+    /// There while a socket is open.
     received: Box<[u8]>,
 }
 
@@ -67,7 +68,7 @@ impl Sockets {
             next_id: 0,
             include_loopback,
             counters,
-            received: vec![0; RECEIVE_BUFFER].into(),
+            received: Box::default(),
         }
     }
 
@@ -92,6 +93,9 @@ impl Sockets {
 
     pub(super) fn close(&mut self, ids: &[SocketId]) {
         self.open.retain(|s| !ids.contains(&s.id));
+        if self.open.is_empty() {
+            self.received = Box::default();
+        }
     }
 
     /// Sends a run of datagrams. What the kernel has no room for is dropped, as by any full network.
@@ -154,6 +158,9 @@ impl Sockets {
         let id = SocketId(self.next_id);
         self.next_id = self.next_id.wrapping_add(1);
         self.open.push(Socket { id, udp, state, sender });
+        if self.received.is_empty() {
+            self.received = vec![0; RECEIVE_BUFFER].into();
+        }
         Ok(LocalSocket { id, addr })
     }
 

@@ -24,14 +24,12 @@ impl Reading {
         }
     }
 
-    /// The better of two readings of one clock. If they are too far from each other to be of one,
-    /// it is this one.
-    pub fn with(self, other: Option<Reading>) -> Reading {
-        match other {
-            Some(other) if self.behind(&other).abs() > ONE_CLOCK.as_micros() as i64 => self,
-            Some(other) if self.behind(&other) > 0 => other,
-            _ => self,
-        }
+    /// The better of two readings of one clock; `None` if they are too far from each other to be of
+    /// one.
+    pub fn common(self, other: Reading) -> Option<Reading> {
+        let behind = self.behind(&other);
+        let better = if behind > 0 { other } else { self };
+        (behind.unsigned_abs() <= ONE_CLOCK.as_micros() as u64).then_some(better)
     }
 
     /// How much less this clock shows than the other, in microseconds.
@@ -54,9 +52,7 @@ impl CaptureClock {
     /// A frame came that was captured at `timestamp`.
     pub fn on_frame(&mut self, now: Instant, timestamp: Duration) {
         let reading = Reading { at: now, shown: timestamp };
-        let was_set = self
-            .reading()
-            .is_some_and(|best| reading.behind(&best).abs() > ONE_CLOCK.as_micros() as i64);
+        let was_set = self.reading().is_some_and(|best| reading.common(best).is_none());
         if was_set {
             *self = CaptureClock::default();
         }
@@ -65,14 +61,18 @@ impl CaptureClock {
             self.before = self.best.take();
             self.since = Some(now);
         }
-        self.best = Some(reading.with(self.best));
+        self.best = Some(better(reading, self.best));
     }
 
     /// `None` before the first frame.
     pub fn reading(&self) -> Option<Reading> {
         let best = self.best.or(self.before)?;
-        Some(best.with(self.before))
+        Some(better(best, self.before))
     }
+}
+
+fn better(one: Reading, other: Option<Reading>) -> Reading {
+    other.and_then(|other| one.common(other)).unwrap_or(one)
 }
 
 /// Readings that are further apart are of different clocks: no encoder takes as long.
@@ -120,9 +120,9 @@ mod tests {
         push(&mut audio, start, 0..100, |_| 120 * MS);
         let (video, audio) = (video.reading().unwrap(), audio.reading().unwrap());
         let now = start + 5 * SECOND;
-        assert_eq!(video.with(Some(audio)).time_at(now), 5 * SECOND - 30 * MS);
-        assert_eq!(audio.with(Some(video)).time_at(now), 5 * SECOND - 30 * MS);
-        assert_eq!(audio.with(None).time_at(now), 5 * SECOND - 120 * MS);
+        assert_eq!(video.common(audio).unwrap().time_at(now), 5 * SECOND - 30 * MS);
+        assert_eq!(audio.common(video).unwrap().time_at(now), 5 * SECOND - 30 * MS);
+        assert_eq!(audio.time_at(now), 5 * SECOND - 120 * MS);
     }
 
     #[test]
@@ -132,8 +132,7 @@ mod tests {
         video.on_frame(start, 1000 * SECOND);
         audio.on_frame(start, 7 * SECOND);
         let (video, audio) = (video.reading().unwrap(), audio.reading().unwrap());
-        assert_eq!(video.with(Some(audio)), video);
-        assert_eq!(audio.with(Some(video)), audio);
+        assert_eq!((video.common(audio), audio.common(video)), (None, None));
     }
 
     #[test]

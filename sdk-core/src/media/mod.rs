@@ -46,7 +46,9 @@ pub use pacer::Pacer;
 pub use send_buffer::{Run, SendBuffer};
 pub use srtp::{SrtpKeys, SrtpProfile};
 pub use talkback::Talkback;
-pub use video_stream::{FrameError, Sources, Train, VideoConfig, VideoStream, media_ticks};
+pub use video_stream::{
+    FrameError, Sources, Train, TrainId, VideoConfig, VideoStream, media_ticks,
+};
 pub use viewer_stream::{
     Companions, DropReason, PacketizationMode, Part, RtcpFacts, Rtx, Sealed, ViewerConfig,
     ViewerStats, ViewerStream,

@@ -9,7 +9,7 @@
 use super::pacer::Pacer;
 use super::send_buffer::SendBuffer;
 use super::srtp::{OpenError, SrtpKeys};
-use super::video_stream::{Sources, Train, VideoStream};
+use super::video_stream::{Sources, Train, TrainId, VideoStream};
 use super::viewer_stream::{
     DropReason, Part, RtcpFacts, Sealed, ViewerConfig, ViewerStream, gop_timestamp,
 };
@@ -22,6 +22,10 @@ pub struct PacedStream {
     pacer: Pacer,
     /// What is left of the train that is being sent: once begun, it is finished.
     begun: Option<Part>,
+    /// Whether that one is of the past.
+    begun_is_past: bool,
+    /// The train whose last packet was sealed last, unless it was of the past.
+    finished: Option<TrainId>,
     past: Option<Past>,
     queue: heapless::Deque<Train, MAX_QUEUE>,
     /// Packets sent again: sealed when they were asked for, since they go first.
@@ -61,6 +65,8 @@ impl PacedStream {
             stream,
             pacer: Pacer::new(now),
             begun: None,
+            begun_is_past: false,
+            finished: None,
             past: None,
             queue: heapless::Deque::new(),
             ready: SendBuffer::new(),
@@ -180,6 +186,8 @@ impl PacedStream {
             let (part, left) = self.split(rest, granted);
             match self.stream.seal_part(now, sources, &part, channel, out) {
                 Sealed::Sent { .. } => {
+                    let is_finished = left.is_none() && !self.begun_is_past;
+                    self.finished = is_finished.then(|| part.train.id());
                     self.begun = left;
                     self.pacer.on_sent(out.bytes().len());
                     return Ok(());
@@ -208,7 +216,14 @@ impl PacedStream {
         (first, Some(Part { packets: middle..rest.packets.end, ..rest }))
     }
 
+    /// The train that [`Self::seal`] has just sealed the last packets of, once. None for the trains
+    /// that a viewer starts with.
+    pub fn take_finished(&mut self) -> Option<TrainId> {
+        self.finished.take()
+    }
+
     fn next_train(&mut self, sources: &dyn Sources) -> Option<Part> {
+        self.begun_is_past = false;
         let Some(past) = &mut self.past else {
             return self.queue.pop_front().map(|train| Part::all_of(&train));
         };
@@ -225,6 +240,7 @@ impl PacedStream {
         if past.next >= past.end {
             self.past = None;
         }
+        self.begun_is_past = true;
         Some(Part { timestamp, ..Part::all_of(&train) })
     }
 

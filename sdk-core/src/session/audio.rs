@@ -1,5 +1,6 @@
 //! The camera's microphone and loudspeaker, as all its viewers share them: one codec, one timeline.
 
+use super::stream::Stream;
 use super::table::Table;
 use crate::event::AudioId;
 use crate::media::{AudioTimeline, CaptureClock, Reading};
@@ -88,12 +89,18 @@ impl AudioSource {
         }
     }
 
-    /// What the clocks show now, of the sound and of the pictures whose clock `video` is.
-    pub fn media_times(&self, now: Now, video: Option<Reading>) -> MediaTimes {
-        let audio = self.clock.reading().filter(|_| self.running.is_some());
-        let time = |own: Option<Reading>, other| Some(own?.with(other).time_at(now.instant));
-        let timestamp = |time| self.timeline.as_ref()?.1.timestamp_at(time);
-        MediaTimes { video: time(video, audio), audio: time(audio, video).and_then(timestamp) }
+    /// What the clocks show now, of the sound and of this stream's pictures.
+    pub fn media_times(&self, now: Now, video: Option<&Stream>) -> MediaTimes {
+        let own = self.clock.reading().filter(|_| self.running.is_some());
+        let common = own
+            .zip(video.and_then(Stream::encoder_reading))
+            .and_then(|(own, encoder)| own.common(encoder));
+        let timestamp =
+            |reading: Reading| self.timeline.as_ref()?.1.timestamp_at(reading.time_at(now.instant));
+        MediaTimes {
+            video: video.and_then(|video| video.media_time(now, common)),
+            audio: common.or(own).and_then(timestamp),
+        }
     }
 
     fn complain(&mut self, now: Instant, codec: AudioCodec) {

@@ -20,7 +20,7 @@ use super::viewer::Viewer;
 use crate::event::{CloseReason, Event, StreamId};
 use crate::log_scope;
 use crate::media::jitter::Piece;
-use crate::media::{AudioPacket, SendBuffer, Sources, SrtpKeys, SrtpProfile};
+use crate::media::{AudioPacket, SendBuffer, Sources, SrtpKeys, SrtpProfile, TrainId};
 use crate::net::{Datagram, SocketId};
 use crate::peer::data::DataTerms;
 use crate::peer::dtls::{Identity, SrtpKeying};
@@ -208,6 +208,11 @@ impl Session {
         }
         self.counted.on_sealed(now.instant, out, self.viewer.stats());
         Some(route)
+    }
+
+    /// The train that [`Session::seal`] has just sealed the last packets of, once.
+    pub fn take_finished(&mut self) -> Option<TrainId> {
+        self.viewer.take_finished()
     }
 
     pub fn begin(&mut self, out: &mut Outputs) {

@@ -21,13 +21,19 @@ pub struct Stream {
     codec: Codec,
     video: VideoStream,
     clock: FrameClock,
+    /// Of the stream's own time line, and of the encoder's clock, which sound may share.
     capture: CaptureClock,
+    encoder: CaptureClock,
+    /// The last frame's moment on both.
+    placed: Option<(Duration, Duration)>,
     bitrate: u32,
     fallback: Option<String>,
     target: TargetBitrate,
     governor: KeyframeGovernor,
     /// A frame was lost on the way in: what follows it cannot be shown before the next keyframe.
     broken: bool,
+    /// When a frame came last that somebody watched.
+    watched_at: Option<Instant>,
     /// The last complaint about a frame, so that a broken encoder does not fill the log.
     complained_at: Option<Instant>,
     counted: Counted,
@@ -47,6 +53,8 @@ struct Counted {
 
 /// Viewers that lose pictures ask often; a keyframe costs as much as ten other frames.
 const KEYFRAME_INTERVAL: Duration = Duration::from_millis(500);
+/// A viewer that went to another stream may ask for packets of this one again for a while.
+const AFTER_VIEWERS: Duration = Duration::from_secs(5);
 const COMPLAINT_INTERVAL: Duration = Duration::from_secs(5);
 
 impl Stream {
@@ -63,11 +71,14 @@ impl Stream {
             }),
             clock: FrameClock::default(),
             capture: CaptureClock::default(),
+            encoder: CaptureClock::default(),
+            placed: None,
             bitrate: config.bitrate,
             fallback: config.fallback.clone(),
             target: TargetBitrate::new(config.bitrate, config.min_bitrate, config.max_bitrate),
             governor: KeyframeGovernor::new(KEYFRAME_INTERVAL),
             broken: false,
+            watched_at: None,
             complained_at: None,
             counted: Counted::default(),
         }
@@ -101,8 +112,22 @@ impl Stream {
     }
 
     /// What the encoder's clock shows, once there was a frame.
-    pub fn reading(&self) -> Option<Reading> {
-        self.capture.reading()
+    pub fn encoder_reading(&self) -> Option<Reading> {
+        self.encoder.reading()
+    }
+
+    /// The present moment on the stream's time line. `encoder` says it if it is known what the
+    /// encoder's clock shows, as it is where sound has the same clock.
+    pub fn media_time(&self, now: Now, encoder: Option<Reading>) -> Option<Duration> {
+        let Some(encoder) = encoder else {
+            return Some(self.capture.reading()?.time_at(now.instant));
+        };
+        let (timestamp, media) = self.placed?;
+        let captured = encoder.time_at(now.instant);
+        Some(match captured.checked_sub(timestamp) {
+            Some(later) => media.saturating_add(later),
+            None => media.saturating_sub(timestamp - captured),
+        })
     }
 
     /// What the encoder makes: in full once it has shown its parameter sets.
@@ -124,14 +149,20 @@ impl Stream {
         data: &[u8],
         timestamp: Duration,
         after_gap: bool,
+        is_watched: bool,
         out: &mut Outputs,
     ) -> Option<Train> {
+        self.watched_at = if is_watched { Some(now.instant) } else { self.watched_at };
+        let of_use = self.watched_at.is_some_and(|at| now.instant < at + AFTER_VIEWERS);
+        self.video.set_watched(of_use);
         let place = self.clock.place(now.instant, timestamp);
         if place.jumped {
             log::debug!("stream {:?}: the frames' clock jumped to {timestamp:?}", self.name);
         }
         self.broken |= after_gap || place.jumped;
         self.capture.on_frame(now.instant, place.media);
+        self.encoder.on_frame(now.instant, timestamp);
+        self.placed = Some((timestamp, place.media));
         let train = match self.video.push(data, place.media) {
             Ok(train) => train?,
             Err(e) => {

@@ -7,7 +7,7 @@ use super::sound::Sound;
 use crate::event::StreamId;
 use crate::media::{
     AudioPacket, Companions, DropReason, PacedStream, PacketizationMode, Rtx, SendBuffer, Sources,
-    SrtpKeys, Train, VideoStream, ViewerConfig, ViewerStats, ViewerStream, media_ticks,
+    SrtpKeys, Train, TrainId, VideoStream, ViewerConfig, ViewerStats, ViewerStream, media_ticks,
 };
 use crate::peer::Route;
 use crate::random::Random;
@@ -160,6 +160,11 @@ impl Viewer {
             return None;
         }
         self.paced.as_mut()?.seal(now.instant, sources, route.channel, out).err()
+    }
+
+    /// The train that [`Viewer::seal`] has just sealed the last packets of, once.
+    pub(super) fn take_finished(&mut self) -> Option<TrainId> {
+        self.paced.as_mut()?.take_finished()
     }
 
     /// Takes RTP or RTCP from the viewer. What it lost goes out with the next [`Viewer::seal`].

@@ -173,54 +173,66 @@ fn silence_is_a_gap_in_the_timestamps_and_a_marker_behind_it() {
     assert_eq!(markers, [true, false, false, true, false]);
 }
 
-/// What a camera's encoders really do: the picture of a moment is there 30 ms after it, its sound
-/// 120 ms after it. By the reports both are of the same moment.
-#[test]
-fn sound_and_picture_are_in_sync_by_their_sender_reports() {
-    let mut world = World::new(|_| ());
-    world.input(Input::StartAudio { id: AUDIO, format: format(AudioCodec::Opus) });
-    let boot = Duration::from_secs(5000);
-    world.push_frame(&idr(3000, 1), boot - Duration::from_secs(2));
-    join(&mut world, 1, offer("a=recvonly"));
-    let started = world.now;
-    // What is pushed when, in virtual time: each frame carries its moment of capture.
+/// What a camera's encoders really do: the picture of a moment is there 30 ms after it, its sound 120 ms
+/// after it. Five seconds of both, each with its moment of capture; gives the last moment of each.
+fn play_both(world: &mut World, boot: Duration) -> (Duration, Duration) {
+    let started = world.now.instant;
     let mut pushes: Vec<(Duration, Duration, bool)> = (0..150)
         .map(|n| (33 * MS * n + 30 * MS + n % 4 * MS, 33 * MS * n, true))
         .chain((0..250).map(|n| (20 * MS * n + 120 * MS + n * 7 % 9 * MS, 20 * MS * n, false)))
         .collect();
     pushes.sort_unstable();
     for (n, (at, captured, is_video)) in (0_u32..).zip(pushes) {
-        world.run(at - (world.now.instant - started.instant));
+        world.run(at - (world.now.instant - started));
         match is_video {
+            true if n == 0 => world.push_frame(&idr(1000, 1), boot + captured),
             true => world.push_frame(&delta(1000, n as u8), boot + captured),
-            false => push(&mut world, &opus(n), boot + captured),
+            false => push(world, &opus(n), boot + captured),
         }
     }
-    let viewer = &world.viewers[0];
-    let first_audio = heard(viewer, OPUS)[0].clone();
-    let is_video = |packet: &&Packet| packet.payload_type != OPUS;
-    let last_video = viewer.packets.iter().rfind(is_video).unwrap().clone();
-    let (audio, _) = reports(viewer, first_audio.ssrc);
-    let (video, _) = reports(viewer, last_video.ssrc);
-    assert!(audio.len() >= 5 && video.len() >= 5, "{} and {}", audio.len(), video.len());
+    (33 * MS * 149, 20 * MS * 249)
+}
 
-    // By its reports, the wall clock's time of a packet, in milliseconds.
+/// By each two of the last reports on both, how much later the last picture was captured than the last
+/// sound, in milliseconds.
+fn distances(viewer: &FakeViewer) -> Vec<f64> {
+    let is_sound = |packet: &&Packet| packet.payload_type == OPUS;
+    let sound = viewer.packets.iter().rfind(is_sound).unwrap();
+    let picture = viewer.packets.iter().rfind(|packet| !is_sound(packet)).unwrap();
     let wall = |info: &SenderInfo, timestamp: u32, rate: f64| {
         let ntp = info.ntp as f64 / f64::from(1 << 16) / f64::from(1 << 16);
         let ticks = timestamp.wrapping_sub(info.rtp_timestamp) as i32;
         1000.0 * (ntp + f64::from(ticks) / rate)
     };
-    // The first sound is of the moment 0, the last picture of the moment 149 * 33 ms.
-    for audio in &audio {
-        for video in &video[1..] {
-            let sound = wall(audio, first_audio.timestamp, 48_000.0);
-            let picture = wall(video, last_video.timestamp, 90_000.0);
-            let skew = picture - sound - 149.0 * 33.0;
+    let last = |of: u32| {
+        let (all, _) = reports(viewer, of);
+        assert!(all.len() >= 4, "{}", all.len());
+        all[all.len() - 4..].to_vec()
+    };
+    let (sounds, pictures) = (last(sound.ssrc), last(picture.ssrc));
+    let pairs =
+        sounds.iter().flat_map(|sound| pictures.iter().map(move |picture| (sound, picture)));
+    let distance = |(of_sound, of_picture): (&SenderInfo, &SenderInfo)| {
+        wall(of_picture, picture.timestamp, 90_000.0) - wall(of_sound, sound.timestamp, 48_000.0)
+    };
+    pairs.map(distance).collect()
+}
+
+#[test]
+fn sound_and_picture_are_in_sync_by_their_sender_reports() {
+    let mut world = World::new(|_| ());
+    world.input(Input::StartAudio { id: AUDIO, format: format(AudioCodec::Opus) });
+    join(&mut world, 1, offer("a=recvonly"));
+    // The second time the encoders' clock has been set, as it is when the network tells the time.
+    for boot in [5000, 1_700_000_000] {
+        let (picture, sound) = play_both(&mut world, Duration::from_secs(boot));
+        for distance in distances(&world.viewers[0]) {
+            let skew = distance - (picture.as_secs_f64() - sound.as_secs_f64()) * 1000.0;
             assert!(skew.abs() < 5.0, "{skew} ms");
         }
     }
     // One packet for both, of one source description.
-    let compound = viewer.rtcp.last().unwrap();
+    let compound = world.viewers[0].rtcp.last().unwrap();
     let kinds = rtcp::packets(compound).map(|packet| match packet {
         rtcp::Packet::SenderReport { .. } => "SR",
         rtcp::Packet::SourceDescription => "SDES",
@@ -231,6 +243,23 @@ fn sound_and_picture_are_in_sync_by_their_sender_reports() {
     let cname = sdp.split("cname:").nth(1).unwrap().split("\r\n").next().unwrap();
     let named = compound.windows(cname.len()).filter(|window| *window == cname.as_bytes()).count();
     assert_eq!(named, 2, "{cname}");
+}
+
+/// Clocks that have nothing to do with each other: each is then of the moment at which it was pushed.
+#[test]
+fn sources_without_a_common_clock_are_tied_to_their_arrival() {
+    let mut world = World::new(|_| ());
+    world.input(Input::StartAudio { id: AUDIO, format: format(AudioCodec::Opus) });
+    join(&mut world, 1, offer("a=recvonly"));
+    world.push_frame(&idr(1000, 1), Duration::ZERO);
+    for n in 0..250 {
+        world.run(20 * MS);
+        world.push_frame(&delta(500, n as u8), 20 * MS * (n + 1));
+        push(&mut world, &opus(n), Duration::from_secs(5000) + 20 * MS * n);
+    }
+    for distance in distances(&world.viewers[0]) {
+        assert!(distance.abs() < 5.0, "{distance} ms");
+    }
 }
 
 /// The first report comes with the first sound: until then a player cannot tell what belongs together.

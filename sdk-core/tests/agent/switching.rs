@@ -41,7 +41,7 @@ fn scene() -> (World, SessionId) {
 }
 
 fn push(world: &mut World, stream: StreamId, data: &[u8], timestamp: Duration) {
-    world.input(Input::Frame { stream, data, timestamp, after_gap: false });
+    world.push(stream, data, timestamp);
     world.run(Duration::ZERO);
 }
 
@@ -150,7 +150,7 @@ fn a_frame_that_was_begun_is_finished_before_the_other_stream_begins() {
     let (mut world, id) = scene();
     // Nothing is known of the network, so a large frame goes out in parts.
     let large = idr(150_000, 2);
-    world.input(Input::Frame { stream: STREAM, data: &large, timestamp: FRAME, after_gap: false });
+    world.push(STREAM, &large, FRAME);
     let begun = world.viewers[0].packets.len();
     ask(&mut world, id, "sub");
     push(&mut world, SUB, &idr(1000, 3), FRAME);

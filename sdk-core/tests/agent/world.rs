@@ -33,6 +33,8 @@ pub(crate) struct World {
     pub(crate) spoken: Vec<Spoken>,
     /// What of data channels' send buffers was said to be free again.
     pub(crate) released: Vec<(SessionId, u16, usize)>,
+    /// How long each frame took to be sent, for each viewer.
+    pub(crate) sent_frames: Vec<Duration>,
     pub(crate) open_sockets: Vec<(SocketId, SocketAddr)>,
     next_socket: u32,
     /// Drops a datagram if it says so: from, to, bytes.
@@ -84,6 +86,7 @@ impl World {
             events: Vec::new(),
             spoken: Vec::new(),
             released: Vec::new(),
+            sent_frames: Vec::new(),
             open_sockets: Vec::new(),
             next_socket: 0,
             lose: Box::new(|_, _, _| false),
@@ -203,8 +206,14 @@ impl World {
     }
 
     pub(crate) fn push_frame(&mut self, data: &[u8], timestamp: Duration) {
-        self.input(Input::Frame { stream: STREAM, data, timestamp, after_gap: false });
+        self.push(STREAM, data, timestamp);
         self.deliver();
+    }
+
+    /// A frame of one of the streams; what comes of it stays on the way.
+    pub(crate) fn push(&mut self, stream: StreamId, data: &[u8], timestamp: Duration) {
+        let pushed = self.now.instant;
+        self.input(Input::Frame { stream, data, timestamp, after_gap: false, pushed });
     }
 
     pub(crate) fn is_connected(&self, id: SessionId) -> bool {
@@ -283,6 +292,8 @@ impl World {
                     for datagram in data.chunks(transmit.segment_size) {
                         self.on_the_way.push_back((from, transmit.destination, datagram.to_vec()));
                     }
+                    let pushed = self.agent.take_sent_frame();
+                    self.sent_frames.extend(pushed.map(|pushed| self.now.instant - pushed));
                     continue;
                 }
                 Output::Signal { topic, payload } => {
