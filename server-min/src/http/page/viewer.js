@@ -4,6 +4,7 @@
 //
 // The key is in the fragment because a browser sends that to nobody.
 
+import { warmUp } from './api.js';
 import { Page } from './page.js';
 import { ViewerSession } from './session.js';
 import { rates, readStats } from './stats.js';
@@ -25,8 +26,9 @@ const options = {
   appId: `app_${randomHex(6)}`,
 };
 
-const page = new Page({ onStart: start, onConnect: connect });
+const page = new Page({ onStart: start, onReach: prepare, onConnect: connect });
 let session = null;
+let prepared = null; // the next session, before it is started
 let firstFrameMs; // of the current session: from the click or the opening of the page
 let failuresSincePicture = 0;
 let everPlayed = false;
@@ -49,7 +51,11 @@ window.p2pcam = {
 
 page.showTarget(options);
 if (!options.device || !options.key) page.askForTarget(options);
-else if (parameters.get('autostart') === '0') page.offerStart();
+else if (parameters.get('autostart') === '0') {
+  page.offerStart();
+  prepare();
+  page.attach(prepared.media);
+}
 // From the opening of the page: what has been loaded so far counts, too.
 else begin(0);
 
@@ -57,8 +63,19 @@ setInterval(sample, SAMPLE_EVERY_MS);
 addEventListener('online', () => session?.hurry());
 addEventListener('hashchange', () => location.reload());
 // A page that goes into the back-forward cache comes back without its connections.
-addEventListener('pagehide', () => session?.close('the viewer left the page'));
+addEventListener('pagehide', () => {
+  session?.close('the viewer left the page');
+  prepared?.close();
+  prepared = null;
+});
 addEventListener('pageshow', (event) => event.persisted && session && start());
+
+/** Somebody may be about to click: what needs neither session nor camera is done by then. */
+function prepare() {
+  prepared ??= new ViewerSession(options);
+  prepared.prepare();
+  warmUp(options.server);
+}
 
 /** A click: on play, or on try again. */
 function start() {
@@ -69,6 +86,8 @@ function start() {
 /** The form: the address then says what is watched, and can be kept or passed on. */
 function connect({ device, key }) {
   Object.assign(options, { device, key });
+  prepared?.close(); // it was for another one
+  prepared = null;
   parameters.set('device', device);
   secrets.set('key', key);
   history.replaceState(null, '', `?${parameters}#${secrets}`);
@@ -79,23 +98,22 @@ function connect({ device, key }) {
 function begin(clickedAtMs) {
   clearTimeout(retryTimer);
   session?.close('started anew');
-  const current = new ViewerSession(options);
+  const current = prepared ?? new ViewerSession(options);
+  prepared = null;
   session = current;
   firstFrameMs = undefined;
   lastSample = null;
-  current.addEventListener('state', () => current === session && onState());
-  current.addEventListener('stream', ({ detail }) => {
-    if (current !== session) return;
-    page.play(detail.stream, (atMs) => {
-      if (current !== session || current.ended || firstFrameMs !== undefined) return;
-      firstFrameMs = atMs - clickedAtMs;
-      everPlayed = true;
-      failuresSincePicture = 0;
-      current.onFirstFrame(atMs);
-    });
-  });
-  current.addEventListener('camera-online', () => current === session && start());
+  const on = (type, run) => current.addEventListener(type, () => current === session && run());
+  on('state', onState);
+  on('camera-online', start);
   current.start();
+  page.play(current.media, (atMs) => {
+    if (current !== session || current.ended || firstFrameMs !== undefined) return;
+    firstFrameMs = atMs - clickedAtMs;
+    everPlayed = true;
+    failuresSincePicture = 0;
+    current.onFirstFrame(atMs);
+  });
 }
 
 function onState() {
