@@ -1,11 +1,12 @@
-// The peer connection of a viewer: one video to receive, live.
+// The peer connection of a viewer: one video to receive, live, and one sound.
 
 import { Failure } from './words.js';
 
 /** What a camera may send, best first. Leaving out the rest makes the offer a third as long. */
 const VIDEO_CODECS = ['video/h264', 'video/h265', 'video/rtx'];
+const AUDIO_CODECS = ['audio/opus', 'audio/pcmu', 'audio/pcma'];
 
-/** {pc, video}, the latter its transceiver. Without ICE servers yet: see `useIceServers`. */
+/** {pc, video, audio}, the latter two its transceivers. Without ICE servers yet: see `useIceServers`. */
 export function createPeer({ relayOnly }) {
   const pc = new RTCPeerConnection({
     iceTransportPolicy: relayOnly ? 'relay' : 'all', bundlePolicy: 'max-bundle',
@@ -18,7 +19,9 @@ export function createPeer({ relayOnly }) {
   // A camera is watched live: show each frame as soon as it can be decoded.
   video.receiver.jitterBufferTarget = 0;
   video.receiver.playoutDelayHint = 0;
-  return { pc, video };
+  const audio = pc.addTransceiver('audio', { direction: 'recvonly' });
+  prefer(audio, 'audio', AUDIO_CODECS);
+  return { pc, video, audio };
 }
 
 /** Before setLocalDescription. One entry that this browser does not take must not cost the others. */

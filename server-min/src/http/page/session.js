@@ -11,13 +11,17 @@
 //
 // A session is used once; whoever wants to try again makes a new one.
 //
-// Events: `state`; `camera-online`: a camera that was offline has come back.
+// Events: `state`; `streams`: what is in `streams` has changed; `sound`: whether there is any, or
+// whether somebody talks, has changed; `camera-online`: a camera that was offline has come back.
 
 import { createSession, deleteSession } from './api.js';
+import { AudioSection } from './audio.js';
+import { Control } from './control.js';
 import { Negotiation, NoAnswer } from './negotiation.js';
 import { createPeer, useIceServers } from './peer.js';
 import { SignalLink } from './signals.js';
 import { readStats } from './stats.js';
+import { Streams, SWITCH_WITHIN_MS } from './streams.js';
 import { Timers } from './timers.js';
 import { Failure, kindOfError } from './words.js';
 
@@ -37,14 +41,18 @@ const UNKNOWN_GRACE_MS = 4_000;
 const DISCONNECTED_GRACE_MS = 1_000;
 
 export class ViewerSession extends EventTarget {
-  /** `server`: base URL of the session API. `stream`: `main`, `sub`, or nothing. */
-  constructor({ server, device, key, appId, stream, relayOnly = false }) {
+  /** `server`: base URL of the session API. `stream`, `streams`: names, such as `main` and `sub`. */
+  constructor({ server, device, key, appId, stream, streams, relayOnly = false }) {
     super();
-    Object.assign(this, { server, device, key, appId, streamName: stream, relayOnly });
+    Object.assign(this, { server, device, key, appId, relayOnly });
     this.id = null;
     this.pc = null;
-    /** The MediaStream to show: there from `prepare` or `start` on. */
+    /** The MediaStream to show: there from `prepare` or `start` on, the sound once there is some. */
     this.media = null;
+    /** An AudioSection and a Control, once there is a peer connection. */
+    this.audio = null;
+    this.control = null;
+    this.streams = new Streams({ wanted: stream, names: streams });
     /** `{name}`, with `step` while connecting and `failure` when failed. */
     this.state = { name: 'idle' };
     /** When each step was reached, in `performance.now()` milliseconds. */
@@ -94,6 +102,20 @@ export class ViewerSession extends EventTarget {
     }
   }
 
+  /** Asks the camera for another of its streams, while this one plays. */
+  selectStream(name) {
+    if (this.ended) return;
+    this.streams.want(name);
+    this.#sendKeepalive();
+    if (this.streams.pending) {
+      this.#timers.after('stream', SWITCH_WITHIN_MS, () => {
+        this.streams.giveUp(`the camera did not change to “${name}”`);
+        this.#emit('streams');
+      });
+    }
+    this.#emit('streams');
+  }
+
   /** Ends the session and tells the camera and the service why. */
   close(reason = 'closed by the viewer') {
     if (!this.ended) {
@@ -112,6 +134,7 @@ export class ViewerSession extends EventTarget {
     this.timeline.firstFrame = atMs;
     this.#timers.stop('picture');
     this.#settle();
+    this.#takeSound();
     this.#reportPath();
   }
 
@@ -173,6 +196,9 @@ export class ViewerSession extends EventTarget {
       case 'candidate':
         if (fromCamera) this.#negotiation.onCandidate(payload);
         break;
+      case 'keepalive': // needs no answer
+        if (fromCamera && this.streams.onKeepalive(payload)) this.#emit('streams');
+        break;
       // These two can also come from the session service.
       case 'bye':
         this.#fail(new Failure('ended', payload.reason));
@@ -180,7 +206,6 @@ export class ViewerSession extends EventTarget {
       case 'error':
         this.#onError(payload);
         break;
-      // `keepalive` needs no answer: that it came is all it says.
     }
   }
 
@@ -209,7 +234,7 @@ export class ViewerSession extends EventTarget {
       ...(connected && this.path && { path: this.path.kind }),
       ...(this.#setupMs !== undefined && { setupMs: this.#setupMs }),
     };
-    if (!toServerOnly) this.#link?.toCamera('keepalive', payload);
+    if (!toServerOnly) this.#link?.toCamera('keepalive', { ...payload, ...this.streams.request });
     this.#link?.toServer(payload);
   }
 
@@ -224,7 +249,7 @@ export class ViewerSession extends EventTarget {
   // ---- Negotiation -----------------------------------------------------------------------------
 
   #openPeer() {
-    const { pc, video } = createPeer({ relayOnly: this.relayOnly });
+    const { pc, video, audio } = createPeer({ relayOnly: this.relayOnly });
     this.pc = pc;
     this.media = new MediaStream([video.receiver.track]);
     pc.addEventListener('connectionstatechange', () => this.#onConnectionState());
@@ -233,6 +258,10 @@ export class ViewerSession extends EventTarget {
       isOnline: () => this.#link?.online ?? false,
     });
     this.#negotiation.prepare();
+    const change = () => this.#change();
+    this.audio = new AudioSection(audio, change);
+    this.audio.addEventListener('change', () => this.#emit('sound'));
+    this.control = new Control(pc, change);
   }
 
   /** The first offer. What follows its answer comes as events of the peer connection. */
@@ -258,6 +287,15 @@ export class ViewerSession extends EventTarget {
     this.#expectConnection('timeout');
   }
 
+  /** A further offer, for what somebody wants beside the picture. If it fails, the picture goes on. */
+  async #change() {
+    try {
+      await this.#negotiate({ withinMs: ANSWER_WITHIN_MS });
+    } catch (error) {
+      throw error instanceof NoAnswer ? this.#noAnswer() : asFailure(error);
+    }
+  }
+
   async #restartIce() {
     if (this.ended || this.#restarting) return;
     if (!this.#hadPicture && this.timeline.connected === undefined) {
@@ -280,9 +318,13 @@ export class ViewerSession extends EventTarget {
   }
 
   async #negotiate(offer) {
-    const about = { token: this.#grant.token, ...(this.streamName && { stream: this.streamName }) };
+    const { wanted } = this.streams;
+    const about = { token: this.#grant.token, ...(wanted && { stream: wanted }) };
     const sdp = await this.#negotiation.offer({ about, ...offer });
-    if (this.#hadPicture && !this.ended) this.#sendKeepalive(); // so that the camera knows its answer has come
+    if (this.#hadPicture && !this.ended) {
+      this.#takeSound();
+      this.#sendKeepalive(); // so that the camera knows its answer has come
+    }
     return sdp;
   }
 
@@ -341,6 +383,12 @@ export class ViewerSession extends EventTarget {
     });
   }
 
+  /** After the picture: until it is there, the sound would only be in its way. */
+  #takeSound() {
+    if (this.audio.heard) this.media.addTrack(this.audio.track);
+    this.#emit('sound');
+  }
+
   async #reportPath() {
     this.#timers.stop('report');
     this.path = (await readStats(this.pc)).path ?? this.path;
@@ -366,6 +414,8 @@ export class ViewerSession extends EventTarget {
     this.#abort.abort();
     this.#timers.stopAll();
     this.#negotiation?.close();
+    this.audio?.close();
+    this.control?.close();
     this.pc?.close();
   }
 

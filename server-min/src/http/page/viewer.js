@@ -1,10 +1,12 @@
 // The viewer page: reads its address, runs one session after another, and shows how it goes.
 //
-//     /?device=SN#key=APPKEY      optional: &stream=sub  &relay=1 (only relayed paths)  &autostart=0
+//     /?device=SN#key=APPKEY      optional: &stream=sub  &streams=main,sub (those to choose from)
+//                                           &relay=1 (only relayed paths)  &autostart=0
 //
 // The key is in the fragment because a browser sends that to nobody.
 
 import { warmUp } from './api.js';
+import { Bar } from './bar.js';
 import { Page } from './page.js';
 import { ViewerSession } from './session.js';
 import { rates, readStats } from './stats.js';
@@ -22,11 +24,13 @@ const options = {
   device: parameters.get('device')?.trim() ?? '',
   key: secrets.get('key') ?? '',
   stream: parameters.get('stream') ?? undefined,
+  streams: parameters.get('streams')?.split(',').filter(Boolean),
   relayOnly: parameters.get('relay') === '1',
   appId: `app_${randomHex(6)}`,
 };
 
 const page = new Page({ onStart: start, onReach: prepare, onConnect: connect });
+const bar = new Bar();
 let session = null;
 let prepared = null; // the next session, before it is started
 let firstFrameMs; // of the current session: from the click or the opening of the page
@@ -35,7 +39,13 @@ let everPlayed = false;
 let retryTimer;
 let lastSample = null;
 
-/** For tests and for the browser's console. */
+/** The session's `control`, for longer than one session. Events: `message` {text}. */
+const control = Object.assign(new EventTarget(), {
+  open: () => session?.control?.open(),
+  send: (text) => session?.control?.send(text) ?? false,
+});
+
+/** For tests, for pages around this one, and for the browser's console. */
 window.p2pcam = {
   get session() { return session; },
   get sessionId() { return session?.id ?? null; },
@@ -43,6 +53,9 @@ window.p2pcam = {
   get error() { return session?.state.failure?.toJSON() ?? null; },
   get pc() { return session?.pc ?? null; },
   get path() { return session?.path ?? null; },
+  get streams() { return session?.streams ?? null; },
+  get audio() { return session?.audio ?? null; },
+  control,
   get timeline() { return session?.timeline ?? {}; },
   get firstFrameMs() { return firstFrameMs ?? null; },
   stats: async () => (session?.pc ? readStats(session.pc) : null),
@@ -103,10 +116,13 @@ function begin(clickedAtMs) {
   session = current;
   firstFrameMs = undefined;
   lastSample = null;
-  const on = (type, run) => current.addEventListener(type, () => current === session && run());
-  on('state', onState);
-  on('camera-online', start);
+  const on = (target, type, run) => target?.addEventListener(type, (event) => current === session && run(event));
+  on(current, 'state', onState);
+  on(current, 'streams', onStreams);
+  on(current, 'camera-online', start);
   current.start();
+  on(current.control, 'message', ({ detail }) => control.dispatchEvent(new CustomEvent('message', { detail })));
+  bar.follow(current);
   page.play(current.media, (atMs) => {
     if (current !== session || current.ended || firstFrameMs !== undefined) return;
     firstFrameMs = atMs - clickedAtMs;
@@ -126,6 +142,12 @@ function onState() {
     retryTimer = setTimeout(() => begin(performance.now()), after * (0.5 + Math.random() / 2));
   }
   page.showState(state, { sessionId: session.id, firstFrameMs, path: session.path, retries });
+}
+
+function onStreams() {
+  const { wanted, current } = session.streams;
+  options.stream = wanted; // of the next session, too
+  page.showTarget({ ...options, stream: current ?? wanted });
 }
 
 async function sample() {
