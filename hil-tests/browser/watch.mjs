@@ -1,12 +1,13 @@
 // Opens the viewer page in Chromium and reports, as one line of JSON, what it saw.
 //
-//     node watch.mjs --url URL [--relay] [--seconds N] [--every MS] [--pixel X,Y]… [--click]
+//     node watch.mjs --url URL [--relay] [--turn HOST:PORT] [--seconds N] [--every MS] [--pixel X,Y]… [--click]
 //                    [--screenshot FILE] [--json FILE] [--within SECONDS] [--expect-error TEXT]
 //
 // Ends with 0 if a picture was decoded and grew over N seconds; with --expect-error if the page
 // said TEXT (a part of its words, in any case); with 1 otherwise; with 2 if it was called wrongly.
 // --click presses the page's play button instead of letting it start by itself, so that
-// `firstFrameMs` is from the click to the first decoded frame.
+// `firstFrameMs` is from the click to the first decoded frame. --turn has the page look for TURN
+// there instead of where the session API says.
 
 import { writeFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
@@ -30,6 +31,7 @@ async function run() {
 }
 
 async function watch(context) {
+  if (options.turn) await moveTurn(context, options.turn);
   const page = await openPage(context, options.url);
   const report = { ok: false };
   try {
@@ -43,6 +45,15 @@ async function watch(context) {
   if (options.screenshot) await page.screenshot({ path: options.screenshot });
   const seen = await viewerState(page).catch(() => null);
   return { ...report, ...seen, words: await words(page), problems: page.problems };
+}
+
+/** Changes the address of the TURN servers in the session API's answers. */
+function moveTurn(context, address) {
+  return context.route('**/v1/sessions', async (route) => {
+    const response = await route.fetch();
+    const body = (await response.text()).replaceAll(/"(turn:)[^"?]+/g, `"$1${address}`);
+    await route.fulfill({ response, body });
+  });
 }
 
 async function expectPicture(page, report) {
@@ -85,7 +96,7 @@ function words(page) {
 function readOptions() {
   try {
     const { values } = parseArgs({ options: {
-      url: { type: 'string' }, relay: { type: 'boolean' }, click: { type: 'boolean' },
+      url: { type: 'string' }, relay: { type: 'boolean' }, turn: { type: 'string' }, click: { type: 'boolean' },
       seconds: { type: 'string', default: '3' }, every: { type: 'string', default: '1000' },
       within: { type: 'string', default: '30' }, width: { type: 'string', default: '1280' },
       pixel: { type: 'string', multiple: true, default: [] },
@@ -104,7 +115,7 @@ function readOptions() {
       if (!(value > 0)) throw new Error(`${name} must be a number above 0`);
     }
     return {
-      url: url.href, click: values.click, pixels: points, screenshot: values.screenshot,
+      url: url.href, turn: values.turn, click: values.click, pixels: points, screenshot: values.screenshot,
       json: values.json, expectError: values['expect-error'], ...numbers,
     };
   } catch (error) {
