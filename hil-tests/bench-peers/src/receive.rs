@@ -11,6 +11,7 @@ use hil_tests::lines::{Counts, Line};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io;
+use std::os::fd::AsRawFd as _;
 use std::rc::Rc;
 use str0m::change::{SdpAnswer, SdpPendingOffer};
 use str0m::media::{Direction, MediaKind};
@@ -74,6 +75,7 @@ impl Viewer {
     async fn open(number: usize, counters: Shared) -> Result<Viewer, String> {
         let text = |e: io::Error| format!("viewer {number}: {e}");
         let socket = UdpSocket::bind("127.0.0.1:0").await.map_err(text)?;
+        allow_waiting(&socket);
         let addr = socket.local_addr().map_err(text)?;
         let mut rtc = Rtc::builder()
             .set_rtp_mode(true)
@@ -148,6 +150,25 @@ impl Viewer {
                 }
             }
             _ => {}
+        }
+    }
+}
+
+/// Room for what comes while this process cannot look, where the system lets us have it: a hundred
+/// keyframes at once are a lot for one processor. Root may have more than the system's limit.
+fn allow_waiting(socket: &UdpSocket) {
+    for option in [libc::SO_RCVBUF, libc::SO_RCVBUFFORCE] {
+        let bytes: libc::c_int = 4 << 20;
+        // SAFETY: the pointer is to a local of the size that is given. What is refused is counted
+        // as missing if it mattered.
+        unsafe {
+            libc::setsockopt(
+                socket.as_raw_fd(),
+                libc::SOL_SOCKET,
+                option,
+                (&raw const bytes).cast(),
+                size_of_val(&bytes) as libc::socklen_t,
+            );
         }
     }
 }

@@ -4,7 +4,7 @@
 use crate::crowd::Crowd;
 use crate::figures::Measured;
 use crate::peers;
-use crate::watching::{SETTLE, Watched, watched};
+use crate::watching::{SETTLE, Watched, warnings, watched};
 use hil_tests::lab::{CameraSetup, Lab};
 use hil_tests::report::percentile;
 
@@ -91,7 +91,9 @@ async fn run(peer: Option<&str>) -> Result<Watched, String> {
         crowd.watch_camera(&lab, VIEWERS).await?;
         tokio::time::sleep(SETTLE).await;
         let pid = lab.camera().pid();
-        let watched = watched(&mut crowd, pid).await?;
+        let watched = watched(&mut crowd, pid)
+            .await
+            .map_err(|e| format!("{e}; {}", warnings(&lab.camera().lines())))?;
         crowd.leave().await?;
         lab.finish()?;
         return Ok(watched);

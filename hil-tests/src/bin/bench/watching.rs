@@ -52,3 +52,12 @@ pub(crate) async fn watched(crowd: &mut Crowd, pid: u32) -> Result<Watched, Stri
         bytes_per_frame: bytes as f64 / frames,
     })
 }
+
+/// What our camera's log has to say about it.
+pub(crate) fn warnings(lines: &[String]) -> String {
+    let warnings: Vec<&String> = lines.iter().filter(|line| line.starts_with("W ")).collect();
+    match warnings.last() {
+        Some(last) => format!("the camera warned {} times, last: {last}", warnings.len()),
+        None => "the camera gave no warning".into(),
+    }
+}
