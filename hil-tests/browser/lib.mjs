@@ -91,6 +91,7 @@ export const videoStats = (page) => page.evaluate(async () => {
     bytesReceived: video.bytesReceived ?? 0,
     packetsReceived: video.packetsReceived ?? 0,
     packetsLost: video.packetsLost ?? 0,
+    retransmittedPacketsReceived: video.retransmittedPacketsReceived ?? 0,
     nackCount: video.nackCount ?? 0,
     pliCount: video.pliCount ?? 0,
     jitterBufferMs: video.jitterBufferEmittedCount

@@ -1,6 +1,6 @@
 // Opens the viewer page in Chromium and reports, as one line of JSON, what it saw.
 //
-//     node watch.mjs --url URL [--relay] [--seconds N] [--every MS] [--pixel X,Y]… [--click]
+//     node watch.mjs --url URL [--relay] [--turn HOST:PORT] [--seconds N] [--every MS] [--pixel X,Y]… [--click]
 //                    [--screenshot FILE] [--json FILE] [--within SECONDS] [--expect-error TEXT]
 //                    [--listen] [--talk SECONDS] [--command TEXT] [--stream NAME]
 //
@@ -9,7 +9,8 @@
 // --click presses the page's play button instead of letting it start by itself, so that
 // `firstFrameMs` is from the click to the first decoded frame. Once there is a picture, --listen, --talk,
 // --command and --stream use what is beside it, in this order, and report under their names; whatever
-// does not work ends the viewing with 1.
+// does not work ends the viewing with 1. --turn has the page look for TURN there instead of where the
+// session API says.
 
 import { writeFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
@@ -34,6 +35,7 @@ async function run() {
 }
 
 async function watch(context) {
+  if (options.turn) await moveTurn(context, options.turn);
   const page = await openPage(context, options.url);
   const report = { ok: false };
   try {
@@ -47,6 +49,15 @@ async function watch(context) {
   if (options.screenshot) await page.screenshot({ path: options.screenshot });
   const seen = await viewerState(page).catch(() => null);
   return { ...report, ...seen, words: await words(page), problems: page.problems };
+}
+
+/** Changes the address of the TURN servers in the session API's answers. */
+function moveTurn(context, address) {
+  return context.route('**/v1/sessions', async (route) => {
+    const response = await route.fetch();
+    const body = (await response.text()).replaceAll(/"(turn:)[^"?]+/g, `"$1${address}`);
+    await route.fulfill({ response, body });
+  });
 }
 
 async function expectPicture(page, report) {
@@ -95,7 +106,7 @@ function words(page) {
 function readOptions() {
   try {
     const { values } = parseArgs({ options: {
-      url: { type: 'string' }, relay: { type: 'boolean' }, click: { type: 'boolean' },
+      url: { type: 'string' }, relay: { type: 'boolean' }, turn: { type: 'string' }, click: { type: 'boolean' },
       seconds: { type: 'string', default: '3' }, every: { type: 'string', default: '1000' },
       within: { type: 'string', default: '30' }, width: { type: 'string', default: '1280' },
       pixel: { type: 'string', multiple: true, default: [] },
@@ -119,7 +130,7 @@ function readOptions() {
     if (!(talkSeconds >= 0)) throw new Error('talk must be a number');
     return {
       listen: values.listen, talk: talkSeconds, command: values.command, stream: values.stream,
-      url: url.href, click: values.click, pixels: points, screenshot: values.screenshot,
+      url: url.href, turn: values.turn, click: values.click, pixels: points, screenshot: values.screenshot,
       json: values.json, expectError: values['expect-error'], ...numbers,
     };
   } catch (error) {

@@ -4,6 +4,7 @@
 use crate::firmware::root;
 use crate::process::Process;
 use serde_json::Value;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
@@ -14,6 +15,8 @@ pub struct Watch {
     pub url: String,
     /// `iceTransportPolicy: "relay"`.
     pub relay: bool,
+    /// Where TURN is, instead of what the session API says.
+    pub turn: Option<SocketAddr>,
     /// Presses the page's button, so that times count from the click.
     pub click: bool,
     /// How long to watch after the first frame.
@@ -37,6 +40,7 @@ impl Watch {
         Watch {
             url,
             relay: false,
+            turn: None,
             click: false,
             seconds: 3,
             pixels: Vec::new(),
@@ -68,6 +72,9 @@ impl Watch {
             if let Some(value) = value {
                 command.args([flag, value]);
             }
+        }
+        if let Some(turn) = self.turn {
+            command.args(["--turn", &turn.to_string()]);
         }
         for (x, y) in &self.pixels {
             command.args(["--pixel", &format!("{x},{y}")]);
