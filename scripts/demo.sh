@@ -188,7 +188,8 @@ if [[ $bind == 0.0.0.0 ]]; then
     host=$(hostname -I | cut -d' ' -f1)
 fi
 P2PCAM_PASSWORD=$password "$camera_program" --device "$device" --broker "mqtt://$broker_host:$mqtt_port" \
-    --service-key "$public_key" --file "$clip" --audio "$audio" --loopback >"$work/camera.log" 2>&1 &
+    --service-key "$public_key" --file "$clip" --audio "$audio" --talkback "$work/heard.${audio##*.}" --loopback \
+    >"$work/camera.log" 2>&1 &
 camera=$!
 await "the camera" "$camera" 'signaling up' "$work/camera.log" "$work/camera.log"
 

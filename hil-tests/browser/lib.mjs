@@ -11,6 +11,8 @@ const ARGS = [
   '--headless=new', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run',
   '--disable-background-networking', '--disable-component-update', '--disable-sync',
 ];
+/** A microphone that beeps, and that pages may have without asking. */
+export const FAKE_MICROPHONE = ['--use-fake-device-for-media-stream', '--use-fake-ui-for-media-stream'];
 const LAUNCH_WITHIN_MS = 60_000;
 const POLL_EVERY_MS = 50;
 
@@ -89,6 +91,7 @@ export const videoStats = (page) => page.evaluate(async () => {
     bytesReceived: video.bytesReceived ?? 0,
     packetsReceived: video.packetsReceived ?? 0,
     packetsLost: video.packetsLost ?? 0,
+    retransmittedPacketsReceived: video.retransmittedPacketsReceived ?? 0,
     nackCount: video.nackCount ?? 0,
     pliCount: video.pliCount ?? 0,
     jitterBufferMs: video.jitterBufferEmittedCount

@@ -6,14 +6,12 @@
 // URL is the page's, with the device and the key. Ends with 0 if there was sound both ways.
 
 import { parseArgs } from 'node:util';
-import { openBrowser, openPage } from './lib.mjs';
+import { FAKE_MICROPHONE, openBrowser, openPage } from './lib.mjs';
 
 const { values } = parseArgs({ options: { url: { type: 'string' }, seconds: { type: 'string', default: '5' } } });
 const url = new URL(values.url);
-const browser = await openBrowser({ args: [
-  // A microphone that beeps, given without a question; sound without a click.
-  '--use-fake-device-for-media-stream', '--use-fake-ui-for-media-stream', '--autoplay-policy=no-user-gesture-required',
-] });
+// Sound without a click.
+const browser = await openBrowser({ args: [...FAKE_MICROPHONE, '--autoplay-policy=no-user-gesture-required'] });
 let report;
 try {
   // The page without a camera in its address: for its origin alone.

@@ -4,6 +4,7 @@
 use crate::firmware::root;
 use crate::process::Process;
 use serde_json::Value;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
@@ -14,12 +15,22 @@ pub struct Watch {
     pub url: String,
     /// `iceTransportPolicy: "relay"`.
     pub relay: bool,
+    /// Where TURN is, instead of what the session API says.
+    pub turn: Option<SocketAddr>,
     /// Presses the page's button, so that times count from the click.
     pub click: bool,
     /// How long to watch after the first frame.
     pub seconds: u32,
     pub pixels: Vec<(u32, u32)>,
     pub screenshot: Option<PathBuf>,
+    /// Turns the sound on and waits until something is heard: `listen` in the report.
+    pub listen: bool,
+    /// Talks so many seconds into a microphone that beeps: `talk` in the report.
+    pub talk: Option<u32>,
+    /// Sends this text through the control channel and waits for one: `command` in the report.
+    pub command: Option<String>,
+    /// Chooses this stream and waits until the camera says that it sends it: `stream` in the report.
+    pub stream: Option<String>,
     /// Wait for these words on the page instead of a picture.
     pub expect_error: Option<String>,
 }
@@ -29,10 +40,15 @@ impl Watch {
         Watch {
             url,
             relay: false,
+            turn: None,
             click: false,
             seconds: 3,
             pixels: Vec::new(),
             screenshot: None,
+            listen: false,
+            talk: None,
+            command: None,
+            stream: None,
             expect_error: None,
         }
     }
@@ -43,10 +59,22 @@ impl Watch {
         command.current_dir(root().join("hil-tests/browser"));
         command.args(["watch.mjs", "--url", &self.url]);
         command.args(["--seconds", &self.seconds.to_string(), "--within", "60"]);
-        for (is_set, flag) in [(self.relay, "--relay"), (self.click, "--click")] {
+        let flags = [(self.relay, "--relay"), (self.click, "--click"), (self.listen, "--listen")];
+        for (is_set, flag) in flags {
             if is_set {
                 command.arg(flag);
             }
+        }
+        if let Some(seconds) = self.talk {
+            command.args(["--talk", &seconds.to_string()]);
+        }
+        for (value, flag) in [(&self.command, "--command"), (&self.stream, "--stream")] {
+            if let Some(value) = value {
+                command.args([flag, value]);
+            }
+        }
+        if let Some(turn) = self.turn {
+            command.args(["--turn", &turn.to_string()]);
         }
         for (x, y) in &self.pixels {
             command.args(["--pixel", &format!("{x},{y}")]);

@@ -4,8 +4,10 @@ use crate::api::SessionApi;
 use crate::codec::Codec;
 use crate::firmware::{self, Built};
 use crate::process::Process;
+use crate::usage;
 use ring::signature::Ed25519KeyPair;
 use sdk_core::wire::token::{self, Claims};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -35,6 +37,8 @@ pub struct CameraSetup {
     pub stats_every: Option<f64>,
     /// Further options of the C camera.
     pub more: Vec<String>,
+    /// Where the camera may run, and where the server.
+    pub processors: Option<(usize, usize)>,
     /// Instead of the C camera: a binary that understands `device` and the same options.
     pub binary: Option<PathBuf>,
 }
@@ -51,6 +55,7 @@ impl Default for CameraSetup {
             relay_only: false,
             stats_every: None,
             more: Vec::new(),
+            processors: None,
             binary: None,
         }
     }
@@ -136,6 +141,8 @@ secrets = ["lab-turn-secret"]
 # The relay serves this machine alone: peers on loopback are the point.
 allow_loopback_peers = true
 allow_private_peers = true
+# The clip has 2 Mbit/s before headers and before what is sent again.
+bandwidth_bps = 8_000_000
 [session]
 signing_key_file = "signing.key"
 "#,
@@ -152,7 +159,10 @@ signing_key_file = "signing.key"
 
     async fn launch_server(&mut self, at: &Ports) -> Result<Ports, String> {
         self.write_config(at)?;
-        let command = self.server_command();
+        let mut command = self.server_command();
+        if let Some((_, processor)) = self.setup.processors {
+            usage::pin(&mut command, processor);
+        }
         let mut server = Process::start("server-min", command)?;
         let ports = server.line("`ready:`", PATIENCE, ready).await?;
         self.server = Some(server);
@@ -205,6 +215,9 @@ signing_key_file = "signing.key"
         if setup.relay_only {
             command.arg("--relay-only");
         }
+        if let Some((processor, _)) = setup.processors {
+            usage::pin(&mut command, processor);
+        }
         if let Some(seconds) = setup.stats_every {
             command.args(["--stats", &seconds.to_string()]);
         }
@@ -224,6 +237,11 @@ signing_key_file = "signing.key"
 
     pub fn server(&mut self) -> &mut Process {
         self.server.as_mut().expect("the lab has a server while it lives")
+    }
+
+    /// Where the server's STUN and TURN listen.
+    pub fn turn_addr(&self) -> Result<SocketAddr, String> {
+        self.ports.stun.parse().map_err(|e| format!("{}: {e}", self.ports.stun))
     }
 
     /// The page a person would open.

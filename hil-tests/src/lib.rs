@@ -23,6 +23,7 @@ pub mod firmware;
 pub mod h264;
 pub mod http;
 pub mod lab;
+pub mod lines;
 pub mod one_by_one;
 pub mod peer;
 pub mod process;

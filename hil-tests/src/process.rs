@@ -1,9 +1,9 @@
 //! A child process whose output is kept, and which leaves nothing behind.
 
 use crate::clock;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::sleep;
@@ -14,6 +14,7 @@ const PATIENCE: Duration = Duration::from_secs(8);
 pub struct Process {
     name: String,
     child: Child,
+    stdin: Option<ChildStdin>,
     lines: Arc<Mutex<Vec<String>>>,
     ended: Option<ExitStatus>,
 }
@@ -22,7 +23,18 @@ impl Process {
     /// Starts it in a process group of its own, so that its children can be found again; it dies
     /// with the thread that started it.
     pub fn start(name: &str, mut command: Command) -> Result<Process, String> {
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.stdin(Stdio::null());
+        Process::spawn(name, command)
+    }
+
+    /// Starts one that is told things with [`Process::say`].
+    pub fn start_listening(name: &str, mut command: Command) -> Result<Process, String> {
+        command.stdin(Stdio::piped());
+        Process::spawn(name, command)
+    }
+
+    fn spawn(name: &str, mut command: Command) -> Result<Process, String> {
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
         command.process_group(0);
         // SAFETY: prctl is async-signal-safe and touches only the child.
         unsafe {
@@ -39,7 +51,8 @@ impl Process {
         if let Some(stderr) = child.stderr.take() {
             read_lines(stderr, lines.clone());
         }
-        Ok(Process { name: name.to_owned(), child, lines, ended: None })
+        let stdin = child.stdin.take();
+        Ok(Process { name: name.to_owned(), child, stdin, lines, ended: None })
     }
 
     pub fn pid(&self) -> u32 {
@@ -97,6 +110,13 @@ impl Process {
                 self.lines().join("\n")
             ));
         }
+    }
+
+    /// Writes one line to its standard input.
+    pub fn say(&mut self, line: &str) -> Result<(), String> {
+        let Process { name, stdin, .. } = self;
+        let stdin = stdin.as_mut().ok_or_else(|| format!("{name} was not started to listen"))?;
+        writeln!(stdin, "{line}").map_err(|e| format!("{name} does not listen: {e}"))
     }
 
     pub fn has_ended(&mut self) -> Option<ExitStatus> {
@@ -210,6 +230,16 @@ mod tests {
         assert_eq!(process.wait(limit).await.unwrap().code(), Some(3));
         let none = process.line("three", limit, |line| (line == "three").then_some(())).await;
         assert!(none.unwrap_err().contains("exit status: 3"));
+    }
+
+    #[tokio::test]
+    async fn what_is_said_to_it_is_heard() {
+        let mut process = Process::start_listening("cat", Command::new("cat")).unwrap();
+        process.say("good day").unwrap();
+        let heard = |line: &str| (line == "good day").then_some(());
+        process.line("an echo", Duration::from_secs(20), heard).await.unwrap();
+        let mut deaf = Process::start("sh", shell("exit 0")).unwrap();
+        assert!(deaf.say("good day").is_err());
     }
 
     #[tokio::test]

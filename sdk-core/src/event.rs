@@ -36,9 +36,7 @@ impl Event {
     pub fn is_frequent(&self) -> bool {
         matches!(
             self,
-            Event::KeyframeRequest { .. }
-                | Event::TargetBitrate { .. }
-                | Event::Data { event: DataEvent::Message { .. } | DataEvent::Writable { .. }, .. }
+            Event::KeyframeRequest { .. } | Event::TargetBitrate { .. } | Event::Data { .. }
         )
     }
 }

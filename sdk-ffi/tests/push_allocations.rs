@@ -1,5 +1,5 @@
 //! What `p2p_push_frame` asks of the allocator on the caller's thread: nothing for a lent frame, one
-//! copy for another. Counted by the allocator itself, on this thread only.
+//! copy for another; and `p2p_push_audio`: nothing. Counted by the allocator itself, on this thread only.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
@@ -110,8 +110,7 @@ impl Encoder {
     }
 }
 
-#[test]
-fn a_lent_frame_costs_the_caller_no_allocation_and_no_copy() {
+fn start_agent() -> *mut p2p_agent_t {
     let config = p2p_config_t {
         struct_size: size_of::<p2p_config_t>(),
         device_id: c"CAM-TEST".as_ptr(),
@@ -122,19 +121,60 @@ fn a_lent_frame_costs_the_caller_no_allocation_and_no_copy() {
         // SAFETY: all fields are pointers, numbers and optional functions, which zero is a value of.
         ..unsafe { std::mem::zeroed() }
     };
+    let mut agent = ptr::null_mut();
+    // SAFETY: the struct and its texts live until the call returns.
+    assert_eq!(unsafe { p2p_init(&config, &mut agent) }, p2p_status_t::P2P_OK);
+    agent
+}
+
+/// Once each place of the queue was used: their memory is used again.
+#[test]
+fn sound_costs_the_caller_no_allocation() {
+    let agent = start_agent();
+    let size = size_of::<p2p_audio_config_t>();
+    let config = p2p_audio_config_t { struct_size: size, codec: P2P_AUDIO_OPUS, direction: 0 };
+    let mut audio = ptr::null_mut();
+    // SAFETY: the struct lives until the call returns.
+    let status = unsafe { p2p_start_audio(agent, &config, &mut audio) };
+    assert_eq!(status, p2p_status_t::P2P_OK);
+    let packet = [1 << 3; 160];
+    let mut counts = (0..400_u64).map(|n| {
+        let frame = p2p_audio_frame_t {
+            struct_size: size_of::<p2p_audio_frame_t>(),
+            data: packet.as_ptr(),
+            size: packet.len(),
+            timestamp_us: 20_000 * n,
+        };
+        let before = ALLOCATIONS.get();
+        // SAFETY: the struct and its data live until the call returns.
+        let status = unsafe { p2p_push_audio(audio, &frame) };
+        let count = ALLOCATIONS.get() - before;
+        assert_eq!(status, p2p_status_t::P2P_OK);
+        // The agent takes it; more than one at a time would be fine too.
+        std::thread::sleep(Duration::from_millis(1));
+        count
+    });
+    let first: usize = counts.by_ref().take(100).sum();
+    let rest: usize = counts.sum();
+    assert_eq!(p2p_deinit(agent), p2p_status_t::P2P_OK);
+    assert!(first > 0, "the places grow once");
+    assert_eq!(rest, 0);
+}
+
+#[test]
+fn a_lent_frame_costs_the_caller_no_allocation_and_no_copy() {
+    let agent = start_agent();
     let stream_config = p2p_stream_config_t {
         struct_size: size_of::<p2p_stream_config_t>(),
         name: c"main".as_ptr(),
         codec: P2P_CODEC_H264,
-        // SAFETY: as above.
+        // SAFETY: all fields are pointers and numbers, which zero is a value of.
         ..unsafe { std::mem::zeroed() }
     };
-    let (mut agent, mut stream) = (ptr::null_mut(), ptr::null_mut());
-    // SAFETY: the structs and their texts live until the calls return.
-    unsafe {
-        assert_eq!(p2p_init(&config, &mut agent), p2p_status_t::P2P_OK);
-        assert_eq!(p2p_start_stream(agent, &stream_config, &mut stream), p2p_status_t::P2P_OK);
-    }
+    let mut stream = ptr::null_mut();
+    // SAFETY: the struct and its text live until the call returns.
+    let status = unsafe { p2p_start_stream(agent, &stream_config, &mut stream) };
+    assert_eq!(status, p2p_status_t::P2P_OK);
     let mut encoder = Encoder { stream, data: keyframe(FRAME_LEN), pushed: 0, lent: 0 };
     let lent = encoder.push_all(Some(on_release));
     let copied = encoder.push_all(None);

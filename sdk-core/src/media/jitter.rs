@@ -79,7 +79,17 @@ struct Slot {
     /// `None`: empty.
     sequence: Option<u64>,
     ticks: i64,
+    /// When it came, in microseconds since the first one.
+    came: i64,
     payload: Vec<u8>,
+}
+
+/// The first packet that waits, and when it is to be heard, in microseconds since the first one.
+#[derive(Debug, Clone, Copy)]
+struct First {
+    sequence: u64,
+    ticks: i64,
+    due: i64,
 }
 
 /// What is known of packets that are missing.
@@ -161,12 +171,13 @@ impl JitterBuffer {
         if begins || is_next && ticks > self.newest.1 {
             self.offset = self.arrivals.wanted();
         }
+        let latest = self.arrivals.fastest() + MAX_DELAY.as_micros() as i64;
+        self.offset = self.offset.min(latest);
         if sequence < self.next {
             self.stats.late += 1;
             return;
         }
         let late = came - (self.micros_of(ticks) + self.offset);
-        let latest = self.arrivals.fastest() + MAX_DELAY.as_micros() as i64;
         self.offset = (self.offset + late.max(0)).min(latest);
 
         self.make_room(sequence);
@@ -180,7 +191,7 @@ impl JitterBuffer {
             return;
         }
         slot.sequence = Some(sequence);
-        slot.ticks = ticks;
+        (slot.ticks, slot.came) = (ticks, came);
         slot.payload.clear();
         slot.payload.extend_from_slice(packet.payload);
     }
@@ -188,38 +199,37 @@ impl JitterBuffer {
     /// What is to be heard by now, one piece a call; a packet's bytes are written over `payload`.
     pub fn poll(&mut self, now: Instant, payload: &mut Vec<u8>) -> Option<Piece> {
         loop {
-            let (first, ticks) = self.first()?;
-            let heard = micros(now.saturating_duration_since(self.started)) - self.offset;
-            let late = heard - self.micros_of(ticks);
-            if late > TOO_LATE {
-                self.slot_mut(first).sequence = None;
+            let first = self.first()?;
+            let elapsed = micros(now.saturating_duration_since(self.started));
+            if elapsed - first.due > TOO_LATE {
+                self.slot_mut(first.sequence).sequence = None;
                 self.stats.late += 1;
                 continue;
             }
-            if first > self.next {
-                match self.lost(first, ticks, heard) {
+            if first.sequence > self.next {
+                match self.lost(&first, elapsed) {
                     Gap::Lost(piece) => return Some(piece),
                     Gap::NotYet => return None,
                     Gap::NoSound => continue,
                 }
             }
-            if late < 0 {
+            if elapsed < first.due {
                 return None;
             }
-            let slot = self.slot_mut(first);
+            let slot = self.slot_mut(first.sequence);
             slot.sequence = None;
             payload.clear();
             payload.extend_from_slice(&slot.payload);
-            self.next = first + 1;
+            self.next = first.sequence + 1;
             self.offset += (self.arrivals.wanted() - self.offset).clamp(-FASTER, SLOWER);
             // Nothing to hear, but its number was needed to know that.
             let Some(length) = self.codec.ticks(payload) else { continue };
             self.step = length;
-            self.end = ticks + i64::from(length);
+            self.end = first.ticks + i64::from(length);
             self.stats.played += 1;
             return Some(Piece {
                 lost: 0,
-                timestamp: self.time_of(ticks),
+                timestamp: self.time_of(first.ticks),
                 duration: self.codec.time_of(length.into()),
             });
         }
@@ -227,39 +237,51 @@ impl JitterBuffer {
 
     /// When [`Self::poll`] has something next.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let (first, ticks) = self.first()?;
-        let ticks = if first == self.next { ticks } else { self.end.min(ticks) };
-        let at = u64::try_from(self.micros_of(ticks) + self.offset).unwrap_or(0);
-        Some(self.started + Duration::from_micros(at))
+        let first = self.first()?;
+        let is_whole = first.sequence == self.next;
+        let due = if is_whole { first.due } else { first.due.min(self.end_due()) };
+        Some(self.started + Duration::from_micros(u64::try_from(due).unwrap_or(0)))
     }
 
-    /// Tells one of the packets that are missing before `first`, or all of them if the time of that one
-    /// has come as well.
-    fn lost(&mut self, first: u64, ticks: i64, heard: i64) -> Gap {
-        let missing = first - self.next;
+    /// Tells one of the packets that are missing before `first`; or all of them at once, if they are
+    /// many, or if the time of that one has come as well.
+    fn lost(&mut self, first: &First, elapsed: i64) -> Gap {
+        let missing = first.sequence - self.next;
         // They may have been before a pause, and then the pause is not theirs.
-        let room = u64::try_from(ticks - self.end).unwrap_or(0);
+        let room = u64::try_from(first.ticks - self.end).unwrap_or(0);
         let step = u64::from(self.step).min(room / missing);
         if step == 0 {
-            self.next = first;
+            self.next = first.sequence;
             return Gap::NoSound;
         }
-        let lost = if heard >= self.micros_of(ticks) { missing } else { 1 };
-        if heard < self.micros_of(self.end) {
-            return Gap::NotYet;
-        }
+        let lost = match elapsed {
+            _ if elapsed >= first.due => missing,
+            _ if elapsed < self.end_due() => return Gap::NotYet,
+            _ if missing > MOST_APART => missing,
+            _ => 1,
+        };
         let timestamp = self.time_of(self.end);
         let length = step * lost;
         self.end += length as i64;
         self.next += lost;
         self.stats.lost += lost;
         let duration = self.codec.time_of(length);
-        Gap::Lost(Piece { lost: lost as u32, timestamp, duration })
+        let lost = u32::try_from(lost).unwrap_or(u32::MAX);
+        Gap::Lost(Piece { lost, timestamp, duration })
     }
 
-    /// The first packet that waits.
-    fn first(&self) -> Option<(u64, i64)> {
-        self.slots.iter().filter_map(|slot| Some((slot.sequence?, slot.ticks))).min()
+    fn first(&self) -> Option<First> {
+        let held = self.slots.iter().filter_map(|slot| Some((slot.sequence?, slot)));
+        let (sequence, slot) = held.min_by_key(|(sequence, _)| *sequence)?;
+        // However its numbers and those behind it jump, it does not wait for longer.
+        let latest = slot.came + MAX_DELAY.as_micros() as i64;
+        let due = (self.micros_of(slot.ticks) + self.offset).min(latest);
+        Some(First { sequence, ticks: slot.ticks, due })
+    }
+
+    /// When the sound that was handed on ends.
+    fn end_due(&self) -> i64 {
+        self.micros_of(self.end) + self.offset
     }
 
     /// Drops the oldest packets for one that needs their place. They count as lost when the next one is
@@ -323,6 +345,8 @@ fn micros(time: Duration) -> i64 {
 
 /// A sequence number that is further away is of a source that began anew.
 const MAX_JUMP: u64 = 3000;
+/// So many missing packets are told one by one. No decoder conceals more than that.
+const MOST_APART: u64 = 8;
 /// What is further behind its time is dropped, in microseconds.
 const TOO_LATE: i64 = 100_000;
 /// How far the time moves with each packet, in microseconds. With packets of 20 ms the loudspeaker gets

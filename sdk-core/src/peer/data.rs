@@ -17,6 +17,7 @@ pub struct Data {
     channels: Vec<Channel>,
     events: VecDeque<DataEvent>,
     stats: DataStats,
+    warnings: u32,
 }
 
 struct Channel {
@@ -80,6 +81,8 @@ pub const MAX_CHANNELS: usize = 16;
 /// keeps to it by way of [`DataEvent::Released`]; twice as much is never held, whatever comes.
 pub const MAX_BUFFERED: usize = 256 * 1024;
 
+/// Log lines about what was refused, in a session.
+const MAX_WARNINGS: u32 = 32;
 /// How long a viewer may take to close what we have closed. `rtc-sctp` says so once, and if that is
 /// lost, never.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(10);
@@ -97,6 +100,7 @@ impl Data {
             channels: Vec::new(),
             events: VecDeque::new(),
             stats: DataStats::default(),
+            warnings: 0,
         }
     }
 
@@ -149,7 +153,7 @@ impl Data {
         let open = Control::Open(info.clone());
         if !(is_free && has_room && self.control(now, channel, &open)) {
             let why = format!("data channel {channel} was not opened: no association, or no room");
-            self.events.push_back(DataEvent::Warning(why));
+            self.warn(why);
             self.events.push_back(DataEvent::Closed { channel });
             return;
         }
@@ -170,7 +174,7 @@ impl Data {
         };
         if self.association.buffered() + cost > 2 * MAX_BUFFERED {
             let why = format!("a message on data channel {channel} was dropped: too much waits");
-            self.events.push_back(DataEvent::Warning(why));
+            self.warn(why);
             self.events.push_back(DataEvent::Released { channel, bytes: cost });
             return;
         }
@@ -228,8 +232,12 @@ impl Data {
         self.channels.iter_mut().find(|c| c.id == channel)
     }
 
+    /// A viewer that provokes one after the other does not fill the log.
     fn warn(&mut self, why: String) {
-        self.events.push_back(DataEvent::Warning(why));
+        self.warnings += 1;
+        if self.warnings <= MAX_WARNINGS {
+            self.events.push_back(DataEvent::Warning(why));
+        }
     }
 
     /// Sends a message of RFC 8832: always reliable and in order.

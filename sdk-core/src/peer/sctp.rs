@@ -14,16 +14,20 @@
 //! chunks we do not know.
 
 mod congestion;
+mod cookie;
 mod flight;
 mod inbound;
 mod outbound;
+mod queued;
 mod resets;
+mod room;
 mod rto;
 
 use crate::time::earlier;
 use crate::wire::dcep::Reliability;
 use crate::wire::sctp::{Chunk, Header, Init, Packet, Writer};
 use bytes::Bytes;
+use cookie::Cookie;
 use inbound::{Inbound, RECEIVE_WINDOW};
 use outbound::Outbound;
 use resets::{ResetEvent, Resets};
@@ -166,8 +170,10 @@ impl Association {
 
     pub(super) fn handle_timeout(&mut self, now: Instant) {
         self.burst = MAX_BURST;
-        if let State::Established(e) = &mut self.state {
-            e.outbound.handle_timeout(now);
+        let State::Established(e) = &mut self.state else { return };
+        e.outbound.handle_timeout(now);
+        for stream in e.resets.handle_timeout(now, &mut e.outbound) {
+            self.events.push_back(AssociationEvent::ResetDone(stream));
         }
     }
 
@@ -371,55 +377,4 @@ fn reply_header(header: Header, tag: u32) -> Header {
 /// Serial number arithmetic (RFC 1982): TSNs begin again at 0.
 fn is_before(a: u32, b: u32) -> bool {
     (b.wrapping_sub(a) as i32) > 0
-}
-
-/// All there is to know of an association that is being opened.
-struct Cookie {
-    /// Ours.
-    tag: u32,
-    first_tsn: u32,
-    /// The viewer's.
-    init: Init,
-}
-
-impl Cookie {
-    fn to_bytes(&self) -> [u8; 25] {
-        let Cookie { tag, first_tsn, init } = self;
-        let mut bytes = [0; 25];
-        let flags = u8::from(init.forward_tsn) | u8::from(init.reconfig) << 1;
-        let parts: [&[u8]; 8] = [
-            &tag.to_be_bytes(),
-            &first_tsn.to_be_bytes(),
-            &init.tag.to_be_bytes(),
-            &init.window.to_be_bytes(),
-            &init.outbound_streams.to_be_bytes(),
-            &init.inbound_streams.to_be_bytes(),
-            &init.tsn.to_be_bytes(),
-            &[flags],
-        ];
-        let all = parts.into_iter().flatten();
-        bytes.iter_mut().zip(all).for_each(|(to, from)| *to = *from);
-        bytes
-    }
-
-    fn parse(bytes: &[u8]) -> Option<Cookie> {
-        let words: &[u8; 25] = bytes.try_into().ok()?;
-        let word = |at: usize| {
-            words.get(at..at + 4).and_then(|b| b.try_into().ok()).map(u32::from_be_bytes)
-        };
-        let streams = word(16)?;
-        Some(Cookie {
-            tag: word(0)?,
-            first_tsn: word(4)?,
-            init: Init {
-                tag: word(8)?,
-                window: word(12)?,
-                outbound_streams: (streams >> 16) as u16,
-                inbound_streams: streams as u16,
-                tsn: word(20)?,
-                forward_tsn: words[24] & 1 != 0,
-                reconfig: words[24] & 2 != 0,
-            },
-        })
-    }
 }

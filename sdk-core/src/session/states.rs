@@ -427,8 +427,8 @@ impl Session {
             }
             Phase::Connected { .. } => {
                 // Without a route nothing can be sealed, and time will not change that.
-                let release = self.media_route().and_then(|_| self.viewer.next_release());
-                earlier(earlier(timeout, self.viewer.poll_timeout()), release)
+                let media = self.media_route().and_then(|_| self.viewer.poll_timeout());
+                earlier(earlier(timeout, media), self.viewer.sound().poll_timeout())
             }
             Phase::Closed => None,
         }

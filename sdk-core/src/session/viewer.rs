@@ -198,14 +198,10 @@ impl Viewer {
         }
     }
 
-    /// When a report is due, or something is to be heard.
+    /// When something is to be sealed: a report, or the next part of a large frame.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        earlier(self.stream().and_then(ViewerStream::poll_timeout), self.sound.poll_timeout())
-    }
-
-    /// When the next part of a large frame may go out.
-    pub(super) fn next_release(&self) -> Option<Instant> {
-        self.paced.as_ref().and_then(PacedStream::next_release)
+        let paced = self.paced.as_ref()?;
+        earlier(paced.stream().poll_timeout(), paced.next_release())
     }
 
     /// Reports on all sources, if they are due. `times` is what their clocks show, with that of the

@@ -278,6 +278,27 @@ fn either_side_closes_a_channel_and_its_number_can_be_used_again() {
 }
 
 #[test]
+fn a_viewer_that_does_not_close_its_side_is_not_waited_for_for_ever() {
+    // Nothing comes back at all.
+    let mut world = with_channel(1, ChannelType::Reliable, 0);
+    world.run(SECOND);
+    world.network.is_down = true;
+    world.camera.close(0);
+    world.run(60 * SECOND);
+    assert_eq!(world.take_events(), [DataEvent::Closed { channel: 0 }]);
+    assert_eq!(world.camera.poll_timeout(), None);
+
+    // It has closed the channel and reads no more, so what we sent meanwhile stays unread, and for that
+    // `rtc-sctp` says "in progress" for ever.
+    let mut world = with_channel(1, ChannelType::Reliable, 0);
+    world.browser.close(world.now, 0);
+    world.camera.send(world.now, 0, true, b"crossing".to_vec());
+    world.run(60 * SECOND);
+    assert_eq!(world.take_events(), [DataEvent::Closed { channel: 0 }]);
+    assert_eq!(world.camera.poll_timeout(), None);
+}
+
+#[test]
 fn a_channel_that_is_closed_from_both_sides_at_once_is_closed_once() {
     let mut world = with_channel(1, ChannelType::Reliable, 0);
     world.camera.close(0);

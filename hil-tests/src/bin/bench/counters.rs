@@ -2,8 +2,9 @@
 //! allocator, and the C library's send functions, which this binary defines in its place. Both
 //! see every crate that is linked in, and cost an atomic addition.
 
+use crate::wire;
 use std::alloc::{GlobalAlloc, Layout, System};
-use std::ffi::{c_int, c_long, c_uint, c_void};
+use std::ffi::{c_int, c_uint, c_void};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
@@ -72,10 +73,14 @@ fn count(socket: c_int) {
 /// # Safety
 /// As sendmsg(2).
 #[unsafe(no_mangle)]
-unsafe extern "C" fn sendmsg(socket: c_int, message: *const c_void, flags: c_int) -> isize {
+unsafe extern "C" fn sendmsg(socket: c_int, message: *const libc::msghdr, flags: c_int) -> isize {
     count(socket);
     // SAFETY: the caller's own arguments.
-    unsafe { libc::syscall(libc::SYS_sendmsg, socket, message, flags) as isize }
+    unsafe {
+        let sent = libc::syscall(libc::SYS_sendmsg, socket, message, flags) as isize;
+        note(&*message);
+        sent
+    }
 }
 
 /// # Safety
@@ -83,13 +88,33 @@ unsafe extern "C" fn sendmsg(socket: c_int, message: *const c_void, flags: c_int
 #[unsafe(no_mangle)]
 unsafe extern "C" fn sendmmsg(
     socket: c_int,
-    messages: *mut c_void,
+    messages: *mut libc::mmsghdr,
     len: c_uint,
     flags: c_int,
 ) -> c_int {
     count(socket);
     // SAFETY: the caller's own arguments.
-    unsafe { libc::syscall(libc::SYS_sendmmsg, socket, messages, len, flags) as c_int }
+    unsafe {
+        let sent = libc::syscall(libc::SYS_sendmmsg, socket, messages, len, flags) as c_int;
+        for message in 0..usize::try_from(sent).unwrap_or(0) {
+            note(&(*messages.add(message)).msg_hdr);
+        }
+        sent
+    }
+}
+
+/// Has the message's first bytes looked at.
+///
+/// # Safety
+/// As sendmsg(2) wants it.
+unsafe fn note(message: &libc::msghdr) {
+    if message.msg_iovlen > 0 {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let part = *message.msg_iov;
+            wire::on_sent(std::slice::from_raw_parts(part.iov_base.cast(), part.iov_len));
+        }
+    }
 }
 
 /// # Safety
@@ -126,7 +151,9 @@ unsafe fn raw_sendto(
     to_len: libc::socklen_t,
 ) -> isize {
     // SAFETY: passed on from the caller.
-    let sent: c_long =
-        unsafe { libc::syscall(libc::SYS_sendto, socket, bytes, len, flags, to, to_len) };
-    sent as isize
+    unsafe {
+        let sent = libc::syscall(libc::SYS_sendto, socket, bytes, len, flags, to, to_len) as isize;
+        wire::on_sent(std::slice::from_raw_parts(bytes.cast(), len));
+        sent
+    }
 }

@@ -3,6 +3,7 @@
 //! from another process, so that nothing of the viewer is counted.
 
 use crate::counters;
+use crate::wire::{OnWire, Wire};
 use hil_tests::clip::Clip;
 use hil_tests::clock;
 use sdk_core::driver::{
@@ -10,6 +11,7 @@ use sdk_core::driver::{
     PushError, StreamConfig, UnsetClock,
 };
 use sdk_core::event::Event;
+use std::io::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -44,7 +46,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
         broker_ca_file: None,
         service_public_key: key(option("--public-key")?)?,
         identity_file: None,
-        max_viewers: 16,
+        max_viewers: 128,
         include_loopback: true,
         relay_only: false,
         unset_clock: UnsetClock::Refuse,
@@ -65,12 +67,14 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
     println!("stream \"main\" started");
     let start = clock::now();
     let period = Duration::from_secs(1) / FRAMES_PER_SECOND;
+    let mut wire = Wire::new();
     let mut number = 0u32;
     for picture in pictures.iter().cycle() {
         let timestamp = period * number;
         std::thread::sleep((start + timestamp).saturating_duration_since(clock::now()));
         // SAFETY: the pictures are leaked and never change.
         let lent = unsafe { LentFrame::new(picture.as_ptr(), picture.len(), |_, _| ()) };
+        wire.on_push(number.into());
         let frame = Frame { data: FrameData::Lent(lent), timestamp };
         match camera.push_frame(stream, frame) {
             // The agent fell behind and goes on at the next keyframe; the viewer counts what came.
@@ -82,9 +86,26 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
             // Read before the line is formatted, which allocates.
             let (allocations, sends) = (counters::allocations(), counters::datagram_sends());
             println!("counters frames={number} allocations={allocations} sends={sends}");
+            wire.read_log();
+            // By now all packets of a second ago have gone out, also those of a large frame.
+            let old = u64::from(number).saturating_sub(2 * u64::from(FRAMES_PER_SECOND));
+            print_wire((old..old + u64::from(FRAMES_PER_SECOND)).filter_map(|n| wire.of(n)));
         }
     }
     Ok(())
+}
+
+/// How long each frame took, in microseconds, and in how many sends.
+fn print_wire(frames: impl Iterator<Item = OnWire>) {
+    let mut out = std::io::stdout().lock();
+    let written = write!(out, "wire").and_then(|()| {
+        for frame in frames {
+            write!(out, " {}/{}", frame.nanoseconds / 1000, frame.calls)?;
+        }
+        writeln!(out)
+    });
+    // Nobody reads any more: the benchmark is over, and about to end this process.
+    drop(written);
 }
 
 fn key(hex: &str) -> Result<[u8; 32], String> {

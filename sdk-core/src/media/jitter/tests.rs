@@ -123,6 +123,18 @@ fn a_loss_is_told_when_the_packet_should_have_been_heard() {
 }
 
 #[test]
+fn a_long_gap_is_told_at_once() {
+    let (heard, _) =
+        listen(talk(100, |n| (!(60..68).contains(&n) && !(80..90).contains(&n)).then_some(0)));
+    let lost: Vec<u32> = heard.iter().filter_map(|piece| piece.what.err()).collect();
+    assert_eq!(lost.iter().sum::<u32>(), 18);
+    // Behind so many nothing is in time to say when the first of them should have been heard.
+    let gap = heard.iter().position(|piece| piece.what == Err(10)).unwrap();
+    assert_eq!((heard[gap].timestamp, heard[gap].duration), (1600 * MS, 200 * MS));
+    assert_eq!(heard[gap + 1].what, Ok(90));
+}
+
+#[test]
 fn a_silent_microphone_loses_nothing() {
     // Timestamps go on while nothing is sent (DTX); then with a loss just before the pause.
     let mut sent = talk(150, |_| Some(0));

@@ -102,8 +102,9 @@ impl Flight {
         self.sent.push_back(sent);
     }
 
-    /// The chunk at this place, as it is written.
-    pub(super) fn data(&self, at: usize) -> Option<Data<'_>> {
+    /// The chunk at this place, as it is written. `immediate`: its acknowledgement is waited for
+    /// (RFC 7053).
+    pub(super) fn data(&self, at: usize, immediate: bool) -> Option<Data<'_>> {
         let sent = self.sent.get(at)?;
         Some(Data {
             tsn: self.tsn(at),
@@ -113,7 +114,7 @@ impl Flight {
             unordered: sent.unordered,
             beginning: sent.beginning,
             ending: sent.ending,
-            immediate: false,
+            immediate,
             payload: &sent.payload,
         })
     }
@@ -260,5 +261,125 @@ impl Flight {
             self.lost += 1;
             facts.loss = true;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::sctp::{Chunk, Header, Packet, Writer};
+
+    const FIRST: u32 = u32::MAX - 1;
+    const LEN: usize = 100;
+
+    struct Sender {
+        flight: Flight,
+        now: Instant,
+        done: usize,
+    }
+
+    impl Sender {
+        #[allow(clippy::disallowed_methods, reason = "virtual time starts somewhere")]
+        fn with(chunks: usize) -> Sender {
+            let (mut flight, now) = (Flight::new(FIRST), Instant::now());
+            for n in 0..chunks {
+                flight.push(Sent {
+                    message: n as u32,
+                    stream: 0,
+                    ssn: n as u16,
+                    protocol: 51,
+                    unordered: false,
+                    beginning: true,
+                    ending: true,
+                    payload: Bytes::from(vec![7; LEN]),
+                    cost: LEN,
+                    limit: Limit::Never,
+                    sends: 1,
+                    sent_at: now,
+                    state: State::UnderWay,
+                    missed: 0,
+                });
+            }
+            Sender { flight, now: now + Duration::from_millis(30), done: 0 }
+        }
+
+        /// `cumulative` as a number of this test: 0 is the first chunk.
+        fn ack(&mut self, cumulative: i32, gaps: &[(u16, u16)]) -> Option<Facts> {
+            let header = Header { source_port: 1, destination_port: 2, tag: 3 };
+            let mut out = Writer::new(header, 1200);
+            let cumulative = FIRST.wrapping_add_signed(cumulative);
+            out.sack(cumulative, 1000, gaps.iter().copied());
+            let bytes = out.finish();
+            let chunk = Packet::parse(&bytes).unwrap().chunks().next();
+            let Some(Chunk::Sack(sack)) = chunk else { panic!("{chunk:?}") };
+            let Sender { flight, now, done } = self;
+            flight.on_sack(*now, &sack, false, |sent| *done += sent.cost)
+        }
+
+        fn states(&self) -> Vec<State> {
+            self.flight.sent.iter().map(|sent| sent.state).collect()
+        }
+    }
+
+    #[test]
+    fn what_others_overtook_three_times_is_lost_once() {
+        use State::{Acknowledged, Lost, UnderWay};
+        let mut s = Sender::with(6);
+        let facts = s.ack(0, &[(2, 2)]).unwrap();
+        assert_eq!((facts.moved, facts.bytes, facts.loss), (true, 2 * LEN, false));
+        assert_eq!(facts.round_trip, Some(Duration::from_millis(30)));
+        assert_eq!((s.done, s.flight.outstanding()), (LEN, 4 * LEN));
+        assert!(!s.ack(0, &[(2, 3)]).unwrap().loss);
+        // Nothing new in it, so it does not count.
+        assert_eq!(s.ack(0, &[(2, 3)]), Some(Facts::default()));
+        assert!(s.ack(0, &[(2, 4)]).unwrap().loss);
+        assert_eq!(s.states(), [Lost, Acknowledged, Acknowledged, Acknowledged, UnderWay]);
+        assert_eq!(s.flight.first_lost().map(|(at, _)| at), Some(0));
+        s.flight.on_sent_again(0, s.now);
+        assert_eq!((s.flight.first_lost().is_some(), s.flight.outstanding()), (false, 2 * LEN));
+        // Again, it is the timer that tells. And nobody knows which of the two arrived.
+        assert!(!s.ack(0, &[(2, 5)]).unwrap().loss);
+        let facts = s.ack(1, &[(1, 4)]).unwrap();
+        assert_eq!((facts.round_trip, facts.bytes), (None, LEN));
+        assert_eq!((s.ack(5, &[]).unwrap().moved, s.flight.outstanding()), (true, 0));
+        assert_eq!((s.flight.is_empty(), s.done), (true, 6 * LEN));
+    }
+
+    #[test]
+    fn what_was_never_sent_cannot_be_acknowledged() {
+        let mut s = Sender::with(3);
+        assert_eq!(s.ack(3, &[]), None);
+        assert_eq!(s.ack(-2, &[]), None);
+        assert_eq!(s.ack(i32::MAX, &[]), None);
+        // Backwards, on top of each other, beyond the end: read as far as it makes sense.
+        for gaps in [&[(0, 2)][..], &[(3, 2)], &[(2, 2), (1, 3)], &[(2, 60_000)]] {
+            let facts = s.ack(-1, gaps).unwrap();
+            assert!(!facts.moved && facts.bytes <= 2 * LEN, "{gaps:?}");
+        }
+        assert_eq!(s.states(), [State::UnderWay, State::Acknowledged, State::Acknowledged]);
+    }
+
+    #[test]
+    fn who_acknowledged_beyond_a_gap_may_change_its_mind() {
+        let mut s = Sender::with(2);
+        s.ack(-1, &[(1, 2)]).unwrap();
+        assert_eq!(s.flight.outstanding(), 0);
+        s.flight.lose_all();
+        assert_eq!(s.states(), [State::Lost, State::Lost]);
+        assert_eq!(s.ack(1, &[]).unwrap().bytes, 2 * LEN);
+        assert!(s.flight.first_lost().is_none());
+    }
+
+    #[test]
+    fn what_is_given_up_is_told_as_far_as_nothing_else_is_in_front() {
+        let mut s = Sender::with(4);
+        assert!(s.flight.give_up(|sent| sent.message > 1, |_| ()));
+        assert_eq!((s.flight.given_up_until(), s.flight.outstanding()), (None, 2 * LEN));
+        assert!(s.flight.give_up(|sent| sent.message == 0, |_| ()));
+        assert!(!s.flight.give_up(|sent| sent.message == 0, |_| ()));
+        assert_eq!(s.flight.given_up_until(), Some(FIRST));
+        s.ack(1, &[]).unwrap();
+        assert_eq!(s.flight.given_up_until(), Some(FIRST.wrapping_add(3)));
+        assert_eq!(s.flight.given_up().count(), 2);
     }
 }

@@ -280,12 +280,11 @@ impl Inbound {
             }
             _ => false,
         };
-        let (before, behind) = self.fragments.split_at(at);
         let mut start = at;
         while start > 0 && self.fragments.get(start - 1..=start).is_some_and(belongs) {
             start -= 1;
         }
-        debug_assert!(start <= before.len());
+        let behind = self.fragments.get(at..).unwrap_or_default();
         start..at + 1 + behind.windows(2).take_while(|pair| belongs(pair)).count()
     }
 

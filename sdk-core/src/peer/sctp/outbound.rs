@@ -9,7 +9,9 @@
 //! each message, from [`Outbound::send`] until it is acknowledged or given up.
 
 use super::congestion::Congestion;
-use super::flight::{Flight, Limit, Sent, State};
+use super::flight::{Flight, Limit};
+use super::queued::Queued;
+use super::room::Room;
 use super::rto::Rto;
 use super::{MESSAGE_OVERHEAD, Outgoing};
 use crate::wire::dcep::Reliability;
@@ -40,18 +42,7 @@ pub(super) struct Outbound {
     told: u32,
     /// What was found missing is sent again even if the window is full, once.
     hurries: bool,
-    buffered: usize,
-    /// By stream: what of the send buffer is free again.
-    released: Vec<(u16, usize)>,
-}
-
-struct Queued {
-    number: u32,
-    message: Outgoing,
-    /// How much of it was sent.
-    offset: usize,
-    ssn: u16,
-    limit: Limit,
+    room: Room,
 }
 
 impl Outbound {
@@ -75,14 +66,13 @@ impl Outbound {
             forward_is_due: false,
             told: first_tsn.wrapping_sub(1),
             hurries: false,
-            buffered: 0,
-            released: Vec::new(),
+            room: Room::default(),
         }
     }
 
     pub(super) fn send(&mut self, now: Instant, message: Outgoing) {
         self.messages = self.messages.wrapping_add(1);
-        self.buffered += message.payload.len() + MESSAGE_OVERHEAD;
+        self.room.take(message.payload.len() + MESSAGE_OVERHEAD);
         let limit = match message.reliability {
             Reliability::MaxRetransmits(most) if self.may_give_up => Limit::Retransmits(most),
             Reliability::MaxLifetimeMs(ms) if self.may_give_up => {
@@ -98,9 +88,9 @@ impl Outbound {
         let was_full = self.flight.outstanding() + self.max_payload > self.congestion.window()
             || !self.queue.is_empty();
         let is_recovering = self.congestion.is_recovering();
-        let (released, buffered) = (&mut self.released, &mut self.buffered);
+        let (flight, room) = (&mut self.flight, &mut self.room);
         let facts =
-            self.flight.on_sack(now, sack, is_recovering, |sent| release(released, buffered, sent));
+            flight.on_sack(now, sack, is_recovering, |sent| room.free(sent.stream, sent.cost));
         let Some(facts) = facts else { return };
         self.window = (sack.window as usize).saturating_sub(self.flight.outstanding());
         if let Some(round_trip) = facts.round_trip {
@@ -197,12 +187,12 @@ impl Outbound {
 
     /// Nobody reads this stream any more.
     pub(super) fn give_up_stream(&mut self, now: Instant, stream: u16) {
-        let (released, buffered) = (&mut self.released, &mut self.buffered);
+        let room = &mut self.room;
         let partly = self.queue.front().filter(|q| q.offset > 0).map(|q| q.number);
         self.queue.retain(|queued| {
             let stays = queued.message.stream != stream || Some(queued.number) == partly;
             if !stays {
-                free(released, buffered, stream, queued.cost());
+                room.free(stream, queued.cost());
             }
             stays
         });
@@ -214,10 +204,9 @@ impl Outbound {
         {
             self.give_up(now, front.number);
         }
-        let any = self.flight.give_up(
-            |sent| sent.stream == stream,
-            |sent| release(&mut self.released, &mut self.buffered, sent),
-        );
+        let any = self
+            .flight
+            .give_up(|sent| sent.stream == stream, |sent| self.room.free(sent.stream, sent.cost));
         if any {
             self.on_given_up(now);
         }
@@ -229,17 +218,17 @@ impl Outbound {
     }
 
     pub(super) fn buffered(&self) -> usize {
-        self.buffered
+        self.room.in_use()
     }
 
     /// By stream: what of the send buffer is free again.
     pub(super) fn poll_released(&mut self) -> Option<(u16, usize)> {
-        self.released.pop()
+        self.room.poll_released()
     }
 
     /// Heap memory, by capacity or by what is in it.
     pub(super) fn held_bytes(&self) -> usize {
-        self.buffered
+        self.room.in_use()
             + self.flight.capacity()
             + self.queue.capacity() * size_of::<Queued>()
             + self.next.capacity() * size_of::<(u16, u16)>()
@@ -281,7 +270,7 @@ impl Outbound {
             if out.room() < DATA_HEADER_LEN + len || !(fits || self.hurries) {
                 break;
             }
-            if let Some(data) = self.flight.data(at) {
+            if let Some(data) = self.flight.data(at, true) {
                 out.data(&data);
             }
             self.flight.on_sent_again(at, now);
@@ -317,7 +306,12 @@ impl Outbound {
             }
             self.window = self.window.saturating_sub(len);
             self.flight.push(sent);
-            if let Some(data) = self.flight.data(self.flight.len() - 1) {
+            // What the window holds back would wait for an acknowledgement that may be delayed.
+            let outstanding = self.flight.outstanding();
+            let is_held_back = self.queue.front().is_some_and(|next| {
+                outstanding + next.next_len(self.max_payload) > self.congestion.window()
+            });
+            if let Some(data) = self.flight.data(self.flight.len() - 1, is_held_back) {
                 out.data(&data);
             }
             any = true;
@@ -327,11 +321,10 @@ impl Outbound {
 
     /// A message is given up: what of it is in flight, and what was not sent yet.
     fn give_up(&mut self, now: Instant, number: u32) {
-        let (released, buffered) = (&mut self.released, &mut self.buffered);
-        self.flight
-            .give_up(|sent| sent.message == number, |sent| release(released, buffered, sent));
+        let (flight, room) = (&mut self.flight, &mut self.room);
+        flight.give_up(|sent| sent.message == number, |sent| room.free(sent.stream, sent.cost));
         if let Some(rest) = self.queue.pop_front_if(|queued| queued.number == number) {
-            free(&mut self.released, &mut self.buffered, rest.message.stream, rest.cost());
+            self.room.free(rest.message.stream, rest.cost());
             if rest.offset > 0 {
                 // The other side may have all that was sent of it. Only an end that is given up
                 // tells it that no more will come.
@@ -360,68 +353,5 @@ impl Outbound {
                 0
             }
         }
-    }
-}
-
-impl Queued {
-    /// The length of its next chunk.
-    fn next_len(&self, most: usize) -> usize {
-        (self.message.payload.len() - self.offset).min(most)
-    }
-
-    fn next_chunk(&mut self, len: usize, now: Instant) -> Sent {
-        let end = self.offset + len;
-        let payload = self.message.payload.slice(self.offset..end);
-        let ending = end == self.message.payload.len();
-        let sent = Sent {
-            beginning: self.offset == 0,
-            ending,
-            cost: len + if ending { MESSAGE_OVERHEAD } else { 0 },
-            payload,
-            sends: 1,
-            state: State::UnderWay,
-            ..self.given_up_end(now)
-        };
-        self.offset = end;
-        sent
-    }
-
-    fn given_up_end(&self, now: Instant) -> Sent {
-        Sent {
-            message: self.number,
-            stream: self.message.stream,
-            ssn: self.ssn,
-            protocol: self.message.protocol,
-            unordered: !self.message.ordered,
-            beginning: false,
-            ending: true,
-            payload: bytes::Bytes::new(),
-            cost: 0,
-            limit: self.limit,
-            sends: 0,
-            sent_at: now,
-            state: State::GivenUp,
-            missed: 0,
-        }
-    }
-
-    /// What of the send buffer its unsent rest takes.
-    fn cost(&self) -> usize {
-        self.message.payload.len() - self.offset + MESSAGE_OVERHEAD
-    }
-}
-
-fn release(released: &mut Vec<(u16, usize)>, buffered: &mut usize, sent: &Sent) {
-    free(released, buffered, sent.stream, sent.cost);
-}
-
-fn free(released: &mut Vec<(u16, usize)>, buffered: &mut usize, stream: u16, bytes: usize) {
-    *buffered = buffered.saturating_sub(bytes);
-    if bytes == 0 {
-        return;
-    }
-    match released.iter_mut().find(|(id, _)| *id == stream) {
-        Some((_, sum)) => *sum += bytes,
-        None => released.push((stream, bytes)),
     }
 }

@@ -3,6 +3,7 @@
 use super::inbound::Inbound;
 use super::is_before;
 use super::outbound::Outbound;
+use super::rto;
 use crate::wire::sctp::{Parameter, Parameters, Reset, ResetResult, Writer};
 use std::time::Instant;
 
@@ -53,8 +54,9 @@ pub(super) enum ResetEvent {
 /// Requests are numbered without gaps, and each is repeated until it is answered. But `rtc-sctp`
 /// repeats only those that its application has made, and goes on with the next number.
 const MAX_SKIPPED: u32 = 16;
-/// As often as it is asked before "in progress" is no answer any more. Some never finish: `rtc-sctp`
-/// waits for its application to read what came, and lets it not read a stream that it has closed.
+/// As often as it is asked before no answer, or "in progress", is taken for a yes. Some never
+/// finish: `rtc-sctp` waits for its application to read what came, and lets it not read a stream that
+/// it has closed.
 const MAX_TRIES: u32 = 8;
 /// All channels there can be.
 const MAX_STREAMS: usize = 32;
@@ -114,6 +116,16 @@ impl Resets {
         self.perform(inbound, &mut on_event);
     }
 
+    /// Streams of ours that count as closed, since nobody answers.
+    pub(super) fn handle_timeout(&mut self, now: Instant, outbound: &mut Outbound) -> Vec<u16> {
+        let is_hopeless = |asked: &mut Asked| {
+            asked.tries >= MAX_TRIES && asked.again_at.is_some_and(|at| at <= now)
+        };
+        let streams = self.asked.take_if(is_hopeless).map_or(Vec::new(), |asked| asked.streams);
+        streams.iter().for_each(|stream| outbound.restart(*stream));
+        streams
+    }
+
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         self.asked.as_ref().and_then(|asked| asked.again_at)
     }
@@ -143,7 +155,8 @@ impl Resets {
         if let Some(asked) = &mut self.asked
             && asked.again_at.is_none_or(|at| at <= now)
         {
-            asked.again_at = Some(now + outbound.timeout() * (1 << asked.tries.min(4)));
+            let pause = (outbound.timeout() * (1 << asked.tries.min(8))).min(rto::MAX);
+            asked.again_at = Some(now + pause);
             asked.tries += 1;
             let response = self.expected.wrapping_sub(1);
             out.reset_request(asked.request, response, asked.last_tsn, &asked.streams);

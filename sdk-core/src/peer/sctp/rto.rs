@@ -16,7 +16,7 @@ const INITIAL: Duration = Duration::from_millis(500);
 const MIN: Duration = Duration::from_millis(400);
 /// The RFC lets it grow to a minute, for want of knowing whether there is still somebody. Here ICE
 /// knows, and ends a session long before; a command that waits should go out soon after an outage.
-const MAX: Duration = Duration::from_secs(4);
+pub(super) const MAX: Duration = Duration::from_secs(4);
 /// A round trip that was measured while acknowledgements came at once says nothing of those that the
 /// other side will delay.
 const MIN_MARGIN: Duration = Duration::from_millis(220);

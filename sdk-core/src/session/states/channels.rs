@@ -55,16 +55,16 @@ impl Session {
         let told = match event {
             DataEvent::Ready => {
                 let theirs = self.offer.data().map_or(0, |data| data.max_message_size);
-                log::info!("sessionId={session} data channels can be opened");
+                log::debug!("sessionId={session} data channels can be opened");
                 Told::Ready { max_message: theirs.min(MAX_MESSAGE_SIZE) }
             }
             DataEvent::Opened { channel, info } => {
-                log::info!("sessionId={session} data channel {channel} {:?} is open", info.label);
+                log::debug!("sessionId={session} data channel {channel} {:?} is open", info.label);
                 Told::Opened { channel, info }
             }
             DataEvent::Message { channel, text, bytes } => Told::Message { channel, text, bytes },
             DataEvent::Closed { channel } => {
-                log::info!("sessionId={session} data channel {channel} is closed");
+                log::debug!("sessionId={session} data channel {channel} is closed");
                 Told::Closed { channel }
             }
             DataEvent::Released { channel, bytes } => {
