@@ -41,8 +41,8 @@ pub(super) enum Taken {
 
 /// Room for any message of ours: user names have 512 bytes at most (RFC 8445 §5.3).
 pub(super) const MAX_LEN: usize = 700;
-/// How long the agent stays awake after something happened: its checks are 3 s apart.
-const AFTER_EVENT: Duration = Duration::from_secs(10);
+/// How long the agent stays awake after something happened: two rounds of its checks.
+const AFTER_EVENT: Duration = Duration::from_secs(6);
 const INTERVAL: Duration = Duration::from_millis(2500);
 /// A check that may have been lost is followed by another one soon.
 const RETRY: Duration = Duration::from_millis(500);
