@@ -14,19 +14,27 @@ pub(crate) fn page(report: &Report) -> String {
     .map(|(name, before, after)| format!("{before}{}{after}", text(report, name)))
     .concat();
     let limits: String = FIGURES.iter().map(|figure| against_limit(report, figure)).collect();
-    let senders = bars(report, "ms/s", &[
-        ("this camera", "cpu_ms_per_s_10_viewers"),
-        ("str0m", "cpu_ms_per_s_10_viewers_str0m"),
-        ("str0m, datagrams in runs", "cpu_ms_per_s_10_viewers_str0m_runs"),
-        ("webrtc crate", "cpu_ms_per_s_10_viewers_webrtc_crate"),
-    ]);
-    let fan_out = bars(report, "ms/s", &[
-        ("1 viewer", "fan_out_cpu_ms_per_s_per_viewer_1"),
-        ("10 viewers", "fan_out_cpu_ms_per_s_per_viewer_10"),
-        ("25 viewers", "fan_out_cpu_ms_per_s_per_viewer_25"),
-        ("50 viewers", "fan_out_cpu_ms_per_s_per_viewer_50"),
-        ("100 viewers", "fan_out_cpu_ms_per_s_per_viewer_100"),
-    ]);
+    let senders = bars(
+        report,
+        "ms/s",
+        &[
+            ("this camera", "cpu_ms_per_s_10_viewers"),
+            ("str0m", "cpu_ms_per_s_10_viewers_str0m"),
+            ("str0m, datagrams in runs", "cpu_ms_per_s_10_viewers_str0m_runs"),
+            ("webrtc crate", "cpu_ms_per_s_10_viewers_webrtc_crate"),
+        ],
+    );
+    let fan_out = bars(
+        report,
+        "ms/s",
+        &[
+            ("1 viewer", "fan_out_cpu_ms_per_s_per_viewer_1"),
+            ("10 viewers", "fan_out_cpu_ms_per_s_per_viewer_10"),
+            ("25 viewers", "fan_out_cpu_ms_per_s_per_viewer_25"),
+            ("50 viewers", "fan_out_cpu_ms_per_s_per_viewer_50"),
+            ("100 viewers", "fan_out_cpu_ms_per_s_per_viewer_100"),
+        ],
+    );
     format!(
         "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>make bench</title>\n\
          <style>{STYLE}</style>\n<h1>make bench</h1><p>{}</p>\n\

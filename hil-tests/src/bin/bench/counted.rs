@@ -49,7 +49,8 @@ pub(crate) async fn push_to_wire() -> Measured {
         return Err(format!("{} of {expected} frames were seen on their way", frames.len()));
     }
     let all: Vec<f64> = frames.iter().map(|(us, _)| *us).collect();
-    let whole: Vec<f64> = frames.iter().filter(|(_, calls)| *calls == 1).map(|(us, _)| *us).collect();
+    let whole: Vec<f64> =
+        frames.iter().filter(|(_, calls)| *calls == 1).map(|(us, _)| *us).collect();
     let of = |values: &[f64], share| percentile(values, share).ok_or("no frames".to_owned());
     Ok(vec![
         ("push_to_wire_us_p50", of(&all, 0.5)?),

@@ -73,11 +73,7 @@ fn count(socket: c_int) {
 /// # Safety
 /// As sendmsg(2).
 #[unsafe(no_mangle)]
-unsafe extern "C" fn sendmsg(
-    socket: c_int,
-    message: *const libc::msghdr,
-    flags: c_int,
-) -> isize {
+unsafe extern "C" fn sendmsg(socket: c_int, message: *const libc::msghdr, flags: c_int) -> isize {
     count(socket);
     // SAFETY: the caller's own arguments.
     unsafe {

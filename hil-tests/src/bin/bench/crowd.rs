@@ -118,9 +118,7 @@ impl Crowd {
     }
 
     async fn connected(&mut self, viewer: usize) -> Result<(), String> {
-        let is = |line: &str| {
-            (Line::parse(line) == Some(Line::Connected { viewer })).then_some(())
-        };
+        let is = |line: &str| (Line::parse(line) == Some(Line::Connected { viewer })).then_some(());
         self.process.line("that a viewer is connected", PATIENCE, is).await
     }
 }

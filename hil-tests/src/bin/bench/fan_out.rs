@@ -33,9 +33,9 @@ pub(crate) async fn measure() -> Measured {
         crowd.watch_camera(&lab, viewers - there).await?;
         there = viewers;
         sleep(SETTLE).await;
-        let run = watched(&mut crowd, pid).await.map_err(|e| {
-            format!("{viewers} viewers: {e}; {}", warnings(&lab.camera().lines()))
-        })?;
+        let run = watched(&mut crowd, pid)
+            .await
+            .map_err(|e| format!("{viewers} viewers: {e}; {}", warnings(&lab.camera().lines())))?;
         eprintln!("bench: {viewers} viewers: {run:.1?}");
         figures.push((in_all, run.cpu_ms_per_s));
         figures.push((each, run.cpu_ms_per_s / viewers as f64));

@@ -40,9 +40,8 @@ pub(crate) async fn measure() -> Measured {
 }
 
 fn of_the_browser(seen: &Value) -> Measured {
-    let number = |name: &str| {
-        seen[name].as_f64().ok_or_else(|| format!("the page gave no {name}: {seen}"))
-    };
+    let number =
+        |name: &str| seen[name].as_f64().ok_or_else(|| format!("the page gave no {name}: {seen}"));
     let ends = |name: &str| {
         let list = seen[name].as_array().map(Vec::as_slice).unwrap_or_default();
         match (list.first().and_then(Value::as_f64), list.last().and_then(Value::as_f64)) {

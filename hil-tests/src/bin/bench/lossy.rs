@@ -68,7 +68,8 @@ async fn run(outside: Arc<UdpSocket>, server: SocketAddr, mut dice: Dice, seen: 
             None => {
                 let Ok(inside) = socket().map(Arc::new) else { continue };
                 clients.insert(client, inside.clone());
-                let way_back = back(outside.clone(), inside.clone(), client, dice.split(), seen.clone());
+                let way_back =
+                    back(outside.clone(), inside.clone(), client, dice.split(), seen.clone());
                 ways_back.spawn(way_back);
                 inside
             }

@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What the send functions saw last: timestamp and time, one entry for each call. Written by the
 /// camera's thread, read by the one that pushes, long before it is written over.
-static LOG: [Entry; ENTRIES] = [const { Entry { timestamp: AtomicU64::new(0), at: AtomicU64::new(0) } }; ENTRIES];
+static LOG: [Entry; ENTRIES] =
+    [const { Entry { timestamp: AtomicU64::new(0), at: AtomicU64::new(0) } }; ENTRIES];
 static WRITTEN: AtomicU64 = AtomicU64::new(0);
 /// Some minutes of one viewer's.
 const ENTRIES: usize = 1 << 14;
