@@ -79,11 +79,8 @@ impl Viewer {
         let socket = UdpSocket::bind("127.0.0.1:0").await.map_err(text)?;
         allow_waiting(&socket);
         let addr = socket.local_addr().map_err(text)?;
-        let mut rtc = Rtc::builder()
-            .set_rtp_mode(true)
-            .clear_codecs()
-            .enable_h264(true)
-            .build(clock::now());
+        let mut rtc =
+            Rtc::builder().set_rtp_mode(true).clear_codecs().enable_h264(true).build(clock::now());
         rtc.add_local_candidate(Candidate::host(addr, "udp").map_err(|e| e.to_string())?);
         let mut changes = rtc.sdp_api();
         changes.add_media(MediaKind::Video, Direction::RecvOnly, None, None, None);

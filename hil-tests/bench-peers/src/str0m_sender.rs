@@ -93,11 +93,8 @@ impl Sender {
 
     fn accept(&mut self, number: usize, sdp: &str) -> Result<(), String> {
         let now = clock::now();
-        let mut rtc = Rtc::builder()
-            .clear_codecs()
-            .enable_h264(true)
-            .set_mtu(MTU..=usize::MAX)
-            .build(now);
+        let mut rtc =
+            Rtc::builder().clear_codecs().enable_h264(true).set_mtu(MTU..=usize::MAX).build(now);
         let candidate = Candidate::host(self.local, "udp").map_err(|e| e.to_string())?;
         rtc.add_local_candidate(candidate);
         let offer = SdpOffer::from_sdp_string(sdp).map_err(|e| e.to_string())?;
@@ -111,11 +108,8 @@ impl Sender {
     fn wait(&self, picture: Instant) {
         let due = self.viewers.iter().map(|v| v.deadline).fold(picture, Instant::min);
         let left = due.saturating_duration_since(clock::now());
-        let mut poll = libc::pollfd {
-            fd: self.socket.as_raw_fd(),
-            events: libc::POLLIN,
-            revents: 0,
-        };
+        let mut poll =
+            libc::pollfd { fd: self.socket.as_raw_fd(), events: libc::POLLIN, revents: 0 };
         let timeout = libc::timespec {
             tv_sec: left.as_secs() as libc::time_t,
             tv_nsec: libc::c_long::from(left.subsec_nanos() as i32),

@@ -12,8 +12,6 @@ use rtc::media_stream::MediaStreamTrack;
 use rtc::rtp_transceiver::rtp_sender::{
     RTCRtpCodingParameters, RTCRtpEncodingParameters, RtpCodecKind,
 };
-use std::cell::RefCell;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -28,22 +26,18 @@ use webrtc::rtp_transceiver::RtpSender;
 
 const FRAME: Duration = Duration::from_nanos(33_333_333);
 
-type Tracks = Rc<RefCell<Vec<Track>>>;
-
 pub(crate) fn run(clip: &str) -> Result<(), String> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|e| e.to_string())?;
-    tokio::task::LocalSet::new().block_on(&runtime, camera(clip))
+    runtime.block_on(camera(clip))
 }
 
 async fn camera(clip: &str) -> Result<(), String> {
     let mut pictures = Pictures::<Bytes>::read(clip)?;
     let mut lines = input::lines();
-    let tracks = Tracks::default();
-    // Answering takes its time; the pictures must not wait for it.
-    let mut connections = Vec::new();
+    let (mut connections, mut tracks) = (Vec::new(), Vec::<Track>::new());
     loop {
         tokio::select! {
             line = lines.recv() => match line {
@@ -51,13 +45,13 @@ async fn camera(clip: &str) -> Result<(), String> {
                 Some(Line::Offer { viewer, sdp }) => {
                     let (connection, track) = Connection::answer(viewer, sdp).await?;
                     connections.push(connection);
-                    tracks.borrow_mut().push(track);
+                    tracks.push(track);
                 }
                 Some(other) => return Err(format!("not for a sender: {other:?}")),
             },
             () = tokio::time::sleep_until(pictures.due().into()) => {
                 let (picture, _) = pictures.next();
-                for track in tracks.borrow_mut().iter_mut() {
+                for track in &mut tracks {
                     track.write(&picture).await?;
                 }
             }
@@ -117,8 +111,7 @@ impl Connection {
             RtpCodecKind::Video,
             vec![encoding],
         );
-        let track =
-            Arc::new(TrackLocalStaticSample::new(clock::now(), stream).map_err(text)?);
+        let track = Arc::new(TrackLocalStaticSample::new(clock::now(), stream).map_err(text)?);
         let sender =
             connection.add_track(track.clone() as Arc<dyn TrackLocal>).await.map_err(text)?;
         let offer = RTCSessionDescription::offer(sdp).map_err(text)?;
@@ -147,11 +140,7 @@ impl Track {
                 *self.payload_type.insert(first.payload_type)
             }
         };
-        let sample = Sample {
-            data: picture.clone(),
-            duration: FRAME,
-            ..Sample::new(clock::now())
-        };
+        let sample = Sample { data: picture.clone(), duration: FRAME, ..Sample::new(clock::now()) };
         self.track
             .write_sample(self.ssrc, payload_type, &sample, &[])
             .await
