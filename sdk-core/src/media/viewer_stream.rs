@@ -419,7 +419,7 @@ impl ViewerStream {
         let later = part.timestamp.wrapping_add(offset).wrapping_sub(newest);
         match later {
             1.. if later <= passed.saturating_add(SAME_CLOCK_TICKS) => offset,
-            _ => offset.wrapping_sub(later).wrapping_add(passed.max(1)),
+            _ => offset.wrapping_sub(later).wrapping_add(passed.max(LEAST_STEP_TICKS)),
         }
     }
 
@@ -525,6 +525,8 @@ fn for_each_payload<'a>(
     }
 }
 
+/// One millisecond: two streams may show the same moment, but two pictures are never at one time.
+const LEAST_STEP_TICKS: u32 = 90;
 /// One second: two streams of one clock are not further apart, even if one's encoder is slow.
 const SAME_CLOCK_TICKS: u32 = 90_000;
 /// Bits per second, where the caller does not say.

@@ -268,3 +268,15 @@ fn a_slow_network_goes_to_the_fallback_and_comes_back_and_the_others_do_not_noti
     assert!(matches!(back[..], [(60..=75, session, STREAM)] if session == sessions[0]), "{back:?}");
     assert!(encoders.rates[0] >= 1_800_000, "{}", encoders.rates[0]);
 }
+
+#[test]
+fn two_pictures_of_one_moment_are_still_two() {
+    let (mut world, id) = scene();
+    let at = Duration::from_secs(1);
+    push(&mut world, STREAM, &delta(500, 2), at);
+    ask(&mut world, id, "sub");
+    push(&mut world, SUB, &idr(500, 3), at);
+    let packets = &world.viewers[0].packets;
+    let [.., before, after] = &packets[..] else { panic!("{packets:?}") };
+    assert_eq!(after.timestamp.wrapping_sub(before.timestamp), 90);
+}
