@@ -28,7 +28,7 @@ fmt:
 header:
 	@P2PCAM_BLESS=1 cargo test --locked -p sdk-ffi --test header the_committed_header
 
-# testdata/h264 and h265 from ffmpeg's test sources
+# testdata/h264, h265 and audio from ffmpeg's test sources
 clip:
 	@scripts/make-clip.sh
 

@@ -5,14 +5,15 @@
  *
  * Order of calls
  *     p2p_init, p2p_start_stream, p2p_push_frame for every access unit, p2p_stop_stream, p2p_deinit.
+ *     With sound: p2p_start_audio after p2p_init, then p2p_push_audio for every packet.
  *
  * Threads
  *   - Every function may be called from any thread, at the same time as any other.
  *   - No function but p2p_deinit blocks. Frames of one stream must come one after the other.
- *   - on_event, on_keyframe_request and on_target_bitrate run on the agent's own thread, one at a
- *     time; on_log and a frame's release also on threads that are inside the library. Return soon:
- *     video waits.
- *   - Inside the first three everything may be called but p2p_init and p2p_deinit, which answer
+ *   - on_log and a frame's release run on the agent's own thread or on threads that are inside the
+ *     library, all other callbacks on the agent's own thread, one at a time. Return soon: video
+ *     waits.
+ *   - Inside those others everything may be called but p2p_init and p2p_deinit, which answer
  *     P2P_ERR_IN_CALLBACK. Inside on_log and release call only p2p_strerror,
  *     p2p_last_error and p2p_version.
  *   - Callbacks may begin before p2p_init returns; none runs after p2p_deinit has returned. They must
@@ -50,17 +51,58 @@ template <typename T> inline T p2p_init_struct() {
 #define P2P_CONFIG_INIT p2p_init_struct<p2p_config_t>()
 #define P2P_STREAM_CONFIG_INIT p2p_init_struct<p2p_stream_config_t>()
 #define P2P_FRAME_INIT p2p_init_struct<p2p_frame_t>()
+#define P2P_AUDIO_CONFIG_INIT p2p_init_struct<p2p_audio_config_t>()
+#define P2P_AUDIO_FRAME_INIT p2p_init_struct<p2p_audio_frame_t>()
 #define P2P_STATS_INIT p2p_init_struct<p2p_stats_t>()
 #define P2P_VIEWER_STATS_INIT p2p_init_struct<p2p_viewer_stats_t>()
 #define P2P_STREAM_STATS_INIT p2p_init_struct<p2p_stream_stats_t>()
+#define P2P_DATA_CHANNEL_CONFIG_INIT p2p_init_struct<p2p_data_channel_config_t>()
 #else
 #define P2P_CONFIG_INIT { .struct_size = sizeof(p2p_config_t) }
 #define P2P_STREAM_CONFIG_INIT { .struct_size = sizeof(p2p_stream_config_t) }
 #define P2P_FRAME_INIT { .struct_size = sizeof(p2p_frame_t) }
+#define P2P_AUDIO_CONFIG_INIT { .struct_size = sizeof(p2p_audio_config_t) }
+#define P2P_AUDIO_FRAME_INIT { .struct_size = sizeof(p2p_audio_frame_t) }
 #define P2P_STATS_INIT { .struct_size = sizeof(p2p_stats_t) }
 #define P2P_VIEWER_STATS_INIT { .struct_size = sizeof(p2p_viewer_stats_t) }
 #define P2P_STREAM_STATS_INIT { .struct_size = sizeof(p2p_stream_stats_t) }
+#define P2P_DATA_CHANNEL_CONFIG_INIT { .struct_size = sizeof(p2p_data_channel_config_t) }
 #endif
+
+/**
+ * Opus (RFC 6716): one packet a frame, 2.5 to 120 ms of mono or stereo, without a container.
+ */
+#define P2P_AUDIO_OPUS 1
+
+/**
+ * G.711 A-law, 8000 samples a second, mono: a byte is a sample.
+ */
+#define P2P_AUDIO_PCMA 2
+
+/**
+ * G.711 u-law, 8000 samples a second, mono: a byte is a sample.
+ */
+#define P2P_AUDIO_PCMU 3
+
+/**
+ * The camera's microphone, and its loudspeaker if on_talkback is set.
+ */
+#define P2P_AUDIO_BOTH 0
+
+/**
+ * Its microphone alone.
+ */
+#define P2P_AUDIO_MICROPHONE 1
+
+/**
+ * Its loudspeaker alone.
+ */
+#define P2P_AUDIO_LOUDSPEAKER 2
+
+/**
+ * The largest frame that p2p_push_audio() takes, in bytes.
+ */
+#define P2P_MAX_AUDIO_FRAME_SIZE 1275
 
 /**
  * What a token's expiry is worth while the device's clock is unset (before 2024). The default (0):
@@ -83,6 +125,31 @@ template <typename T> inline T p2p_init_struct() {
  * The largest UDP payload where max_datagram is 0, in bytes.
  */
 #define P2P_DEFAULT_MAX_DATAGRAM 1200
+
+/**
+ * The longest message, in bytes. A viewer may take less: P2P_DATA_CHANNEL_READY says how much.
+ */
+#define P2P_MAX_MESSAGE_SIZE 65536
+
+/**
+ * What may wait to be sent to one viewer, in bytes. Each message counts for its own and 64 more.
+ */
+#define P2P_MAX_BUFFERED_DATA 262144
+
+/**
+ * What is lost is sent again until it arrives.
+ */
+#define P2P_DATA_RELIABLE 0
+
+/**
+ * What is lost is sent again so many times at most.
+ */
+#define P2P_DATA_MAX_RETRANSMITS 1
+
+/**
+ * What is lost is sent again for so many milliseconds at most.
+ */
+#define P2P_DATA_MAX_LIFETIME 2
 
 /**
  * Something is broken that needs someone.
@@ -131,6 +198,11 @@ template <typename T> inline T p2p_init_struct() {
  * H.264 (ITU-T H.264), Annex-B byte stream. No B-frames.
  */
 #define P2P_CODEC_H264 1
+
+/**
+ * No viewer starts with pictures of the past.
+ */
+#define P2P_GOP_CACHE_OFF 1
 
 /**
  * H.265 (ITU-T H.265, HEVC), Annex-B byte stream. No B-frames. A viewer that does not offer it gets
@@ -188,16 +260,19 @@ enum p2p_status_t
    */
   P2P_ERR_CONFIG = -5,
   /**
-   * The frame is empty or larger than P2P_MAX_FRAME_SIZE.
+   * The frame is empty or larger than P2P_MAX_FRAME_SIZE; or, of audio, than
+   * P2P_MAX_AUDIO_FRAME_SIZE, or no packet of the codec.
    */
   P2P_ERR_FRAME_SIZE = -6,
   /**
-   * The agent is behind by a full queue. The frame was dropped; the stream goes on at the next
-   * keyframe, which is asked for.
+   * Of a frame: the agent is behind by a full queue. The frame was dropped; a stream goes on at the
+   * next keyframe, which is asked for, and audio with the next frame. Of a message:
+   * P2P_MAX_BUFFERED_DATA bytes wait for this viewer. It was not taken;
+   * P2P_DATA_CHANNEL_WRITABLE tells when there is room.
    */
   P2P_ERR_QUEUE_FULL = -7,
   /**
-   * A stream of that name runs already, or there are too many.
+   * A stream of that name runs already, or there are too many; or the agent's audio runs already.
    */
   P2P_ERR_BUSY = -8,
   /**
@@ -220,6 +295,10 @@ enum p2p_status_t
    * A fault inside the library. It was contained; please report the text.
    */
   P2P_ERR_INTERNAL = -13,
+  /**
+   * No such data channel is open: it was closed, or the viewer is gone or takes none.
+   */
+  P2P_ERR_NO_CHANNEL = -14,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
@@ -257,6 +336,10 @@ enum p2p_event_kind_t
    * The viewer is gone, or was not admitted: session_id, reason, code, text.
    */
   P2P_EVENT_VIEWER_CLOSED = 5,
+  /**
+   * The viewer is sent another stream from now on: session_id, stream.
+   */
+  P2P_EVENT_VIEWER_STREAM = 6,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
@@ -345,16 +428,102 @@ typedef int32_t p2p_close_reason_t;
 #endif // __cplusplus
 
 /**
+ * What happened to a viewer's data channels. A later version may add kinds: ignore those you do not
+ * know.
+ */
+enum p2p_data_channel_change_t
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+  /**
+   * The viewer takes data channels: p2p_open_data_channel() works from now on. max_message_size.
+   */
+  P2P_DATA_CHANNEL_READY = 1,
+  /**
+   * The viewer has opened a channel, or answered to p2p_open_data_channel(): channel and what it
+   * is opened as.
+   */
+  P2P_DATA_CHANNEL_OPENED = 2,
+  /**
+   * Nothing more comes or goes on it: channel. All channels of a viewer are closed before the
+   * viewer is.
+   */
+  P2P_DATA_CHANNEL_CLOSED = 3,
+  /**
+   * p2p_send_data() said P2P_ERR_QUEUE_FULL on it, and half of the room is free again: channel.
+   */
+  P2P_DATA_CHANNEL_WRITABLE = 4,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum p2p_data_channel_change_t p2p_data_channel_change_t;
+#else
+typedef int32_t p2p_data_channel_change_t;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
  * A running camera agent: made by p2p_init(), ended by p2p_deinit(). The pointer is a number in
  * disguise: never dereference it.
  */
 typedef struct p2p_agent_t p2p_agent_t;
 
 /**
+ * The microphone and loudspeaker of an agent: made by p2p_start_audio(), ended by p2p_stop_audio() or by
+ * its agent's p2p_deinit(). The pointer is a number in disguise: never dereference it.
+ */
+typedef struct p2p_audio_t p2p_audio_t;
+
+/**
  * One running stream of an agent: made by p2p_start_stream(), ended by p2p_stop_stream() or by its
  * agent's p2p_deinit(). The pointer is a number in disguise: never dereference it.
  */
 typedef struct p2p_stream_t p2p_stream_t;
+
+/**
+ * An agent's sound. Start from P2P_AUDIO_CONFIG_INIT.
+ */
+typedef struct p2p_audio_config_t {
+  /**
+   * sizeof(p2p_audio_config_t), set by P2P_AUDIO_CONFIG_INIT.
+   */
+  size_t struct_size;
+  /**
+   * Required. One of P2P_AUDIO_OPUS, P2P_AUDIO_PCMA and P2P_AUDIO_PCMU: of both directions.
+   * Every browser has all three.
+   */
+  int32_t codec;
+  /**
+   * Which ways: P2P_AUDIO_BOTH, P2P_AUDIO_MICROPHONE or P2P_AUDIO_LOUDSPEAKER.
+   */
+  int32_t direction;
+} p2p_audio_config_t;
+
+/**
+ * One frame of the microphone's encoder. Start from P2P_AUDIO_FRAME_INIT.
+ */
+typedef struct p2p_audio_frame_t {
+  /**
+   * sizeof(p2p_audio_frame_t), set by P2P_AUDIO_FRAME_INIT.
+   */
+  size_t struct_size;
+  /**
+   * One packet of the codec: 20 ms are usual, which is 160 bytes of G.711. It is copied.
+   */
+  const uint8_t *data;
+  /**
+   * In bytes, 1 to P2P_MAX_AUDIO_FRAME_SIZE.
+   */
+  size_t size;
+  /**
+   * When the first sample was captured, in microseconds, on the same clock as the timestamps of
+   * the video's frames: that is how viewers play both in time. A clock that is apart from the
+   * video's by more than a second counts as another one, and then both are taken to be captured
+   * when they are pushed. Where nothing is pushed there is silence.
+   */
+  uint64_t timestamp_us;
+} p2p_audio_frame_t;
 
 /**
  * One event. It and all it points to live only until the callback returns. A newer library may give
@@ -431,6 +600,158 @@ typedef void (*p2p_bitrate_fn)(void *user,
  * dropped. Lines are the process's: with several agents, each on_log gets those of all.
  */
 typedef void (*p2p_log_fn)(void *user, int32_t level, const char *line);
+
+/**
+ * What a viewer says: a packet, or packets that did not come. It and all it points to live only until
+ * the callback returns. A newer library may give a larger struct, whose beginning is this one.
+ */
+typedef struct p2p_talkback_t {
+  /**
+   * In bytes, as the library knows it.
+   */
+  size_t struct_size;
+  /**
+   * Who: the session id of the events. Several viewers may talk at once.
+   */
+  const char *session_id;
+  /**
+   * One packet of the codec, to be decoded and played now; NULL where packets are missing.
+   */
+  const uint8_t *data;
+  /**
+   * In bytes; 0 where packets are missing.
+   */
+  size_t size;
+  /**
+   * Where it belongs, in microseconds since the viewer began to talk. Between the end of one packet
+   * and the next one there may be silence.
+   */
+  uint64_t timestamp_us;
+  /**
+   * How much sound it is, or would have been, in microseconds.
+   */
+  uint32_t duration_us;
+  /**
+   * 0: data is a packet. Otherwise how many packets are missing here: let the decoder conceal them.
+   */
+  uint32_t lost;
+  /**
+   * P2P_AUDIO_OPUS, P2P_AUDIO_PCMA or P2P_AUDIO_PCMU, as the audio was started.
+   */
+  int32_t codec;
+  /**
+   * Always 0.
+   */
+  uint32_t reserved;
+} p2p_talkback_t;
+
+/**
+ * Plays what a viewer says: in order and in time, as far as a buffer that follows the network's jitter
+ * can make it so. Runs on the agent's thread: hand it on and return soon.
+ */
+typedef void (*p2p_talkback_fn)(void *user, const struct p2p_talkback_t *talkback);
+
+/**
+ * Something that happened to a viewer's data channels. It and all it points to live only until the
+ * callback returns. A newer library may give a larger struct, whose beginning is this one.
+ */
+typedef struct p2p_data_channel_event_t {
+  /**
+   * In bytes, as the library knows it.
+   */
+  size_t struct_size;
+  /**
+   * The agent it is about.
+   */
+  struct p2p_agent_t *agent;
+  /**
+   * The viewer's session id, as in p2p_event_t.
+   */
+  const char *session_id;
+  /**
+   * The channel's name, or NULL where it is not opened. The viewer's words: do not trust them.
+   */
+  const char *label;
+  /**
+   * What is spoken on it, often empty; NULL where it is not opened. As above.
+   */
+  const char *protocol;
+  p2p_data_channel_change_t change;
+  /**
+   * Its number within the session.
+   */
+  uint16_t channel;
+  /**
+   * Always 0.
+   */
+  uint16_t reserved;
+  /**
+   * 1: messages may arrive in another order than they were sent in. Otherwise 0.
+   */
+  int32_t unordered;
+  /**
+   * One of P2P_DATA_…
+   */
+  int32_t reliability;
+  /**
+   * Times or milliseconds, as reliability says.
+   */
+  uint32_t reliability_value;
+  /**
+   * The longest message the viewer takes, in bytes; 0 where it is not told.
+   */
+  uint32_t max_message_size;
+} p2p_data_channel_event_t;
+
+/**
+ * Tells what happens to data channels. Runs on the agent's thread: return soon.
+ */
+typedef void (*p2p_data_channel_fn)(void *user, const struct p2p_data_channel_event_t *event);
+
+/**
+ * A message of a viewer. It and all it points to live only until the callback returns. A newer
+ * library may give a larger struct, whose beginning is this one.
+ */
+typedef struct p2p_data_t {
+  /**
+   * In bytes, as the library knows it.
+   */
+  size_t struct_size;
+  /**
+   * The agent it is about.
+   */
+  struct p2p_agent_t *agent;
+  /**
+   * The viewer's session id, as in p2p_event_t.
+   */
+  const char *session_id;
+  /**
+   * The message, not ended by a zero byte. Never NULL. The viewer's words: do not trust them.
+   */
+  const uint8_t *data;
+  /**
+   * In bytes, 0 to P2P_MAX_MESSAGE_SIZE.
+   */
+  size_t size;
+  /**
+   * Its number within the session.
+   */
+  uint16_t channel;
+  /**
+   * Always 0.
+   */
+  uint16_t reserved;
+  /**
+   * 1: the viewer sent it as text, which should be UTF-8. Otherwise 0.
+   */
+  int32_t is_text;
+} p2p_data_t;
+
+/**
+ * Hands over a message of a viewer. Runs on the agent's thread: return soon. It may be answered with
+ * p2p_send_data() at once.
+ */
+typedef void (*p2p_data_fn)(void *user, const struct p2p_data_t *data);
 
 /**
  * How the camera reaches the service, and what it allows. Start from P2P_CONFIG_INIT: what stays
@@ -520,7 +841,54 @@ typedef struct p2p_config_t {
    * Log lines. May be NULL.
    */
   p2p_log_fn on_log;
+  /**
+   * What viewers say, for the loudspeaker; see p2p_start_audio(). NULL: they cannot talk.
+   */
+  p2p_talkback_fn on_talkback;
+  /**
+   * What happens to viewers' data channels. May be NULL.
+   */
+  p2p_data_channel_fn on_data_channel;
+  /**
+   * Messages of viewers. May be NULL.
+   */
+  p2p_data_fn on_data;
 } p2p_config_t;
+
+/**
+ * What a data channel is opened as. Start from P2P_DATA_CHANNEL_CONFIG_INIT: what stays zero is the
+ * default, a reliable channel whose messages arrive in order.
+ */
+typedef struct p2p_data_channel_config_t {
+  /**
+   * sizeof(p2p_data_channel_config_t), set by P2P_DATA_CHANNEL_CONFIG_INIT.
+   */
+  size_t struct_size;
+  /**
+   * Required. The channel's name: up to 255 bytes of UTF-8.
+   */
+  const char *label;
+  /**
+   * What is spoken on it: likewise. NULL: nothing is said.
+   */
+  const char *protocol;
+  /**
+   * 1: messages may arrive in another order than they were sent in. Otherwise 0.
+   */
+  int32_t unordered;
+  /**
+   * One of P2P_DATA_…
+   */
+  int32_t reliability;
+  /**
+   * Times or milliseconds, as reliability says.
+   */
+  uint32_t reliability_value;
+  /**
+   * Always 0.
+   */
+  uint32_t reserved;
+} p2p_data_channel_config_t;
 
 /**
  * The agent as a whole. Start from P2P_STATS_INIT. A later version may add fields at the end.
@@ -535,15 +903,16 @@ typedef struct p2p_stats_t {
    */
   uint64_t uptime_ms;
   /**
-   * System calls that sent something to viewers or to their STUN and TURN servers.
+   * System calls that were to send something to viewers or to their STUN and TURN servers.
    */
   uint64_t sends;
   /**
-   * Datagrams in them.
+   * Datagrams that were sent with them.
    */
   uint64_t datagrams;
   /**
-   * Sends that the system had no room for, or refused; also when ICE tries what cannot be reached.
+   * Datagrams that the system had no room for, or refused; also when ICE tries what cannot be
+   * reached.
    */
   uint64_t send_errors;
   /**
@@ -566,6 +935,21 @@ typedef struct p2p_stats_t {
    * Streams there are, also beyond the array's room.
    */
   uint32_t streams;
+  /**
+   * Frames of the microphone that were taken, and those that were not: P2P_ERR_QUEUE_FULL.
+   */
+  uint64_t audio_frames;
+  uint64_t audio_refused;
+  /**
+   * From p2p_push_frame() to when the frame's last packet was handed to the system, for each frame
+   * and viewer, in microseconds: half of them took no longer than this, likewise 95 % and 99 %, and
+   * the longest. With the time that a large frame is spread over so that the viewer's network is
+   * not flooded. Of the last half minute to minute; 0: nothing was sent.
+   */
+  uint32_t push_to_wire_p50_us;
+  uint32_t push_to_wire_p95_us;
+  uint32_t push_to_wire_p99_us;
+  uint32_t push_to_wire_max_us;
 } p2p_stats_t;
 
 /**
@@ -717,6 +1101,52 @@ typedef struct p2p_viewer_stats_t {
    * The name of the stream it watches.
    */
   char stream[P2P_NAME_SIZE];
+  /**
+   * Packets of the microphone that it was sent, and their RTP payloads.
+   */
+  uint64_t audio_packets;
+  uint64_t audio_bytes;
+  /**
+   * Of these, lost, as the viewer counts; see lost_packets.
+   */
+  int64_t audio_lost;
+  /**
+   * Packets that came of what it says.
+   */
+  uint64_t talkback_packets;
+  /**
+   * Of these, missing when they should have been heard: on_talkback said so.
+   */
+  uint64_t talkback_lost;
+  /**
+   * Of those that came, too late to be heard.
+   */
+  uint64_t talkback_late;
+  /**
+   * How long the jitter buffer holds a packet that comes quickly, and how unevenly packets come
+   * (RFC 3550 A.8).
+   */
+  uint32_t talkback_delay_us;
+  uint32_t talkback_jitter_us;
+  /**
+   * Messages taken for sending on its data channels, and their bytes; likewise those that came.
+   */
+  uint64_t data_sent_messages;
+  uint64_t data_sent_bytes;
+  uint64_t data_received_messages;
+  uint64_t data_received_bytes;
+  /**
+   * What waits to be sent to it, of P2P_MAX_BUFFERED_DATA.
+   */
+  uint64_t data_buffered_bytes;
+  /**
+   * Data channels that are open or being opened.
+   */
+  uint32_t data_channels;
+  /**
+   * Always 0.
+   */
+  uint32_t data_reserved;
 } p2p_viewer_stats_t;
 
 /**
@@ -820,6 +1250,17 @@ typedef struct p2p_stream_config_t {
    * Given to this stream's callbacks as stream_user; for instance the encoder's own handle.
    */
   void *user;
+  /**
+   * The name of another stream of the same codec, for viewers whose network does not take
+   * min_bitrate: they are sent that one until it does. NULL: they miss frames instead.
+   */
+  const char *fallback;
+  /**
+   * Whether a viewer starts with the pictures since the last keyframe, which are kept anyhow: its
+   * first picture is there at once then. 0: if they have at most 256 KiB. P2P_GOP_CACHE_OFF: never,
+   * it waits for the keyframe that on_keyframe_request asks for. Otherwise the most, in bytes.
+   */
+  size_t gop_cache;
 } p2p_stream_config_t;
 
 /**
@@ -846,8 +1287,10 @@ typedef struct p2p_frame_t {
    */
   size_t size;
   /**
-   * When the picture was taken, in microseconds on the encoder's own clock. It may start anywhere
-   * and must not go backwards within a stream.
+   * When the picture was taken, in microseconds on the encoder's own clock. It may start anywhere.
+   * A recording keeps its own times: where they go back, or on by a second and more than it took,
+   * the recording was wound, and its next picture for viewers is a keyframe; while nothing is
+   * pushed, it is paused.
    */
   uint64_t timestamp_us;
   /**
@@ -864,6 +1307,40 @@ typedef struct p2p_frame_t {
 #ifdef __cplusplus
 extern "C" {
 #endif // __cplusplus
+
+/**
+ * Starts the agent's sound: one microphone and one loudspeaker, which all viewers share. On success
+ * *audio is its handle; on failure it is NULL. P2P_ERR_BUSY if it runs already.
+ *
+ * A viewer decides in its offer whether it listens, talks, or both, and may change that while it
+ * watches. One without the codec sees the pictures without sound; the log says why. Viewers that watch
+ * when this is called get sound only when they offer again, so call it before the first frame.
+ *
+ * # Safety
+ * `config` points to a p2p_audio_config_t whose struct_size is true; `audio` points to writable memory
+ * for a pointer. Either may be NULL, which is an error.
+ */
+p2p_status_t p2p_start_audio(struct p2p_agent_t *agent,
+                             const struct p2p_audio_config_t *config,
+                             struct p2p_audio_t **audio);
+
+/**
+ * Hands over one frame of the microphone's encoder, which is copied and goes out at once to all viewers
+ * that listen. Never blocks: if the agent is behind by a full queue (of 32 frames, beside that of the
+ * video), the frame is dropped with P2P_ERR_QUEUE_FULL.
+ *
+ * # Safety
+ * `frame` is NULL or points to a p2p_audio_frame_t whose struct_size is true; its data points to size
+ * readable bytes.
+ */
+p2p_status_t p2p_push_audio(struct p2p_audio_t *audio,
+                            const struct p2p_audio_frame_t *frame);
+
+/**
+ * Ends the agent's sound; viewers go on without it. The handle is stale afterwards. A call of
+ * on_talkback that has begun may still be running on the agent's thread.
+ */
+p2p_status_t p2p_stop_audio(struct p2p_audio_t *audio);
 
 /**
  * Starts a camera agent: its thread, and the connection to the broker, which is tried again for ever.
@@ -903,6 +1380,69 @@ p2p_status_t p2p_deinit(struct p2p_agent_t *agent);
 p2p_status_t p2p_viewer_close(struct p2p_agent_t *agent,
                               const char *session_id,
                               const char *reason);
+
+/**
+ * Sends a viewer another stream of the same agent from that stream's next keyframe on, which is asked
+ * for; on_event then reports P2P_EVENT_VIEWER_STREAM. The viewer's session goes on. Viewers may ask
+ * for this themselves (docs/signaling.md); this call is for what only the firmware knows.
+ *
+ * A viewer that is gone, or a stream of another codec than the viewer agreed on, changes nothing and
+ * is told in the log.
+ *
+ * # Safety
+ * `session_id` is NULL or ends with a zero byte.
+ */
+p2p_status_t p2p_viewer_switch(struct p2p_agent_t *agent,
+                               const char *session_id,
+                               struct p2p_stream_t *stream);
+
+/**
+ * Sends a message on a viewer's data channel. Returns at once, from any thread, also from inside a
+ * callback; the message is copied.
+ *
+ * P2P_ERR_NO_CHANNEL: the channel was closed, or the viewer is gone. P2P_ERR_QUEUE_FULL: more than
+ * P2P_MAX_BUFFERED_DATA would wait for this viewer; on_data_channel tells P2P_DATA_CHANNEL_WRITABLE
+ * once there is room again. A message that was taken is sent as the channel says: a reliable one
+ * arrives unless the channel is closed before that.
+ *
+ * session_id and channel are those of on_data_channel. data may be NULL if size is 0. is_text: 1 for
+ * text, which must be UTF-8; 0 for bytes.
+ *
+ * # Safety
+ * `session_id` is NULL or ends with a zero byte; `data` is NULL or points to `size` readable bytes.
+ */
+p2p_status_t p2p_send_data(struct p2p_agent_t *agent,
+                           const char *session_id,
+                           uint16_t channel,
+                           const uint8_t *data,
+                           size_t size,
+                           int32_t is_text);
+
+/**
+ * Opens a data channel to a viewer that takes them, which P2P_DATA_CHANNEL_READY tells. Its number
+ * goes to *channel, and messages may be sent at once; P2P_DATA_CHANNEL_OPENED follows when the viewer
+ * has answered. P2P_ERR_BUSY: the viewer has 16 channels.
+ *
+ * # Safety
+ * `session_id` is NULL or ends with a zero byte; `config` points to a p2p_data_channel_config_t whose
+ * struct_size is true and whose texts end with a zero byte; `channel` points to writable memory for
+ * a uint16_t. Each may be NULL, which is an error.
+ */
+p2p_status_t p2p_open_data_channel(struct p2p_agent_t *agent,
+                                   const char *session_id,
+                                   const struct p2p_data_channel_config_t *config,
+                                   uint16_t *channel);
+
+/**
+ * Closes a data channel behind what was sent on it. P2P_DATA_CHANNEL_CLOSED follows when the viewer
+ * has closed it too; nothing can be sent on it meanwhile.
+ *
+ * # Safety
+ * `session_id` is NULL or ends with a zero byte.
+ */
+p2p_status_t p2p_close_data_channel(struct p2p_agent_t *agent,
+                                    const char *session_id,
+                                    uint16_t channel);
 
 /**
  * What the agent counted, all of one moment: at most a second old, and inside on_event that of the

@@ -10,6 +10,7 @@
 #   DEMO_BIND        address to listen on (127.0.0.1); 0.0.0.0 lets a phone in the same network watch
 #   DEMO_DEVICE      serial number of the camera (demo-camera)
 #   DEMO_CLIP        H.264 or H.265 file to play (testdata/h264/clip-720p30.h264)
+#   DEMO_AUDIO       sound to play: .opus-packets, .pcma or .pcmu (testdata/audio/glide.opus-packets)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -19,6 +20,7 @@ turn_port=${DEMO_TURN_PORT:-3478}
 bind=${DEMO_BIND:-127.0.0.1}
 device=${DEMO_DEVICE:-demo-camera}
 clip=${DEMO_CLIP:-testdata/h264/clip-720p30.h264}
+audio=${DEMO_AUDIO:-testdata/audio/glide.opus-packets}
 seconds=${DEMO_SECONDS:-}
 
 say() { echo "demo: $*" >&2; }
@@ -41,6 +43,7 @@ done
 [[ -z $seconds || $seconds =~ ^[0-9]+([.][0-9]+)?$ ]] ||
     fail "DEMO_SECONDS is \"$seconds\": expected a number of seconds"
 [[ -r $clip ]] || fail "DEMO_CLIP: $clip cannot be read"
+[[ -r $audio ]] || fail "DEMO_AUDIO: $audio cannot be read"
 
 # --- Building -------------------------------------------------------------------------------------
 
@@ -54,8 +57,8 @@ system_libraries=$(rustc --crate-type staticlib --print native-static-libs \
     -o "$target/demo/empty.a" - </dev/null 2>&1 | sed -n 's/.*native-static-libs: //p')
 read -ra libraries <<<"${system_libraries:--lpthread -ldl -lm}"
 camera_program=$target/demo/camera
-cc -std=c99 -Wall -Wextra -O2 -I include examples/c/camera.c "$target/release/libp2pcam.a" \
-    "${libraries[@]}" -o "$camera_program" >&2
+cc -std=c99 -Wall -Wextra -O2 -I include examples/c/camera.c examples/c/audio.c "$target/release/libp2pcam.a" \
+    -Wl,--gc-sections "${libraries[@]}" -o "$camera_program" >&2
 
 # --- Starting and ending --------------------------------------------------------------------------
 
@@ -185,7 +188,8 @@ if [[ $bind == 0.0.0.0 ]]; then
     host=$(hostname -I | cut -d' ' -f1)
 fi
 P2PCAM_PASSWORD=$password "$camera_program" --device "$device" --broker "mqtt://$broker_host:$mqtt_port" \
-    --service-key "$public_key" --file "$clip" --loopback >"$work/camera.log" 2>&1 &
+    --service-key "$public_key" --file "$clip" --audio "$audio" --talkback "$work/heard.${audio##*.}" --loopback \
+    >"$work/camera.log" 2>&1 &
 camera=$!
 await "the camera" "$camera" 'signaling up' "$work/camera.log" "$work/camera.log"
 

@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
-# Makes the clips in testdata/h264 and testdata/h265 from ffmpeg's own test sources. The results are
-# committed; run this only to change them (and then look at the README.md beside them too).
-#     make-clip.sh [h264|h265]     one codec's only
+# Makes the clips in testdata/h264, testdata/h265 and testdata/audio from ffmpeg's own test sources. The
+# results are committed; run this only to change them (and then look at the README.md beside them too).
+#     make-clip.sh [h264|h265|audio]     one kind's only
 #
-# Needs ffmpeg with libx264, libx265 and a monospaced font (Debian: ffmpeg fonts-dejavu-core).
+# Needs ffmpeg with libx264, libx265, libopus and a monospaced font (Debian: ffmpeg fonts-dejavu-core).
 set -euo pipefail
 
 cd "$(dirname "$0")/.."
 only=${1:-all}
 font=$(fc-match -f '%{file}' 'DejaVu Sans Mono:bold')
 [ -r "$font" ] || { echo "make-clip: DejaVu Sans Mono is missing: apt-get install fonts-dejavu-core" >&2; exit 1; }
-mkdir -p testdata/h264 testdata/h265
+mkdir -p testdata/h264 testdata/h265 testdata/audio
 
 # What a camera's encoder does: no B-frames, one slice a picture, an IDR at a fixed distance only.
 common=(-an -pix_fmt yuv420p -bf 0 -tune zerolatency -threads 1 -fflags +bitexact -flags +bitexact)
@@ -36,7 +36,7 @@ picture() {
 make() {
     local name=$1 size=$2 seconds=$3 block=$4 fontsize=$5 rate=$6 distance=$7 profile=$8 params=$9
     shift 9
-    [ "$only" != h265 ] || return 0
+    [[ $only == all || $only == h264 ]] || return 0
     ffmpeg -y -loglevel error -f lavfi -i "testsrc2=size=$size:rate=30:duration=$seconds" \
         -vf "$(picture "$block" "$fontsize")" -c:v libx264 "${common[@]}" -profile:v "$profile" \
         -b:v "$rate" -maxrate "$rate" -bufsize "$rate" -g "$distance" "${colours[@]}" \
@@ -55,7 +55,7 @@ make high-180p30.h264 320x180 2 20 16 200k 30 high "aud=1:repeat-headers=1"
 # One that leaves to the packetizer all it may: parameter sets at the start only, no AUD, no SEI,
 # several slices a picture, 3-byte start codes throughout.
 make bare-180p30.h264 320x180 2 20 16 200k 30 baseline "aud=0:repeat-headers=1:slices=3"
-[ "$only" = h265 ] || perl -0777 -i -pe '
+[[ $only != all && $only != h264 ]] || perl -0777 -i -pe '
     my $seen = 0;
     my @units = grep { length } split /\x00*\x00\x00\x01/, $_;
     $_ = join "", map { "\x00\x00\x01$_" } grep {
@@ -69,7 +69,7 @@ make bare-180p30.h264 320x180 2 20 16 200k 30 baseline "aud=0:repeat-headers=1:s
 make265() {
     local name=$1 distance=$2 params=$3
     shift 3
-    [ "$only" != h264 ] || return 0
+    [[ $only == all || $only == h265 ]] || return 0
     ffmpeg -y -loglevel error -f lavfi -i "testsrc2=size=320x180:rate=30:duration=2" \
         -vf "$(picture 20 16)" -c:v libx265 "${common[@]}" -profile:v main -preset medium "${colours[@]}" \
         -x265-params "log-level=error:frame-threads=1:info=0:scenecut=0:rc-lookahead=0:bframes=0:keyint=$distance:min-keyint=$distance:bitrate=150:vbv-maxrate=150:vbv-bufsize=150:$params" \
@@ -81,7 +81,7 @@ make265() {
 # parameter sets at the start only and three slices a picture (which x265 makes with threads only).
 make265 main-180p30.h265 30 "pools=none:wpp=0:aud=1:repeat-headers=1:open-gop=0"
 make265 cra-180p30.h265 30 "pools=2:ctu=32:slices=3:aud=0:repeat-headers=1:open-gop=1"
-[ "$only" = h264 ] || perl -0777 -i -pe '
+[[ $only != all && $only != h265 ]] || perl -0777 -i -pe '
     my $seen = 0;
     my @units = grep { length } split /\x00*\x00\x00\x01/, $_;
     $_ = join "", map { "\x00\x00\x01$_" } grep {
@@ -90,3 +90,41 @@ make265 cra-180p30.h265 30 "pools=2:ctu=32:slices=3:aud=0:repeat-headers=1:open-
         !($seen && $type >= 32 && $type <= 34);
     } @units;
 ' testdata/h265/cra-180p30.h265
+
+# make_audio NAME RATE [output options]: five seconds of a soft tone that glides up and down, and ends as it
+# begins, so that it can be played in a loop.
+make_audio() {
+    local name=$1 rate=$2
+    shift 2
+    ffmpeg -y -loglevel error -fflags +bitexact \
+        -f lavfi -i "aevalsrc='0.15*(0.6+0.4*sin(2*PI*t))*sin(2*PI*262*t+400*sin(2*PI*0.2*t))':s=$rate:d=5" \
+        -ac 1 -flags +bitexact "$@" "testdata/audio/$name"
+}
+
+if [[ $only == all || $only == audio ]]; then
+    make_audio glide.pcma 8000 -f alaw
+    make_audio glide.pcmu 8000 -f mulaw
+    # Packets of 20 ms, each behind its length in two bytes: taken out of the Ogg pages that ffmpeg
+    # writes, without the two packets at the beginning that are no sound (RFC 7845).
+    make_audio glide.ogg 48000 -c:a libopus -b:a 24k -vbr on -application audio -frame_duration 20 -f ogg
+    perl -0777 -ne '
+        my ($at, $packet, @packets) = (0, "");
+        while (substr($_, $at, 4) eq "OggS") {
+            my $count = ord substr $_, $at + 26, 1;
+            my @lengths = unpack "C*", substr $_, $at + 27, $count;
+            $at += 27 + $count;
+            for my $length (@lengths) {
+                $packet .= substr $_, $at, $length;
+                $at += $length;
+                next if $length == 255;
+                push @packets, $packet;
+                $packet = "";
+            }
+        }
+        print map { pack "n/a*", $_ } @packets[2 .. $#packets];
+    ' testdata/audio/glide.ogg >testdata/audio/glide.opus-packets
+    rm testdata/audio/glide.ogg
+    for name in glide.pcma glide.pcmu glide.opus-packets; do
+        echo "testdata/audio/$name: $(stat -c %s "testdata/audio/$name") bytes"
+    done
+fi

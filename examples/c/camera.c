@@ -1,12 +1,15 @@
 /* A camera without a lens: plays H.264 and H.265 files (Annex B) in a loop through libp2pcam, as an encoder
- * would: one access unit a call, on time, and an IDR soon after it is asked for.
+ * would: one access unit a call, on time, and an IDR soon after it is asked for. Its sound is in audio.c.
  *
- *     cc -I include examples/c/camera.c libp2pcam.a -lpthread -ldl -lm -o camera
+ *     cc -I include examples/c/camera.c examples/c/audio.c libp2pcam.a -Wl,--gc-sections \
+ *         -lpthread -ldl -o camera
  *     ./camera --help
  */
 #define _POSIX_C_SOURCE 200809L
 
+#include "audio.h"
 #include "p2pcam.h"
+#include "ptz.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -158,6 +161,9 @@ typedef struct {
     const char *name;
     p2p_stream_t *stream;
     size_t next;
+    uint64_t period_us;   /* from picture to picture */
+    int recorded;         /* see push_recorded */
+    uint64_t pause_until;
     uint64_t pushed, dropped;
     pthread_mutex_t lock; /* of the two below, which the library's callbacks change */
     int idr_wanted;
@@ -209,12 +215,23 @@ static p2p_status_t push_next(encoder_t *encoder, uint64_t timestamp_us, int len
     return status;
 }
 
+/* Plays the clip as a recording: with its own times, which begin anew with each round, and a pause of
+ * a second between two rounds. */
+static p2p_status_t push_recorded(encoder_t *encoder, uint64_t now, int lend) {
+    size_t at = encoder->next;
+    if (now < encoder->pause_until) return P2P_OK;
+    if (at + 1 == encoder->clip.count) encoder->pause_until = now + 1000000;
+    return push_next(encoder, at * encoder->period_us, lend);
+}
+
 /* ---- What the library tells ---- */
 
 static const char *path_name(p2p_path_t path) {
     static const char *const names[] = {"?", "host", "srflx", "prflx", "relay"};
     return names[path <= P2P_PATH_RELAY ? path : 0];
 }
+
+static const char *stream_label(const p2p_stream_t *stream);
 
 static void on_event(void *user, const p2p_event_t *event) {
     (void)user;
@@ -235,6 +252,9 @@ static void on_event(void *user, const p2p_event_t *event) {
     case P2P_EVENT_VIEWER_CLOSED:
         printf("viewer closed: %s reason=%d code=%d: %s\n", event->session_id, (int)event->reason,
                (int)event->code, event->text);
+        break;
+    case P2P_EVENT_VIEWER_STREAM:
+        printf("viewer stream: %s %s\n", event->session_id, stream_label(event->stream));
         break;
     default: /* of a newer library */
         break;
@@ -271,9 +291,9 @@ typedef struct {
 } option_t;
 
 static const char *device, *broker = "mqtt://127.0.0.1:1883", *user, *password, *service_key, *file, *sub_file,
-    *stream_name = "main", *codec_text = "", *identity, *fps_text = "30", *max_viewers = "0", *duration = "0", *log_level = "3",
-    *stats_text = "0";
-static int loopback, relay_only, accept_unset_clock, copy_frames, lend_frames;
+    *audio_file, *talkback_file, *stream_name = "main", *codec_text = "", *identity, *fps_text = "30",
+    *max_viewers = "0", *duration = "0", *log_level = "3", *stats_text = "0", *min_bitrate = "0";
+static int recorded, fall_back, no_gop_cache, loopback, relay_only, accept_unset_clock, copy_frames, lend_frames;
 
 static const option_t options[] = {
     {"--device", "P2PCAM_DEVICE", "serial number of this camera", &device, NULL},
@@ -285,9 +305,15 @@ static const option_t options[] = {
     {"--file", "P2PCAM_FILE", "H.264 or H.265 file of the stream", &file, NULL},
     {"--clip", NULL, NULL, &file, NULL},
     {"--sub", "P2PCAM_SUB_FILE", "file of a second stream, \"sub\"", &sub_file, NULL},
+    {"--audio", "P2PCAM_AUDIO", "sound: .opus-packets, .pcma or .pcmu", &audio_file, NULL},
+    {"--talkback", "P2PCAM_TALKBACK", "write what viewers say to this file", &talkback_file, NULL},
     {"--codec", "P2PCAM_CODEC", "h264 or h265; by each file's ending if not set", &codec_text, NULL},
     {"--stream", "P2PCAM_STREAM", "name of the stream (main)", &stream_name, NULL},
     {"--fps", "P2PCAM_FPS", "frames a second (30)", &fps_text, NULL},
+    {"--recorded", "P2PCAM_RECORDED", "play the file as a recording: own times, a pause after each round", NULL, &recorded},
+    {"--fall-back", "P2PCAM_FALL_BACK", "viewers with a slow network get the second stream", NULL, &fall_back},
+    {"--no-gop-cache", "P2PCAM_NO_GOP_CACHE", "viewers start with a keyframe of their own", NULL, &no_gop_cache},
+    {"--min-bitrate", "P2PCAM_MIN_BITRATE", "the least of the first stream, in bit/s; see p2pcam.h", &min_bitrate, NULL},
     {"--identity", "P2PCAM_IDENTITY", "file for the DTLS key and certificate", &identity, NULL},
     {"--max-viewers", "P2PCAM_MAX_VIEWERS", "viewers at once (8)", &max_viewers, NULL},
     {"--duration", "P2PCAM_DURATION", "end after so many seconds", &duration, NULL},
@@ -393,10 +419,13 @@ static void print_stats(p2p_agent_t *agent) {
         fprintf(stderr, "camera: %s\n", p2p_last_error());
         return;
     }
-    printf("stats agent: up=%u reconnects=%u sends=%llu datagrams=%llu errors=%llu memory=%llu\n",
+    printf("stats agent: up=%u reconnects=%u sends=%llu datagrams=%llu errors=%llu memory=%llu"
+           " push_to_wire_us=%u/%u/%u/%u\n",
            (unsigned)stats.signaling_up, (unsigned)stats.signaling_reconnects, (unsigned long long)stats.sends,
            (unsigned long long)stats.datagrams, (unsigned long long)stats.send_errors,
-           (unsigned long long)stats.memory_bytes);
+           (unsigned long long)stats.memory_bytes, (unsigned)stats.push_to_wire_p50_us,
+           (unsigned)stats.push_to_wire_p95_us, (unsigned)stats.push_to_wire_p99_us,
+           (unsigned)stats.push_to_wire_max_us);
     for (i = 0; i < stream_count; i++) {
         const p2p_stream_stats_t *s = &streams[i];
         printf("stats stream %s: viewers=%u frames=%llu keyframes=%llu bytes=%llu fps=%u bps=%llu refused=%llu"
@@ -411,7 +440,9 @@ static void print_stats(p2p_agent_t *agent) {
         const p2p_viewer_stats_t *v = &viewers[i];
         printf("stats viewer %s: path=%s local=%s remote=%s srtp=%u frames=%llu packets=%llu bytes=%llu wire=%llu"
                " media_bps=%llu wire_bps=%llu target_bps=%llu rtt_us=%u loss_permille=%u nacked=%llu resent=%llu"
-               " pli=%llu fir=%llu dropped=%llu memory=%llu answer_ms=%d ice_ms=%d dtls_ms=%d first_frame_ms=%d\n",
+               " pli=%llu fir=%llu dropped=%llu memory=%llu answer_ms=%d ice_ms=%d dtls_ms=%d first_frame_ms=%d"
+               " audio=%llu talkback=%llu talkback_lost=%llu talkback_delay_us=%u"
+               " channels=%u data_in=%llu data_out=%llu data_in_bytes=%llu data_out_bytes=%llu data_waiting=%llu\n",
                v->session_id, path_name(v->path), path_name(v->local_candidate), path_name(v->remote_candidate),
                (unsigned)v->srtp_profile, (unsigned long long)v->frames, (unsigned long long)v->packets,
                (unsigned long long)v->media_bytes, (unsigned long long)v->wire_bytes,
@@ -421,7 +452,11 @@ static void print_stats(p2p_agent_t *agent) {
                (unsigned long long)(v->dropped_queue_full + v->dropped_no_route + v->dropped_awaiting_keyframe +
                                     v->dropped_too_old + v->dropped_too_large + v->dropped_key_worn_out),
                (unsigned long long)v->memory_bytes, (int)v->answer_ms, (int)v->ice_ms, (int)v->dtls_ms,
-               (int)v->first_frame_ms);
+               (int)v->first_frame_ms, (unsigned long long)v->audio_packets, (unsigned long long)v->talkback_packets,
+               (unsigned long long)v->talkback_lost, (unsigned)v->talkback_delay_us, (unsigned)v->data_channels,
+               (unsigned long long)v->data_received_messages, (unsigned long long)v->data_sent_messages,
+               (unsigned long long)v->data_received_bytes, (unsigned long long)v->data_sent_bytes,
+               (unsigned long long)v->data_buffered_bytes);
     }
 }
 
@@ -447,8 +482,10 @@ static int play(encoder_t *encoders, size_t count, p2p_agent_t *agent, double fp
             print_stats(agent);
         }
         for (i = 0; i < count; i++) {
-            if (push_next(&encoders[i], due, lend) != P2P_OK) {
-                fprintf(stderr, "camera: frame %llu of %s: %s\n", (unsigned long long)frame, encoders[i].name,
+            encoder_t *encoder = &encoders[i];
+            p2p_status_t status = encoder->recorded ? push_recorded(encoder, due, lend) : push_next(encoder, due, lend);
+            if (status != P2P_OK) {
+                fprintf(stderr, "camera: frame %llu of %s: %s\n", (unsigned long long)frame, encoder->name,
                         p2p_last_error());
                 return 0;
             }
@@ -458,7 +495,8 @@ static int play(encoder_t *encoders, size_t count, p2p_agent_t *agent, double fp
     return 1;
 }
 
-static int start_encoder(encoder_t *encoder, p2p_agent_t *agent, const char *name, const char *path, double fps) {
+static int start_encoder(encoder_t *encoder, p2p_agent_t *agent, const char *name, const char *path, double fps,
+                         const char *fallback, uint32_t least) {
     p2p_stream_config_t config = P2P_STREAM_CONFIG_INIT;
     uint64_t bytes = 0;
     size_t i;
@@ -466,7 +504,14 @@ static int start_encoder(encoder_t *encoder, p2p_agent_t *agent, const char *nam
     encoder->name = name;
     if (config.codec == 0 || !clip_load(&encoder->clip, path, config.codec)) return 0;
     for (i = 0; i < encoder->clip.count; i++) bytes += encoder->clip.units[i].size;
+    encoder->recorded = recorded;
+    encoder->period_us = (uint64_t)(1e6 / fps);
     config.name = name;
+    if (no_gop_cache) config.gop_cache = P2P_GOP_CACHE_OFF;
+    if (fallback != NULL) {
+        config.fallback = fallback;
+        config.min_bitrate = least;
+    }
     config.bitrate = (uint32_t)((double)bytes * 8 * fps / (double)encoder->clip.count);
     config.user = encoder;
     printf("stream %s: %lu frames, %u bit/s, %s\n", name, (unsigned long)encoder->clip.count,
@@ -476,12 +521,21 @@ static int start_encoder(encoder_t *encoder, p2p_agent_t *agent, const char *nam
     return 0;
 }
 
+static encoder_t encoders[2];
+
+static const char *stream_label(const p2p_stream_t *stream) {
+    size_t i;
+    for (i = 0; i < 2; i++) {
+        if (stream != NULL && encoders[i].stream == stream) return encoders[i].name;
+    }
+    return "?";
+}
+
 int main(int argc, char **argv) {
-    static encoder_t encoders[2];
     p2p_config_t config = P2P_CONFIG_INIT;
     p2p_agent_t *agent = NULL;
     struct sigaction action;
-    double fps, seconds, viewers, level, stats_every;
+    double fps, seconds, viewers, level, stats_every, least;
     size_t count, i;
     int ok;
 
@@ -492,7 +546,8 @@ int main(int argc, char **argv) {
     viewers = number("--max-viewers", max_viewers, 0, 1000);
     level = number("--log-level", log_level, P2P_LOG_ERROR, P2P_LOG_TRACE);
     stats_every = number("--stats", stats_text, 0, 1e9);
-    if (fps < 0 || seconds < 0 || viewers < 0 || level < 0 || stats_every < 0) return 2;
+    least = number("--min-bitrate", min_bitrate, 0, 1e9);
+    if (least < 0 || fps < 0 || seconds < 0 || viewers < 0 || level < 0 || stats_every < 0) return 2;
     setvbuf(stdout, NULL, _IOLBF, 0);
     memset(&action, 0, sizeof action);
     action.sa_handler = on_signal;
@@ -514,6 +569,9 @@ int main(int argc, char **argv) {
     config.on_keyframe_request = on_keyframe_request;
     config.on_target_bitrate = on_target_bitrate;
     config.on_log = on_log;
+    config.on_talkback = audio_on_talkback;
+    config.on_data_channel = ptz_on_data_channel;
+    config.on_data = ptz_on_data;
     if (p2p_init(&config, &agent) != P2P_OK) {
         fprintf(stderr, "camera: %s\n", p2p_last_error());
         return 1;
@@ -521,8 +579,9 @@ int main(int argc, char **argv) {
 
     count = sub_file != NULL ? 2 : 1;
     for (i = 0; i < count; i++) pthread_mutex_init(&encoders[i].lock, NULL);
-    ok = start_encoder(&encoders[0], agent, stream_name, file, fps) &&
-         (count == 1 || start_encoder(&encoders[1], agent, "sub", sub_file, fps)) &&
+    ok = audio_start(agent, audio_file, talkback_file) &&
+         start_encoder(&encoders[0], agent, stream_name, file, fps, fall_back ? "sub" : NULL, (uint32_t)least) &&
+         (count == 1 || start_encoder(&encoders[1], agent, "sub", sub_file, fps, NULL, 0)) &&
          play(encoders, count, agent, fps, seconds, stats_every, lend_frames || !copy_frames);
 
     /* From here on no callback runs, and every lent frame is back. */
@@ -530,6 +589,7 @@ int main(int argc, char **argv) {
         fprintf(stderr, "camera: %s\n", p2p_last_error());
         ok = 0;
     }
+    audio_stop();
     for (i = 0; i < count; i++) {
         if (encoders[i].stream != NULL) {
             printf("stream %s: %llu frames pushed, %llu dropped, %llu released\n", encoders[i].name,

@@ -11,18 +11,20 @@ const ARGS = [
   '--headless=new', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run',
   '--disable-background-networking', '--disable-component-update', '--disable-sync',
 ];
+/** A microphone that beeps, and that pages may have without asking. */
+export const FAKE_MICROPHONE = ['--use-fake-device-for-media-stream', '--use-fake-ui-for-media-stream'];
 const LAUNCH_WITHIN_MS = 60_000;
 const POLL_EVERY_MS = 50;
 
-/** A Chromium with an empty profile: {context, close()}. */
-export async function openBrowser({ width = 1280, height = 900 } = {}) {
+/** A Chromium with an empty profile: {context, close()}. `args`: flags beside the usual ones. */
+export async function openBrowser({ width = 1280, height = 900, args = [] } = {}) {
   const profile = mkdtempSync(path.join(tmpdir(), 'p2pcam-chromium-'));
   const forget = () => rmSync(profile, { recursive: true, force: true, maxRetries: 5, retryDelay: 100 });
   try {
     const context = await chromium.launchPersistentContext(profile, {
       executablePath: CHROMIUM,
       headless: false, // ARGS say so themselves, with the headless mode that renders as the real one
-      args: ARGS,
+      args: [...ARGS, ...args],
       viewport: { width, height },
       timeout: LAUNCH_WITHIN_MS,
     });

@@ -40,6 +40,21 @@ function tapped({ sent = () => true, received = (event) => [event] }) {
   };
 }
 
+/** The types of the packets in a frame. */
+function packetTypes(frame) {
+  const types = [];
+  for (let at = 0; at < frame.length;) {
+    types.push(frame[at++] >> 4);
+    let length = 0;
+    for (let shift = 0, more = true; more; shift += 7) {
+      more = (frame[at] & 0x80) !== 0;
+      length += (frame[at++] & 0x7f) << shift;
+    }
+    at += length;
+  }
+  return types;
+}
+
 test('messages go both ways at QoS 1', TIMEOUT, async (t) => {
   const mqtt = client(t);
   assert.equal(await mqtt.subscribe('p2p/signal/app/app_1'), 1);
@@ -76,13 +91,13 @@ test('a retained message comes with the subscription, marked as such', TIMEOUT, 
 });
 
 test('what is published before the socket opens follows CONNECT without waiting', TIMEOUT, async (t) => {
-  const types = [];
+  const frames = [];
   let connackAfter;
   const mqtt = client(t, {
     WebSocket: tapped({
-      sent: (bytes) => types.push(bytes[0] >> 4),
+      sent: (bytes) => frames.push(packetTypes(bytes)),
       received: (event) => {
-        connackAfter ??= types.length;
+        connackAfter ??= frames.length;
         return [event];
       },
     }),
@@ -91,8 +106,17 @@ test('what is published before the socket opens follows CONNECT without waiting'
   const heard = detail(mqtt, 'message');
   await Promise.all([subscribed, mqtt.publish('own/topic', 'first flight')]);
   assert.equal((await heard).text, 'first flight');
-  assert.deepEqual(types.slice(0, 3), [PacketType.CONNECT, PacketType.SUBSCRIBE, PacketType.PUBLISH]);
-  assert.equal(connackAfter, 3, 'all three had left before the broker said anything');
+  assert.deepEqual(frames[0], [PacketType.CONNECT, PacketType.SUBSCRIBE, PacketType.PUBLISH], 'in one frame');
+  assert.equal(connackAfter, 1, 'which had left before the broker said anything');
+});
+
+test('what waits for the broker is sent in frames that it takes', TIMEOUT, async (t) => {
+  const lengths = [];
+  const mqtt = client(t, { WebSocket: tapped({ sent: (bytes) => lengths.push(bytes.length) }) });
+  const large = 'x'.repeat(40_000);
+  await Promise.all([1, 2, 3].map(() => mqtt.publish('large', large)));
+  assert.equal(lengths.length, 3);
+  assert.ok(lengths.every((length) => length <= 64 * 1024), `${lengths}`);
 });
 
 test('after the broker restarts, topics and messages are there again', TIMEOUT, async (t) => {
@@ -230,5 +254,22 @@ test('a socket opened early says nothing until it is told who we are', TIMEOUT, 
   await new Promise((resolve) => setTimeout(resolve, 300));
   assert.equal(sent, 0);
   mqtt.connect({ clientId: 'early', urls: [broker.url] });
+  await once(mqtt, 'online');
+});
+
+test('a socket that was opened early and lost is missed by nobody before it is needed', TIMEOUT, async (t) => {
+  const own = await Mosquitto.start();
+  t.after(() => own.stop());
+  const mqtt = new MqttClient({ urls: [own.url], WebSocket, random: () => 0.1 });
+  t.after(() => mqtt.close());
+  const events = [];
+  for (const type of ['online', 'offline', 'refused']) mqtt.addEventListener(type, () => events.push(type));
+  mqtt.open();
+  await new Promise((resolve) => setTimeout(resolve, 200));
+  await own.halt();
+  await new Promise((resolve) => setTimeout(resolve, 200));
+  assert.deepEqual(events, []);
+  await own.launch();
+  mqtt.connect({ clientId: 'late' });
   await once(mqtt, 'online');
 });

@@ -3,6 +3,7 @@
 
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { openBrowser, openPage, until, viewerState } from './lib.mjs';
 import { ServerMin, SignalingCamera } from './server.mjs';
 
@@ -145,11 +146,36 @@ test('retry starts a new session', TIMEOUT, async (t) => {
 
 test('with autostart=0 it waits for a click', TIMEOUT, async (t) => {
   const cam = await camera(t, 'cam_click', refusing(429, 'full'));
-  const page = await open(t, server.viewer('cam_click', { query: '&autostart=0' }));
+  const page = await open(t, 'about:blank');
+  const asked = [];
+  page.on('request', (request) => asked.push(`${request.method()} ${new URL(request.url()).pathname}`));
+  const said = [];
+  page.on('websocket', (socket) => socket.on('framesent', () => said.push(1)));
+  // `goto` ends with the page's load: what is prepared does not hold that up.
+  await page.goto(server.viewer('cam_click', { query: '&autostart=0' }));
   await shown(page, 'start').waitFor();
-  assert.equal(cam.heard.length, 0);
+  await page.hover('#start');
+  await sleep(500);
+  assert.deepEqual(asked.filter((request) => !request.startsWith('GET ')), [], 'no session before the click');
+  assert.deepEqual(said, [], 'nothing to the broker');
+  assert.equal(cam.heard.length, 0, 'nothing to the camera');
   await page.click('#start');
   await failed(page);
+  assert.equal(asked.filter((request) => request === 'POST /v1/sessions').length, 1);
+});
+
+test('what was prepared and is lost by the time of the click is made anew', TIMEOUT, async (t) => {
+  const own = await ServerMin.start();
+  t.after(() => own.stop());
+  const page = await open(t, own.viewer('cam_late', { query: '&autostart=0' }));
+  await shown(page, 'start').waitFor();
+  await sleep(300);
+  await own.restart(); // its end of the socket is gone
+  const cam = await SignalingCamera.start(own, 'cam_late', refusing(429, 'full'));
+  t.after(() => cam.stop());
+  await page.click('#start');
+  const { error } = await failed(page);
+  assert.equal(error.kind, 'full');
 });
 
 test('a server that goes away is said in words', TIMEOUT, async (t) => {

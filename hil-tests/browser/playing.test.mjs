@@ -129,6 +129,23 @@ test('watch.mjs reports a viewing as JSON', TIMEOUT, async (t) => {
   assert.match(failed.report.failure, /key was refused/);
 });
 
+test('watch.mjs uses what is beside the picture', TIMEOUT, async (t) => {
+  const abilities = { audio: 'microphone loudspeaker', data: true, streams: ['main', 'sub'] };
+  await startCamera(t, 'cam_used', abilities);
+  const { code, report } = await watchCli('--url', server.viewer('cam_used'), '--seconds', '1',
+    '--listen', '--talk', '1', '--command', 'ptz up', '--stream', 'sub');
+  assert.equal(code, 0, JSON.stringify(report));
+  assert.equal(report.listen.codec, 'audio/opus');
+  assert.ok(report.listen.energy > 0 && report.listen.packetsReceived > 0);
+  assert.ok(report.talk.packetsSent > 20, `${report.talk.packetsSent}`);
+  assert.equal(report.command.reply, 'done: ptz up');
+  assert.deepEqual([report.stream.current, report.stream.names], ['sub', ['main', 'sub']]);
+
+  const { code: failed, report: why } = await watchCli('--url', server.viewer('cam_used'), '--within', '5', '--stream', 'third');
+  assert.equal(failed, 1);
+  assert.match(why.failure, /third|option/);
+});
+
 test('candidates before the answer, and everything twice', TIMEOUT, async (t) => {
   await startCamera(t, 'cam_disorder', { answerDelayMs: 400, copies: 2 });
   const page = await watch(t, 'cam_disorder');

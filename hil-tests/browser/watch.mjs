@@ -2,17 +2,21 @@
 //
 //     node watch.mjs --url URL [--relay] [--turn HOST:PORT] [--seconds N] [--every MS] [--pixel X,Y]… [--click]
 //                    [--screenshot FILE] [--json FILE] [--within SECONDS] [--expect-error TEXT]
+//                    [--listen] [--talk SECONDS] [--command TEXT] [--stream NAME]
 //
 // Ends with 0 if a picture was decoded and grew over N seconds; with --expect-error if the page
 // said TEXT (a part of its words, in any case); with 1 otherwise; with 2 if it was called wrongly.
 // --click presses the page's play button instead of letting it start by itself, so that
-// `firstFrameMs` is from the click to the first decoded frame. --turn has the page look for TURN
-// there instead of where the session API says.
+// `firstFrameMs` is from the click to the first decoded frame. Once there is a picture, --listen, --talk,
+// --command and --stream use what is beside it, in this order, and report under their names; whatever
+// does not work ends the viewing with 1. --turn has the page look for TURN there instead of where the
+// session API says.
 
 import { writeFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { openBrowser, openPage, pixels, until, videoStats, viewerState } from './lib.mjs';
+import { chooseStream, command, listen, talk } from './controls.mjs';
+import { FAKE_MICROPHONE, openBrowser, openPage, pixels, until, videoStats, viewerState } from './lib.mjs';
 
 const options = readOptions();
 const report = await run().catch((error) => ({ ok: false, failure: error.message }));
@@ -22,7 +26,7 @@ if (options.json) writeFileSync(options.json, `${line}\n`);
 process.exitCode = report.ok ? 0 : 1;
 
 async function run() {
-  const browser = await openBrowser({ width: options.width });
+  const browser = await openBrowser({ width: options.width, args: options.talk > 0 ? FAKE_MICROPHONE : [] });
   try {
     return await watch(browser.context);
   } finally {
@@ -65,6 +69,12 @@ async function expectPicture(page, report) {
   }, decoded, options.withinMs, 'no frame was decoded');
   await until(() => viewerState(page), (s) => s.state === 'playing', options.withinMs, 'not playing');
 
+  const { withinMs } = options;
+  if (options.listen) report.listen = await listen(page, withinMs);
+  if (options.talk > 0) report.talk = await talk(page, options.talk, withinMs);
+  if (options.command) report.command = await command(page, options.command, withinMs);
+  if (options.stream) report.stream = await chooseStream(page, options.stream, withinMs);
+
   const samples = [await videoStats(page)];
   for (const end = Date.now() + options.seconds * 1000; Date.now() < end;) {
     await sleep(Math.min(options.everyMs, Math.max(1, end - Date.now())));
@@ -100,6 +110,8 @@ function readOptions() {
       seconds: { type: 'string', default: '3' }, every: { type: 'string', default: '1000' },
       within: { type: 'string', default: '30' }, width: { type: 'string', default: '1280' },
       pixel: { type: 'string', multiple: true, default: [] },
+      listen: { type: 'boolean' }, talk: { type: 'string', default: '0' },
+      command: { type: 'string' }, stream: { type: 'string' },
       screenshot: { type: 'string' }, json: { type: 'string' }, 'expect-error': { type: 'string' },
     } });
     if (!values.url) throw new Error('--url is missing');
@@ -114,7 +126,10 @@ function readOptions() {
     for (const [name, value] of Object.entries(numbers)) {
       if (!(value > 0)) throw new Error(`${name} must be a number above 0`);
     }
+    const talkSeconds = +values.talk;
+    if (!(talkSeconds >= 0)) throw new Error('talk must be a number');
     return {
+      listen: values.listen, talk: talkSeconds, command: values.command, stream: values.stream,
       url: url.href, turn: values.turn, click: values.click, pixels: points, screenshot: values.screenshot,
       json: values.json, expectError: values['expect-error'], ...numbers,
     };

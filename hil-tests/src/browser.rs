@@ -1,5 +1,5 @@
 //! Chromium with the viewer page, by way of `browser/watch.mjs`, which reports what `getStats` and
-//! the page itself say.
+//! the page itself say; and with a viewer of the tests' own.
 
 use crate::firmware::root;
 use crate::process::Process;
@@ -23,6 +23,14 @@ pub struct Watch {
     pub seconds: u32,
     pub pixels: Vec<(u32, u32)>,
     pub screenshot: Option<PathBuf>,
+    /// Turns the sound on and waits until something is heard: `listen` in the report.
+    pub listen: bool,
+    /// Talks so many seconds into a microphone that beeps: `talk` in the report.
+    pub talk: Option<u32>,
+    /// Sends this text through the control channel and waits for one: `command` in the report.
+    pub command: Option<String>,
+    /// Chooses this stream and waits until the camera says that it sends it: `stream` in the report.
+    pub stream: Option<String>,
     /// Wait for these words on the page instead of a picture.
     pub expect_error: Option<String>,
 }
@@ -37,6 +45,10 @@ impl Watch {
             seconds: 3,
             pixels: Vec::new(),
             screenshot: None,
+            listen: false,
+            talk: None,
+            command: None,
+            stream: None,
             expect_error: None,
         }
     }
@@ -47,9 +59,18 @@ impl Watch {
         command.current_dir(root().join("hil-tests/browser"));
         command.args(["watch.mjs", "--url", &self.url]);
         command.args(["--seconds", &self.seconds.to_string(), "--within", "60"]);
-        for (is_set, flag) in [(self.relay, "--relay"), (self.click, "--click")] {
+        let flags = [(self.relay, "--relay"), (self.click, "--click"), (self.listen, "--listen")];
+        for (is_set, flag) in flags {
             if is_set {
                 command.arg(flag);
+            }
+        }
+        if let Some(seconds) = self.talk {
+            command.args(["--talk", &seconds.to_string()]);
+        }
+        for (value, flag) in [(&self.command, "--command"), (&self.stream, "--stream")] {
+            if let Some(value) = value {
+                command.args([flag, value]);
             }
         }
         if let Some(turn) = self.turn {
@@ -66,15 +87,46 @@ impl Watch {
         if let Some(words) = &self.expect_error {
             command.args(["--expect-error", words]);
         }
-        let mut browser = Process::start("browser", command)?;
-        let limit = Duration::from_secs(150) + Duration::from_secs(self.seconds.into());
-        let status = browser.wait(limit).await?;
-        let report = browser
-            .line("its report", Duration::from_secs(5), |line| serde_json::from_str(line).ok())
-            .await?;
-        match status.success() {
-            true => Ok(report),
-            false => Err(format!("the browser ended with {status}: {report:#}")),
-        }
+        run(command, Duration::from_secs(150) + Duration::from_secs(self.seconds.into())).await
+    }
+}
+
+/// Chromium with a small viewer of its own, `browser/listen.mjs`, that asks for sound and then talks.
+#[derive(Debug, Clone)]
+pub struct Listen {
+    pub url: String,
+    /// How long it listens, and how long it talks then.
+    pub seconds: u32,
+}
+
+impl Listen {
+    pub fn new(url: String) -> Listen {
+        Listen { url, seconds: 5 }
+    }
+
+    /// Runs the browser to its end; what `getStats` said.
+    pub async fn run(&self) -> Result<Value, String> {
+        let seconds = self.seconds.to_string();
+        script("listen.mjs", &["--url", &self.url, "--seconds", &seconds]).await
+    }
+}
+
+/// Runs one of the scripts of `browser/`; its report, if it was content.
+pub async fn script(name: &str, arguments: &[&str]) -> Result<Value, String> {
+    let mut command = Command::new("node");
+    command.current_dir(root().join("hil-tests/browser")).arg(name).args(arguments);
+    run(command, Duration::from_secs(150)).await
+}
+
+/// The one line of JSON that a script in `browser/` ends with.
+async fn run(command: Command, limit: Duration) -> Result<Value, String> {
+    let mut browser = Process::start("browser", command)?;
+    let status = browser.wait(limit).await?;
+    let report = browser
+        .line("its report", Duration::from_secs(5), |line| serde_json::from_str(line).ok())
+        .await?;
+    match status.success() {
+        true => Ok(report),
+        false => Err(format!("the browser ended with {status}: {report:#}")),
     }
 }

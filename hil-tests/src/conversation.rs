@@ -28,6 +28,8 @@ pub struct Talk {
     pub answers: Vec<String>,
     pub remote_candidates: Vec<String>,
     pub keepalives: u32,
+    /// Those of the camera's that speak of streams.
+    pub streams_told: Vec<Keepalive>,
     pub refused: Option<(u16, String)>,
     pub bye: Option<String>,
     pub trouble: Option<String>,
@@ -139,6 +141,7 @@ impl Conversation {
             state: Some(state),
             path,
             setup_ms: setup.and_then(|setup| u32::try_from(setup.as_millis()).ok()),
+            ..Keepalive::default()
         };
         self.send_to(SERVER_TOPIC, Body::Keepalive(report)).await;
     }
@@ -178,7 +181,13 @@ impl Conversation {
                     false => self.waiting.push(candidate),
                 }
             }
-            Body::Keepalive(_) => lock(&self.talk).keepalives += 1,
+            Body::Keepalive(keepalive) => {
+                let mut talk = lock(&self.talk);
+                talk.keepalives += 1;
+                if keepalive.stream.is_some() {
+                    talk.streams_told.push(keepalive);
+                }
+            }
             Body::Bye { reason } => {
                 lock(&self.talk).bye = Some(reason);
                 return true;

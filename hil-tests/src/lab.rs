@@ -27,10 +27,16 @@ pub struct CameraSetup {
     pub device: String,
     pub clip: PathBuf,
     pub sub_clip: Option<PathBuf>,
+    /// What its microphone hears.
+    pub sound: Option<PathBuf>,
+    /// Where it writes what viewers say.
+    pub talkback: Option<PathBuf>,
     pub max_viewers: Option<u32>,
     pub relay_only: bool,
     /// Prints statistics every so many seconds.
     pub stats_every: Option<f64>,
+    /// Further options of the C camera.
+    pub more: Vec<String>,
     /// Where the camera may run, and where the server.
     pub processors: Option<(usize, usize)>,
     /// Instead of the C camera: a binary that understands `device` and the same options.
@@ -43,9 +49,12 @@ impl Default for CameraSetup {
             device: "camera-1".into(),
             clip: clip_path("clip-720p30.h264"),
             sub_clip: None,
+            sound: None,
+            talkback: None,
             max_viewers: None,
             relay_only: false,
             stats_every: None,
+            more: Vec::new(),
             processors: None,
             binary: None,
         }
@@ -195,6 +204,11 @@ signing_key_file = "signing.key"
         if let Some(sub) = &setup.sub_clip {
             command.arg("--sub").arg(sub);
         }
+        for (option, file) in [("--audio", &setup.sound), ("--talkback", &setup.talkback)] {
+            if let Some(file) = file {
+                command.arg(option).arg(file);
+            }
+        }
         if let Some(most) = setup.max_viewers {
             command.args(["--max-viewers", &most.to_string()]);
         }
@@ -207,6 +221,7 @@ signing_key_file = "signing.key"
         if let Some(seconds) = setup.stats_every {
             command.args(["--stats", &seconds.to_string()]);
         }
+        command.args(&setup.more);
         Ok(command)
     }
 

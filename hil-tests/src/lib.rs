@@ -14,6 +14,7 @@
 pub mod api;
 pub mod broker;
 pub mod browser;
+pub mod channels;
 pub mod clip;
 pub mod clock;
 pub mod codec;
@@ -28,5 +29,6 @@ pub mod peer;
 pub mod process;
 pub mod received;
 pub mod report;
+pub mod sound;
 pub mod usage;
 pub mod viewer;

@@ -1,22 +1,32 @@
 //! The viewer's peer connection: the `webrtc` crate's, which is another implementation than the
-//! device's own path. Beside `one_by_one`, this is the only file that names that
-//! crate outside tests.
+//! device's own path. Beside `one_by_one` and `channels`, this is the only file that names
+//! that crate outside tests.
 
 use crate::api::IceServer;
+use crate::channels::{ChannelOptions, Channels};
 use crate::clock;
 use crate::one_by_one::OneByOne;
 use crate::received::Received;
+use crate::sound::{Heard, HeardPacket, SoundCodec};
 use rtc::ice::mdns::MulticastDnsMode;
-use rtc::peer_connection::configuration::media_engine::{MIME_TYPE_H264, MIME_TYPE_HEVC};
+use rtc::media_stream::MediaStreamTrack;
+use rtc::peer_connection::configuration::media_engine::{
+    MIME_TYPE_H264, MIME_TYPE_HEVC, MIME_TYPE_OPUS, MIME_TYPE_PCMA, MIME_TYPE_PCMU,
+};
 use rtc::rtcp::payload_feedbacks::full_intra_request::{FirEntry, FullIntraRequest};
 use rtc::rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;
+use rtc::rtp;
 use rtc::rtp_transceiver::rtp_sender::{
-    RTCPFeedback, RTCRtpCodec, RTCRtpCodecParameters, RtpCodecKind,
+    RTCPFeedback, RTCRtpCodec, RTCRtpCodecParameters, RTCRtpCodingParameters,
+    RTCRtpEncodingParameters, RtpCodecKind,
 };
 use sdk_core::wire::signal::Candidate;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
+use webrtc::data_channel::DataChannel;
+use webrtc::media_stream::track_local::TrackLocal;
+use webrtc::media_stream::track_local::static_rtp::TrackLocalStaticRTP;
 use webrtc::media_stream::track_remote::{TrackRemote, TrackRemoteEvent};
 use webrtc::peer_connection::{
     MediaEngine, PeerConnection, PeerConnectionBuilder, PeerConnectionEventHandler,
@@ -70,12 +80,28 @@ pub struct PeerOptions {
     pub bind: String,
     /// See [`OneByOne::lose_one_in`].
     pub lose_one_in: Option<u32>,
+    /// A section for sound behind that of the video.
+    pub sound: Option<SoundOptions>,
+    /// Data channels to open; the offer has a data section if there are any.
+    pub channels: Vec<ChannelOptions>,
 }
+
+/// What a viewer offers for sound. It always listens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SoundOptions {
+    pub codec: SoundCodec,
+    /// It has a microphone too.
+    pub talks: bool,
+}
+
+/// Of what the viewer says.
+pub const TALK_SSRC: u32 = 0x7a1c;
 
 /// What the connection has come to, shared with its callbacks.
 #[derive(Default)]
 pub struct PeerState {
     pub received: Received,
+    pub heard: Heard,
     pub connected: Option<Instant>,
     pub failed: Option<String>,
     track: Option<Arc<dyn TrackRemote>>,
@@ -106,11 +132,14 @@ impl SharedState {
 pub struct Peer {
     connection: Arc<dyn PeerConnection>,
     state: Arc<Mutex<PeerState>>,
+    channels: Channels,
     fir_sequence: u8,
+    microphone: Option<Arc<TrackLocalStaticRTP>>,
 }
 
 impl Peer {
-    /// Makes the connection with one transceiver that only receives video. Local candidates come
+    /// Makes the connection with one transceiver that only receives video, and one for sound if that is
+    /// wished. Local candidates come
     /// out of the receiver, the empty one last.
     pub async fn new(
         options: PeerOptions,
@@ -122,6 +151,9 @@ impl Peer {
         }
         if options.h265 {
             media.register_codec(h265_codec(), RtpCodecKind::Video).map_err(text)?;
+        }
+        if let Some(sound) = options.sound {
+            media.register_codec(sound_codec(sound.codec), RtpCodecKind::Audio).map_err(text)?;
         }
         let registry = register_default_interceptors(Registry::new(), &mut media).map_err(text)?;
         let mut settings = SettingEngineBuilder::new()
@@ -150,12 +182,17 @@ impl Peer {
         state.received.h265 = options.h265.then_some(H265_PAYLOAD_TYPE);
         let state = Arc::new(Mutex::new(state));
         let (candidates, local) = mpsc::unbounded_channel();
+        let channels = Channels::default();
         let connection = PeerConnectionBuilder::new()
             .with_configuration(configuration)
             .with_media_engine(media)
             .with_setting_engine(settings.build())
             .with_interceptor_registry(registry)
-            .with_handler(Arc::new(Events { state: state.clone(), candidates }))
+            .with_handler(Arc::new(Events {
+                state: state.clone(),
+                channels: channels.clone(),
+                candidates,
+            }))
             .with_runtime(Arc::new(OneByOne { lose_one_in: options.lose_one_in }))
             .with_udp_addrs(vec![options.bind])
             .build()
@@ -169,7 +206,56 @@ impl Peer {
             .add_transceiver_from_kind(RtpCodecKind::Video, Some(receive_only))
             .await
             .map_err(text)?;
-        Ok((Peer { connection: Arc::new(connection), state, fir_sequence: 0 }, local))
+        let mut microphone = None;
+        match options.sound {
+            None => {}
+            Some(SoundOptions { talks: false, .. }) => {
+                let receive_only = RTCRtpTransceiverInit {
+                    direction: RTCRtpTransceiverDirection::Recvonly,
+                    ..RTCRtpTransceiverInit::default()
+                };
+                let audio = RtpCodecKind::Audio;
+                connection
+                    .add_transceiver_from_kind(audio, Some(receive_only))
+                    .await
+                    .map_err(text)?;
+            }
+            Some(SoundOptions { codec, talks: true }) => {
+                let track = Arc::new(TrackLocalStaticRTP::new(microphone_track(codec)));
+                connection.add_track(track.clone()).await.map_err(text)?;
+                microphone = Some(track);
+            }
+        }
+        for channel in &options.channels {
+            channels.create(&connection, channel).await?;
+        }
+        let connection = Arc::new(connection);
+        Ok((Peer { connection, state, channels, fir_sequence: 0, microphone }, local))
+    }
+
+    /// Says one packet.
+    pub async fn say(&self, packet: HeardPacket) -> Result<(), String> {
+        let track = self.microphone.as_ref().ok_or("this viewer has no microphone")?;
+        let header = rtp::Header {
+            version: 2,
+            marker: packet.marker,
+            payload_type: packet.payload_type,
+            sequence_number: packet.sequence,
+            timestamp: packet.timestamp,
+            ssrc: TALK_SSRC,
+            ..rtp::Header::default()
+        };
+        let packet = rtp::Packet { header, payload: packet.payload.into() };
+        track.write_rtp(packet).await.map_err(|e| e.to_string())
+    }
+
+    pub fn channels(&self) -> Channels {
+        self.channels.clone()
+    }
+
+    /// Opens one more data channel.
+    pub async fn open_channel(&self, options: &ChannelOptions) -> Result<(), String> {
+        self.channels.create(&*self.connection, options).await
     }
 
     fn state(&self) -> MutexGuard<'_, PeerState> {
@@ -310,9 +396,41 @@ fn parameters(payload_type: u8, mime_type: &str, sdp_fmtp_line: String) -> RTCRt
     }
 }
 
+fn sound_codec(codec: SoundCodec) -> RTCRtpCodecParameters {
+    let (mime_type, channels, fmtp) = match codec {
+        SoundCodec::Opus => (MIME_TYPE_OPUS, 2, "minptime=10;useinbandfec=1"),
+        SoundCodec::Pcma => (MIME_TYPE_PCMA, 0, ""),
+        SoundCodec::Pcmu => (MIME_TYPE_PCMU, 0, ""),
+    };
+    RTCRtpCodecParameters {
+        rtp_codec: RTCRtpCodec {
+            mime_type: mime_type.to_owned(),
+            clock_rate: codec.clock_rate(),
+            channels,
+            sdp_fmtp_line: fmtp.to_owned(),
+            rtcp_feedback: Vec::new(),
+        },
+        payload_type: codec.payload_type(),
+    }
+}
+
+fn microphone_track(codec: SoundCodec) -> MediaStreamTrack {
+    let coding = RTCRtpEncodingParameters {
+        rtp_coding_parameters: RTCRtpCodingParameters {
+            ssrc: Some(TALK_SSRC),
+            ..RTCRtpCodingParameters::default()
+        },
+        codec: sound_codec(codec).rtp_codec,
+        ..RTCRtpEncodingParameters::default()
+    };
+    let name = || "microphone".to_owned();
+    MediaStreamTrack::new(name(), name(), name(), RtpCodecKind::Audio, vec![coding])
+}
+
 /// The crate's callbacks. They run on the connection's own task, so they only note what happened.
 struct Events {
     state: Arc<Mutex<PeerState>>,
+    channels: Channels,
     candidates: mpsc::UnboundedSender<Candidate>,
 }
 
@@ -345,15 +463,32 @@ impl PeerConnectionEventHandler for Events {
         }
     }
 
+    async fn on_data_channel(&self, channel: Arc<dyn DataChannel>) {
+        self.channels.follow(channel, true).await;
+    }
+
     async fn on_track(&self, track: Arc<dyn TrackRemote>) {
         let state = self.state.clone();
-        lock(&state).track = Some(track.clone());
+        let is_sound = track.kind().await == RtpCodecKind::Audio;
+        if !is_sound {
+            lock(&state).track = Some(track.clone());
+        }
         // The crate's queue between its task and this one holds 256 packets and drops beyond:
         // nothing but the count may happen here.
         tokio::spawn(async move {
             while let Some(event) = track.poll().await {
                 if let TrackRemoteEvent::OnRtpPacket(packet) = event {
                     let h = &packet.header;
+                    if is_sound {
+                        lock(&state).heard.packets.push(HeardPacket {
+                            payload_type: h.payload_type,
+                            sequence: h.sequence_number,
+                            timestamp: h.timestamp,
+                            marker: h.marker,
+                            payload: packet.payload.to_vec(),
+                        });
+                        continue;
+                    }
                     lock(&state).received.on_packet(
                         h.ssrc,
                         h.payload_type,
@@ -390,6 +525,8 @@ mod tests {
             srtp: Some(Srtp::Gcm),
             bind: "127.0.0.1:0".into(),
             lose_one_in: None,
+            sound: None,
+            channels: Vec::new(),
         };
         let (peer, mut local) = Peer::new(options).await.unwrap();
         let sdp = peer.offer().await.unwrap();

@@ -3,9 +3,13 @@
 
 use crate::api::{ApiError, Session, SessionApi};
 use crate::broker::{Broker, Login};
+use crate::channels::{ChannelOptions, Channels};
 use crate::clock;
 use crate::conversation::{Conversation, Talk, lock};
-use crate::peer::{H264Format, Peer, PeerOptions, PeerState, Selected, SharedState, Srtp};
+use crate::peer::{
+    H264Format, Peer, PeerOptions, PeerState, Selected, SharedState, SoundOptions, Srtp,
+};
+use crate::sound::HeardPacket;
 use sdk_core::wire::signal::{Body, Offer, SessionId, app_topic};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -26,6 +30,9 @@ pub struct Options {
     pub bind: String,
     /// Loses one in so many packets on the way in.
     pub lose_one_in: Option<u32>,
+    /// Wants to hear the camera, and perhaps to talk to it.
+    pub sound: Option<SoundOptions>,
+    pub channels: Vec<ChannelOptions>,
 }
 
 impl Default for Options {
@@ -38,6 +45,8 @@ impl Default for Options {
             srtp: None,
             bind: "127.0.0.1:0".into(),
             lose_one_in: None,
+            sound: None,
+            channels: Vec::new(),
         }
     }
 }
@@ -110,6 +119,8 @@ impl Viewer {
             srtp: options.srtp,
             bind: options.bind,
             lose_one_in: options.lose_one_in,
+            sound: options.sound,
+            channels: options.channels,
         };
         let (peer, local_candidates) = Peer::new(peer_options).await.map_err(ViewerError::Local)?;
         let (broker, inbox) = Broker::connect(&login(&session), &[app_topic(&session.app)])
@@ -239,6 +250,16 @@ impl Viewer {
         self.look(|state| state.received.first_frame).map(|at| at.duration_since(sent))
     }
 
+    /// Its data channels.
+    pub async fn channels(&self) -> Channels {
+        self.peer.lock().await.channels()
+    }
+
+    /// Opens one more data channel.
+    pub async fn open_channel(&self, options: &ChannelOptions) -> Result<(), ViewerError> {
+        self.peer.lock().await.open_channel(options).await.map_err(ViewerError::Local)
+    }
+
     /// The pair in use.
     pub async fn selected(&self) -> Option<Selected> {
         self.peer.lock().await.selected().await
@@ -250,6 +271,11 @@ impl Viewer {
 
     pub async fn send_fir(&self) -> Result<(), ViewerError> {
         self.peer.lock().await.send_fir().await.map_err(ViewerError::Local)
+    }
+
+    /// Says one packet of sound to the camera.
+    pub async fn talk_packet(&self, packet: HeardPacket) -> Result<(), ViewerError> {
+        self.peer.lock().await.say(packet).await.map_err(ViewerError::Local)
     }
 
     /// Sends one more signal in this session.

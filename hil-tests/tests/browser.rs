@@ -4,6 +4,7 @@
 use hil_tests::browser::Watch;
 use hil_tests::firmware::root;
 use hil_tests::lab::{CameraSetup, Lab, clip_path};
+use hil_tests::sound::SoundCodec;
 use serde_json::Value;
 
 /// Points inside the clip's four corner squares, and their colours (testdata/h264/README.md).
@@ -69,6 +70,44 @@ async fn the_picture_moves_through_a_relay() {
     expect_moving_picture(&report);
     assert_eq!((&report["relayed"], &report["local"]), (&true.into(), &"relay".into()));
     expect_screenshot("viewer-relay.png");
+    lab.finish().unwrap();
+}
+
+/// The page's own buttons, against the C camera: sound, talking, commands, and another stream.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_beside_the_picture_works() {
+    let lab = Lab::start(CameraSetup {
+        sub_clip: Some(clip_path("main-180p30.h264")),
+        sound: Some(SoundCodec::Opus.clip()),
+        talkback: Some("heard.opus-packets".into()),
+        ..CameraSetup::default()
+    })
+    .await
+    .unwrap();
+    let report = Watch {
+        listen: true,
+        talk: Some(3),
+        command: Some("ptz left".into()),
+        stream: Some("sub".into()),
+        screenshot: Some(root().join("target/report/viewer-beside.png")),
+        ..Watch::new(lab.viewer_url())
+    }
+    .run()
+    .await
+    .unwrap();
+    println!("{report}");
+    assert_eq!(report["listen"]["codec"], "audio/opus");
+    assert!(report["listen"]["energy"].as_f64().unwrap() > 0.0);
+    let said = report["talk"]["packetsSent"].as_u64().unwrap();
+    assert!(said > 100, "{said} packets in 3 s");
+    let written =
+        SoundCodec::Opus.packets(&std::fs::read(lab.folder().join("heard.opus-packets")).unwrap());
+    let heard = written.iter().filter(|packet| !packet.is_empty()).count();
+    assert!(heard > 50, "{heard} packets came out of the loudspeaker");
+    assert_eq!(report["command"]["reply"], "ok pan=-10 tilt=0");
+    assert_eq!(report["stream"]["names"], serde_json::json!(["main", "sub"]));
+    assert_eq!((&report["width"], &report["height"]), (&320.into(), &180.into()));
+    assert_eq!(report["problems"], serde_json::json!([]));
     lab.finish().unwrap();
 }
 

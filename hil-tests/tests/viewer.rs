@@ -42,6 +42,8 @@ async fn the_viewer_receives_another_sender_than_ours() {
         srtp: Some(Srtp::Gcm),
         bind: "127.0.0.1:0".into(),
         lose_one_in: None,
+        sound: None,
+        channels: Vec::new(),
     };
     let (viewer, mut viewer_candidates) = Peer::new(options).await.unwrap();
 

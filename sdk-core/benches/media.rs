@@ -1,55 +1,168 @@
-//! What a packet costs on the hot path, part by part: `cargo bench -p sdk-core`.
-#![allow(clippy::print_stdout, reason = "a benchmark prints")]
+//! What a packet costs on the hot path, part by part: `cargo bench -p sdk-core`. With items that are
+//! packets, divan prints how many of them a second.
 #![allow(clippy::disallowed_methods, reason = "a benchmark has a clock")]
 #![allow(clippy::unwrap_used, reason = "a benchmark that fails stops")]
 
+use divan::counter::{BytesCount, ItemsCount};
+use divan::{Bencher, black_box};
+use sdk_core::driver::{
+    Camera, CameraConfig, Codec, DEFAULT_GOP_CACHE, Frame, FrameData, Handler, LentFrame,
+    StreamConfig, UnsetClock,
+};
+use sdk_core::event::{Event, StreamId};
 use sdk_core::media::{
-    PacketizationMode, SendBuffer, SrtpKeys, SrtpProfile, VideoConfig, VideoStream, ViewerConfig,
-    ViewerStream,
+    FrameClock, PacketizationMode, SendBuffer, SrtpKeys, SrtpProfile, Train, VideoConfig,
+    VideoStream, ViewerConfig, ViewerStream,
 };
 use sdk_core::wire::{annexb, rtp};
-use std::hint::black_box;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// 2 Mbit/s at 30 frames a second: eight packets a frame.
 const FRAME_LEN: usize = 8300;
 
 fn main() {
-    let frame = frame();
-    let scan = time(2000, || black_box(annexb::nal_units(black_box(&frame)).count()));
-    println!("annexb_scan_mb_per_s {:.0}", frame.len() as f64 * 1000.0 / scan);
-
-    let mut stream = VideoStream::new(VideoConfig::new(2_000_000, 1200));
-    let packets = f64::from(stream.push(&frame, Duration::ZERO).unwrap().unwrap().packets);
-    let push = time(2000, || black_box(stream.push(black_box(&frame), Duration::ZERO)));
-    println!("packetise_ns_per_packet {:.0}", push / packets);
-
-    for profile in SrtpProfile::ALL {
-        for viewers in [1, 8] {
-            let mut viewers: Vec<_> = (0..viewers).map(|at| viewer(at, profile)).collect();
-            let mut out = SendBuffer::new();
-            let now = Instant::now();
-            let train = stream.push(&frame, Duration::ZERO).unwrap().unwrap();
-            let seal = time(100, || {
-                out.clear();
-                for viewer in &mut viewers {
-                    black_box(viewer.seal_train(now, &stream, &train, None, &mut out));
-                }
-            });
-            let each = seal / packets / viewers.len() as f64;
-            println!("seal_ns_per_packet {profile:?} {} viewers {each:.0}", viewers.len());
-        }
-    }
+    divan::main();
 }
 
-/// Nanoseconds of one call: the best of five rounds, since others only make it slower.
-fn time<T>(calls: u32, mut work: impl FnMut() -> T) -> f64 {
-    let mut round = || {
-        let start = Instant::now();
-        (0..calls).for_each(|_| _ = work());
-        start.elapsed().as_nanos() as f64 / f64::from(calls)
+#[divan::bench]
+fn annexb_scan(bencher: Bencher<'_, '_>) {
+    let frame = frame();
+    bencher
+        .counter(BytesCount::of_slice(&frame))
+        .bench_local(|| annexb::nal_units(black_box(&frame)).count());
+}
+
+#[divan::bench]
+fn frame_clock(bencher: Bencher<'_, '_>) {
+    let (start, mut clock, mut n) = (Instant::now(), FrameClock::default(), 0);
+    bencher.bench_local(|| {
+        n += 33;
+        let at = Duration::from_millis(n);
+        clock.place(start + at, black_box(at))
+    });
+}
+
+#[divan::bench]
+fn packetise(bencher: Bencher<'_, '_>) {
+    let frame = frame();
+    let (mut stream, train) = stream(&frame);
+    bencher
+        .counter(ItemsCount::new(train.packets))
+        .bench_local(|| stream.push(black_box(&frame), Duration::ZERO));
+}
+
+/// One frame for so many viewers, one after the other as the agent does it.
+#[divan::bench(args = [1, 8, 100])]
+fn seal_gcm(bencher: Bencher<'_, '_>, viewers: u32) {
+    seal(bencher, viewers, SrtpProfile::AeadAes128Gcm);
+}
+
+#[divan::bench(args = [1, 8, 100])]
+fn seal_aes_cm(bencher: Bencher<'_, '_>, viewers: u32) {
+    seal(bencher, viewers, SrtpProfile::AesCm128HmacSha1_80);
+}
+
+fn seal(bencher: Bencher<'_, '_>, viewers: u32, profile: SrtpProfile) {
+    let frame = frame();
+    let (stream, train) = stream(&frame);
+    let mut viewers: Vec<_> = (0..viewers).map(|at| viewer(2 * at + 1, profile)).collect();
+    let mut out = SendBuffer::new();
+    let now = Instant::now();
+    bencher.counter(ItemsCount::new(train.packets * viewers.len() as u32)).bench_local(|| {
+        for viewer in &mut viewers {
+            out.clear();
+            black_box(viewer.seal_train(now, &stream, &train, None, &mut out));
+        }
+    });
+}
+
+/// A picture of 2 Mbit/s, and a large keyframe: what the encoder's thread spends on handing it over.
+const HANDED_OVER: [usize; 2] = [FRAME_LEN, 60_000];
+
+#[divan::bench(args = HANDED_OVER, sample_count = 2000, sample_size = 1)]
+fn push_lent(bencher: Bencher<'_, '_>, len: usize) {
+    push(bencher, len, lend);
+}
+
+/// What the C API does with a frame that has no release.
+#[divan::bench(args = HANDED_OVER, sample_count = 2000, sample_size = 1)]
+fn push_copied(bencher: Bencher<'_, '_>, len: usize) {
+    push(bencher, len, |frame| FrameData::Owned(frame.to_vec()));
+}
+
+/// To a camera that has nothing else to do. Only the caller's time, not the agent's.
+fn push(bencher: Bencher<'_, '_>, len: usize, data: impl Fn(&'static [u8]) -> FrameData) {
+    let (camera, stream) = camera();
+    let (frame, timestamp) = (&PICTURE[..len], Duration::ZERO);
+    bencher
+        .with_inputs(|| {
+            // The queue is in order: once this one is back, it is empty.
+            let last = Frame { data: lend(&PICTURE[..1]), timestamp };
+            camera.push_frame(stream, last).unwrap();
+            while BACK.load(Ordering::Acquire) < LENT.load(Ordering::Relaxed) {
+                std::thread::yield_now();
+            }
+        })
+        .bench_local_values(|()| {
+            camera.push_frame(stream, Frame { data: data(frame), timestamp }).unwrap();
+        });
+}
+
+/// Never looked at, since it is no access unit.
+static PICTURE: [u8; 60_000] = [1; 60_000];
+/// Frames that were lent, and those given back.
+static LENT: AtomicU64 = AtomicU64::new(0);
+static BACK: AtomicU64 = AtomicU64::new(0);
+
+fn lend(frame: &'static [u8]) -> FrameData {
+    LENT.fetch_add(1, Ordering::Relaxed);
+    // SAFETY: the bytes are there as long as the program.
+    FrameData::Lent(unsafe {
+        LentFrame::new(frame.as_ptr(), frame.len(), |_, _| _ = BACK.fetch_add(1, Ordering::Release))
+    })
+}
+
+fn camera() -> (Camera, StreamId) {
+    struct Quiet;
+    impl Handler for Quiet {
+        fn on_event(&self, _: &Event) {}
+    }
+    let config = CameraConfig {
+        device_id: "bench".into(),
+        // Nobody listens there.
+        broker_url: "mqtt://127.0.0.1:1".into(),
+        broker_username: None,
+        broker_password: None,
+        broker_ca_file: None,
+        service_public_key: [0; 32],
+        identity_file: None,
+        max_viewers: 1,
+        include_loopback: true,
+        relay_only: false,
+        unset_clock: UnsetClock::Refuse,
+        max_datagram: 1200,
     };
-    (0..5).map(|_| round()).fold(f64::INFINITY, f64::min)
+    let camera = Camera::start(config, Arc::new(Quiet)).unwrap();
+    let stream = StreamConfig {
+        name: "main".into(),
+        codec: Codec::H264,
+        bitrate: 2_000_000,
+        min_bitrate: None,
+        max_bitrate: None,
+        fallback: None,
+        gop_cache: DEFAULT_GOP_CACHE,
+    };
+    let stream = camera.start_stream(stream).unwrap();
+    (camera, stream)
+}
+
+fn stream(frame: &[u8]) -> (VideoStream, Train) {
+    let config = VideoConfig { source: StreamId(1), ..VideoConfig::new(2_000_000, 1200) };
+    let mut stream = VideoStream::new(config);
+    let train = stream.push(frame, Duration::ZERO).unwrap().unwrap();
+    (stream, train)
 }
 
 /// A keyframe, so that each viewer takes it at once.

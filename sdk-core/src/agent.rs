@@ -6,41 +6,50 @@
 //! comes out as an event.
 
 use crate::config::StreamConfig;
-use crate::event::{CloseReason, Event, StreamId};
-use crate::media::{Run, SendBuffer};
+use crate::event::{AudioId, CloseReason, Event, StreamId, Talkback};
+use crate::media::{Run, SendBuffer, TrainId};
 use crate::net::{Datagram, SocketId, Transmit};
 use crate::peer::dtls::Identity;
 use crate::peer::{LocalSocket, Route};
 use crate::random::Random;
 use crate::session::admission::{Admission, UnsetClock};
 use crate::session::table::{Table, TableConfig};
-use crate::session::{Outputs, Stream, Want};
+use crate::session::{AudioSource, ChannelRequest, Outputs, Stream, Streams, Want};
 use crate::stats::{Snapshot, StreamStats};
 use crate::time::{Now, earlier};
+use crate::wire::sdp::AudioFormat;
 use crate::wire::signal::SessionId;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 pub struct Agent {
-    streams: Vec<Stream>,
+    streams: Streams,
+    audio: AudioSource,
     max_datagram: usize,
     sessions: Table,
     random: Random,
     out: Outputs,
-    /// The control datagram being sent.
-    control: Vec<u8>,
     /// One viewer's sealed packets, on their way out.
     sealed: SendBuffer,
     /// How many of its runs have been handed out.
     sent_runs: usize,
-    /// Where they go.
+    /// The train whose last packets are among them.
+    finishes: Option<TrainId>,
+    /// The last frames, and when they were pushed.
+    pushed: heapless::Deque<(TrainId, Instant), MAX_PUSHED>,
+    /// Where the sealed packets go.
     route: Option<Route>,
+    /// What a viewer says, on its way to the loudspeaker.
+    spoken: Vec<u8>,
     /// The next session to be asked for media.
     cursor: usize,
     signaling_up: bool,
     /// How often the link to the broker came up.
     signaling_ups: u32,
 }
+
+/// Frames of which it is remembered when they were pushed: a second of two streams.
+const MAX_PUSHED: usize = 64;
 
 #[derive(Debug, Clone)]
 pub struct AgentConfig {
@@ -87,10 +96,36 @@ pub enum Input<'a> {
         data: &'a [u8],
         timestamp: Duration,
         after_gap: bool,
+        /// When the firmware handed it over.
+        pushed: Instant,
+    },
+    /// Shows a viewer another stream from that one's next keyframe on.
+    SwitchViewer {
+        session: SessionId,
+        stream: StreamId,
+    },
+    StartAudio {
+        id: AudioId,
+        format: AudioFormat,
+    },
+    StopAudio {
+        id: AudioId,
+    },
+    /// One packet of the microphone.
+    Audio {
+        id: AudioId,
+        data: &'a [u8],
+        timestamp: Duration,
     },
     CloseViewer {
         session: SessionId,
         reason: CloseReason,
+    },
+    /// What the firmware wants of a viewer's data channel.
+    Channel {
+        session: SessionId,
+        channel: u16,
+        request: ChannelRequest,
     },
     Timeout,
     /// Say goodbye to everybody.
@@ -106,10 +141,19 @@ pub enum Output<'a> {
         payload: Vec<u8>,
     },
     Event(Event),
+    /// For the loudspeaker.
+    Talkback(Talkback<'a>),
     OpenSockets {
         session: SessionId,
     },
     CloseSockets(Vec<SocketId>),
+    /// So much of what was sent on a data channel needs no room any more: as
+    /// [`crate::peer::data::message_cost`] counts.
+    DataReleased {
+        session: SessionId,
+        channel: u16,
+        bytes: usize,
+    },
     Resolve {
         session: SessionId,
         server: usize,
@@ -124,17 +168,24 @@ impl Agent {
     pub fn new(config: AgentConfig, identity: Identity, seed: &[u8; 32]) -> Agent {
         let admission =
             Admission::new(config.device_id.clone(), config.service_public_key, config.unset_clock);
-        let table = TableConfig { max_viewers: config.max_viewers, relay_only: config.relay_only };
+        let table = TableConfig {
+            max_viewers: config.max_viewers,
+            relay_only: config.relay_only,
+            max_datagram: config.max_datagram,
+        };
         Agent {
-            streams: Vec::new(),
+            streams: Streams::default(),
+            audio: AudioSource::default(),
             max_datagram: config.max_datagram,
             sessions: Table::new(admission, identity, table),
             random: Random::new(seed),
             out: Outputs::new(config.device_id),
-            control: Vec::new(),
             sealed: SendBuffer::default(),
             sent_runs: 0,
+            finishes: None,
+            pushed: heapless::Deque::new(),
             route: None,
+            spoken: Vec::new(),
             cursor: 0,
             signaling_up: false,
             signaling_ups: 0,
@@ -143,7 +194,16 @@ impl Agent {
 
     pub fn handle_input(&mut self, now: Now, input: Input<'_>) {
         let Agent {
-            streams, sessions, random, out, max_datagram, signaling_up, signaling_ups, ..
+            streams,
+            audio,
+            sessions,
+            random,
+            out,
+            pushed: pushed_frames,
+            max_datagram,
+            signaling_up,
+            signaling_ups,
+            ..
         } = self;
         match input {
             Input::SignalingUp => {
@@ -166,26 +226,46 @@ impl Agent {
                 sessions.on_resolved(now, session, server, addr, random, out);
             }
             // An agent that is made while a stream is started hears of it twice.
-            Input::StartStream { id, .. } if streams.iter().any(|s| s.id() == id) => {}
+            Input::StartStream { id, .. } if streams.get(id).is_some() => {}
             Input::StartStream { id, config } => {
                 let stream = Stream::new(id, &config, *max_datagram);
                 log::info!("stream {:?} started", stream.name());
-                streams.push(stream);
+                streams.add(stream);
             }
             Input::StopStream { id } => {
-                let reason = CloseReason::ClosedByDevice("the stream was stopped");
-                sessions.close_all(now, &reason, |s| s.stream() == id, out);
-                streams.retain(|s| s.id() != id);
+                sessions.on_stream_stopped(now, id, out);
+                streams.remove(id);
             }
-            Input::Frame { stream, data, timestamp, after_gap } => {
-                if let Some(stream) = streams.iter_mut().find(|s| s.id() == stream) {
-                    stream.on_frame(now, data, timestamp, after_gap, sessions, out);
+            Input::Frame { stream, data, timestamp, after_gap, pushed } => {
+                let is_watched = sessions.iter().any(|session| session.stream() == stream);
+                let train = streams.get_mut(stream).and_then(|stream| {
+                    stream.on_frame(now, data, timestamp, after_gap, is_watched, out)
+                });
+                if let Some(train) = train {
+                    if pushed_frames.is_full() {
+                        pushed_frames.pop_front();
+                    }
+                    // Cannot fail: room was just made.
+                    let _ = pushed_frames.push_back((train.id(), pushed));
+                    sessions.on_train(now, &train, streams, out);
                 }
             }
+            Input::SwitchViewer { session, stream } => {
+                sessions.switch(now, session, stream, streams, out);
+            }
+            Input::StartAudio { id, format } => audio.start(id, format, sessions),
+            Input::StopAudio { id } => audio.stop(id, sessions),
+            Input::Audio { id, data, timestamp } => {
+                audio.on_packet(now, id, data, timestamp, sessions);
+            }
             Input::CloseViewer { session, reason } => sessions.close(now, session, reason, out),
+            Input::Channel { session, channel, request } => {
+                sessions.on_channel_request(now, session, channel, request, out);
+            }
             Input::Timeout => {
-                sessions.handle_timeout(now, out);
-                for stream in streams {
+                let times = |id| audio.media_times(now, streams.get(id));
+                sessions.handle_timeout(now, &times, out);
+                for stream in streams.iter_mut() {
                     stream.handle_timeout(now, out);
                 }
             }
@@ -195,7 +275,7 @@ impl Agent {
             }
         }
         if self.sessions.take_targets_moved() {
-            for stream in &mut self.streams {
+            for stream in self.streams.iter_mut() {
                 stream.on_demand(now, self.sessions.demand(stream.id()), &mut self.out);
             }
         }
@@ -212,21 +292,49 @@ impl Agent {
                 return self.next_run(run, route);
             }
             if !self.seal_next(now) {
-                return Output::Timeout(self.poll_timeout());
+                break;
             }
         }
+        let spoken = self.sessions.iter_mut().find_map(|session| {
+            let (codec, piece) = session.poll_talkback(now, &mut self.spoken)?;
+            Some((session.id(), codec, piece))
+        });
+        match spoken {
+            Some((session, codec, piece)) => Output::Talkback(Talkback {
+                session,
+                codec,
+                data: if piece.lost == 0 { &self.spoken } else { &[] },
+                lost: piece.lost,
+                timestamp: piece.timestamp,
+                duration: piece.duration,
+            }),
+            None => Output::Timeout(self.poll_timeout()),
+        }
+    }
+
+    /// When the frame was pushed whose last packet for some viewer was in the [`Output::Transmit`] that
+    /// was handed out last, if it was one. A frame that waited for longer than that is too many
+    /// behind to be of interest.
+    pub fn take_sent_frame(&mut self) -> Option<Instant> {
+        if self.sent_runs < self.sealed.runs().len() {
+            return None;
+        }
+        let train = self.finishes.take()?;
+        self.pushed.iter().rev().find(|(id, _)| *id == train).map(|(_, pushed)| *pushed)
     }
 
     /// Writes what was counted so far over `snapshot`, whose memory is used again. What the driver
     /// counts stays as it is.
     pub fn write_stats(&self, now: Now, snapshot: &mut Snapshot) {
+        snapshot.agent.audio_packets = self.audio.packets();
         snapshot.agent.signaling_up = self.signaling_up;
         snapshot.agent.signaling_reconnects = self.signaling_ups.saturating_sub(1);
-        snapshot.agent.held_bytes = (self.sealed.held_bytes() + self.control.capacity()) as u64;
+        let own = self.sealed.held_bytes() + self.out.held_bytes() + self.spoken.capacity();
+        snapshot.agent.held_bytes = own as u64;
         snapshot.viewers.clear();
         snapshot.viewers.extend(self.sessions.iter().map(|session| session.stats(now)));
         snapshot.streams.clear();
-        for stream in &self.streams {
+        for stream in self.streams.iter() {
             let viewers = self.sessions.iter().filter(|s| s.stream() == stream.id()).count();
             snapshot.streams.push(StreamStats { viewers: viewers as u32, ..stream.stats(now) });
         }
@@ -234,19 +342,16 @@ impl Agent {
 
     fn output(&mut self, want: Want) -> Output<'_> {
         match want {
-            Want::Send(control) => {
-                let transmit = Transmit {
-                    socket: control.socket,
-                    destination: control.destination,
-                    segment_size: control.data.len(),
-                };
-                self.control = control.data;
-                Output::Transmit(transmit, &self.control)
+            Want::Send { transmit, start } => {
+                Output::Transmit(transmit, self.out.datagram(&transmit, start))
             }
             Want::Signal { topic, payload } => Output::Signal { topic, payload },
             Want::Event(event) => Output::Event(event),
             Want::OpenSockets { session } => Output::OpenSockets { session },
             Want::CloseSockets(ids) => Output::CloseSockets(ids),
+            Want::DataReleased { session, channel, bytes } => {
+                Output::DataReleased { session, channel, bytes }
+            }
             Want::Resolve { session, server, host, port } => {
                 Output::Resolve { session, server, host, port }
             }
@@ -271,11 +376,9 @@ impl Agent {
         self.sealed.clear();
         self.sent_runs = 0;
         while let Some(session) = self.sessions.get_mut(self.cursor) {
-            let stream = self.streams.iter().find(|s| s.id() == session.stream());
-            if let Some(stream) = stream
-                && let Some(route) = session.seal(now, stream.video(), &mut self.sealed)
-            {
+            if let Some(route) = session.seal(now, &self.streams, &mut self.sealed) {
                 self.route = Some(route);
+                self.finishes = session.take_finished();
                 return true;
             }
             self.cursor += 1;

@@ -16,7 +16,17 @@ pub struct StreamConfig {
     pub min_bitrate: Option<u32>,
     /// The encoder is never asked for more, in bits per second; `bitrate` if `None`.
     pub max_bitrate: Option<u32>,
+    /// The name of another stream of the same codec, for viewers whose network does not take
+    /// `min_bitrate`. They come back when it does.
+    pub fallback: Option<String>,
+    /// A viewer starts with the pictures since the last keyframe if these are no more bytes than
+    /// this, and with a keyframe that is asked for otherwise; 0 turns it off. See
+    /// [`DEFAULT_GOP_CACHE`].
+    pub gop_cache: usize,
 }
+
+/// A second of 2 Mbit/s, in bytes. They are a part of the history, so they cost no memory.
+pub const DEFAULT_GOP_CACHE: usize = 256 << 10;
 
 impl StreamConfig {
     /// An error names the field and what is expected.
@@ -32,6 +42,12 @@ impl StreamConfig {
         {
             return Err(format!(
                 "min_bitrate is {min} and max_bitrate {max}; expected that min is not above max"
+            ));
+        }
+        if self.fallback.as_ref() == Some(&self.name) {
+            return Err(format!(
+                "fallback is the stream's own name, {:?}; expected another stream's, or none",
+                self.name
             ));
         }
         Ok(())

@@ -1,7 +1,10 @@
 //! What the agent tells the firmware.
 
+use crate::wire::audio::AudioCodec;
+use crate::wire::dcep::ChannelInfo;
 use crate::wire::signal::{ErrorCode, Path, SessionId};
 use std::fmt;
+use std::time::Duration;
 
 /// Something the firmware may want to know. Delivered in order, from the agent's thread.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,6 +17,8 @@ pub enum Event {
     ViewerNew { session: SessionId, app: String, stream: StreamId },
     /// The viewer's media flows.
     ViewerConnected { session: SessionId, path: Path, setup_ms: u32 },
+    /// The viewer is sent another stream from now on.
+    ViewerStream { session: SessionId, stream: StreamId },
     /// The viewer is gone, or was not admitted.
     ViewerClosed { session: SessionId, reason: CloseReason },
     /// The next frame of this stream should be a keyframe (RFC 4585 PLI, RFC 5104 FIR, or a viewer
@@ -22,11 +27,71 @@ pub enum Event {
     /// The encoder of this stream should make that much from now on, since its viewers' network
     /// takes no more, or takes more again. See docs/congestion.md for the rule.
     TargetBitrate { stream: StreamId, bits_per_second: u32 },
+    /// Of a viewer's data channels. They end with the viewer, before its `ViewerClosed`.
+    Data { session: SessionId, event: DataEvent },
+}
+
+impl Event {
+    /// Whether it may come many times a second.
+    pub fn is_frequent(&self) -> bool {
+        matches!(
+            self,
+            Event::KeyframeRequest { .. } | Event::TargetBitrate { .. } | Event::Data { .. }
+        )
+    }
+}
+
+/// What happened to a viewer's data channels.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DataEvent {
+    /// The viewer takes data channels: they can be opened from now on. Messages may have so many
+    /// bytes.
+    Ready {
+        max_message: usize,
+    },
+    /// The viewer has opened a channel, or has answered to the camera's.
+    Opened {
+        channel: u16,
+        info: ChannelInfo,
+    },
+    Message {
+        channel: u16,
+        text: bool,
+        bytes: Vec<u8>,
+    },
+    /// Nothing more comes or goes on it.
+    Closed {
+        channel: u16,
+    },
+    /// A channel that refused a message for want of room has half of it free again. From the driver,
+    /// which is who refuses.
+    Writable {
+        channel: u16,
+    },
 }
 
 /// One channel of the camera, as numbered by `start_stream`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StreamId(pub u32);
+
+/// The camera's microphone and loudspeaker, as numbered by `start_audio`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct AudioId(pub u32);
+
+/// What a viewer says, in order and in time: a packet, or packets that are missing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Talkback<'a> {
+    pub session: SessionId,
+    pub codec: AudioCodec,
+    /// One packet of the codec; empty where packets are missing.
+    pub data: &'a [u8],
+    /// How many packets are missing here; 0 with `data`.
+    pub lost: u32,
+    /// Since the viewer began to talk.
+    pub timestamp: Duration,
+    /// How much sound it is, or would have been.
+    pub duration: Duration,
+}
 
 /// Why a session ended. The text of `Display` goes into the viewer's `bye` or `error` and the log.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -7,8 +7,10 @@
 //!
 //! Everything here is of fixed size, but for the two lists, whose memory is used again.
 
+mod latency;
 mod rate;
 
+pub use latency::{Latency, LatencyStats};
 pub use rate::Rate;
 
 use crate::event::StreamId;
@@ -36,14 +38,23 @@ pub struct AgentStats {
     pub signaling_up: bool,
     /// How often it came up again after the first time.
     pub signaling_reconnects: u32,
-    /// System calls that sent something to viewers and their servers.
+    /// System calls that were to send something to viewers and their servers.
     pub sends: u64,
-    /// Datagrams in them.
+    /// Datagrams that were sent with them.
     pub datagrams: u64,
-    /// Sends that the system had no room for, or refused; also when ICE tries what cannot be reached.
+    /// Datagrams that the system had no room for, or refused; also when ICE tries what cannot be
+    /// reached.
     pub send_errors: u64,
     /// What is held beside the viewers' and the streams' own: by capacity, in bytes.
     pub held_bytes: u64,
+    /// Packets of the microphone that were taken, and those that were not: the agent was behind by a
+    /// full queue.
+    pub audio_packets: u64,
+    pub audio_refused: u64,
+    /// From a frame's push to when its last packet was handed to the kernel, for each viewer: with
+    /// the time that a large frame is spread over, but without those that a viewer starts with from
+    /// the past.
+    pub push_to_wire: LatencyStats,
 }
 
 /// One viewer, from the offer on.
@@ -89,8 +100,37 @@ pub struct ViewerStats {
     pub plis: u64,
     pub firs: u64,
     pub drops: Drops,
+    /// Of its data channels.
+    pub data: DataStats,
     /// Buffers of this viewer, by capacity. Without what ICE and DTLS keep to themselves.
     pub held_bytes: u64,
+    pub audio: AudioStats,
+    pub talkback: TalkbackStats,
+}
+
+/// Sound on its way to one viewer.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct AudioStats {
+    pub packets: u64,
+    /// RTP payloads of these packets.
+    pub bytes: u64,
+    /// As the viewer counts them. Negative when there were more duplicates than losses.
+    pub lost_packets: i32,
+}
+
+/// What one viewer says.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TalkbackStats {
+    /// That came, in time or not.
+    pub packets: u64,
+    /// Told to the firmware as lost, those that came too late among them.
+    pub lost: u64,
+    /// Came after their time.
+    pub late: u64,
+    /// How long the jitter buffer holds a packet that came the fastest way.
+    pub delay: Duration,
+    /// How unevenly packets come (RFC 3550 A.8).
+    pub jitter: Duration,
 }
 
 /// Frames that a viewer was not sent, by reason.
@@ -108,6 +148,21 @@ pub struct Drops {
     pub too_large: u64,
     /// The session's key was used for all packets it is good for.
     pub key_worn_out: u64,
+}
+
+/// A viewer's data channels, from the first one on.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct DataStats {
+    /// Open ones, or being opened.
+    pub channels: u32,
+    /// Messages that were taken for sending, and their bytes.
+    pub sent_messages: u64,
+    pub sent_bytes: u64,
+    /// Messages that came whole, and their bytes.
+    pub received_messages: u64,
+    pub received_bytes: u64,
+    /// Of the send buffer in use, as [`crate::peer::data::message_cost`] counts.
+    pub buffered_bytes: u64,
 }
 
 /// What an end of a path is.

@@ -7,12 +7,14 @@ mod media_support;
 
 use bottleneck::FeedbackWriter;
 use media_support::*;
+use sdk_core::media::srtp::SrtpSender;
 use sdk_core::media::{
-    PacedStream, PacketizationMode, Rtx, Sealed, SendBuffer, SrtpProfile, VideoConfig, VideoStream,
-    ViewerConfig, ViewerStream,
+    AudioConfig, AudioSender, AudioTimeline, PacedStream, PacketizationMode, Rtx, Sealed,
+    SendBuffer, SrtpProfile, Talkback, VideoConfig, VideoStream, ViewerConfig, ViewerStream,
 };
+use sdk_core::wire::audio::AudioCodec;
 use sdk_core::wire::codec::Codec;
-use sdk_core::wire::rtp::ExtensionIds;
+use sdk_core::wire::rtp::{self, ExtensionIds};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::time::Duration;
@@ -197,6 +199,57 @@ fn no_allocation_per_packet_when_paced() {
     assert!(stats.resent_packets > 20, "{stats:?}");
     assert!(paced.stream().bandwidth().estimate().is_some_and(|rate| rate < 2_500_000));
     assert_eq!(measured, 0);
+}
+
+/// The microphone's packets to eight viewers, and a viewer's words to the loudspeaker.
+#[test]
+fn no_allocation_per_packet_of_sound() {
+    let mut now = start_of_time();
+    let profile = SrtpProfile::AeadAes128Gcm;
+    let srtp = SrtpSender::new(&keys(profile, false));
+    let mut timeline = AudioTimeline::new(AudioCodec::Pcmu);
+    let config = |n| AudioConfig {
+        ssrc: n,
+        payload_type: 0,
+        mid: Some((4, "0".into())),
+        initial_sequence: 1,
+        timestamp_offset: 2,
+    };
+    let mut senders: Vec<AudioSender> = (0..8).map(|n| AudioSender::new(config(n))).collect();
+    let mut talkback = Talkback::new(AudioCodec::Pcmu, 0);
+    let (mut out, mut heard) = (SendBuffer::new(), Vec::new());
+    let payload = [0x7f; 160];
+    let mut remote = Remote::new(profile);
+    let mut pieces = 0;
+    let mut counts = (0..400_u32).map(|n| {
+        now += Duration::from_millis(20);
+        let count = allocations(|| {
+            out.clear();
+            let packet = timeline.place(&payload, Duration::from_millis(20) * n).unwrap();
+            for sender in &mut senders {
+                sender.seal(&packet, &srtp, Some(0x4000), &mut out).unwrap();
+            }
+        });
+        let all = datagrams(&out);
+        let mut word = all[0][4..].to_vec();
+        let plain = remote.receiver.open_rtp(&mut word).unwrap();
+        let packet = rtp::Packet::parse(plain).unwrap();
+        count
+            + allocations(|| {
+                if n % 20 != 19 {
+                    talkback.handle_rtp(now, &packet);
+                }
+                while talkback.poll(now, &mut heard).is_some() {
+                    pieces += 1;
+                }
+                if n % 50 == 0 {
+                    talkback.report(now);
+                }
+            })
+    });
+    assert!(counts.by_ref().take(150).sum::<u64>() > 0, "buffers grow once");
+    assert_eq!(counts.sum::<u64>(), 0);
+    assert!(pieces > 390, "{pieces}");
 }
 
 #[test]

@@ -80,8 +80,35 @@ fn each_message_says_what_it_should() {
                     state: Some(SessionState::Connected),
                     path: Some(MediaPath::Srflx),
                     setup_ms: Some(312),
+                    ..Keepalive::default()
                 }),
                 1750929836412,
+            ),
+        ),
+        (
+            "keepalive_wish.json",
+            app_says(
+                Body::Keepalive(Keepalive {
+                    state: Some(SessionState::Connected),
+                    stream: Some("sub".into()),
+                    ..Keepalive::default()
+                }),
+                1750929860000,
+            ),
+        ),
+        (
+            "keepalive_stream.json",
+            device_says(
+                "app_yyy",
+                Body::Keepalive(Keepalive {
+                    state: Some(SessionState::Connected),
+                    path: Some(MediaPath::Host),
+                    setup_ms: Some(95),
+                    stream: Some("sub".into()),
+                    streams: vec!["main".into(), "sub".into()],
+                    stream_error: Some("the stream \"attic\" is not running on this device".into()),
+                }),
+                1750929860120,
             ),
         ),
         (

@@ -401,6 +401,25 @@ fn sound_and_data_are_accepted_in_the_videos_bundle() {
 }
 
 #[test]
+fn the_log_says_why_there_is_no_sound() {
+    let text = offer("chromium_video_audio_data.sdp");
+    let camera = AudioFormat { codec: AudioCodec::Pcma, sends: true, receives: false };
+    let why = |text: &str, format| {
+        let offer = Description::parse(text).unwrap();
+        let choice = offer.choose_video(StreamFormat::H264(None)).unwrap();
+        assert_eq!(offer.choose_audio(&choice, format), None);
+        offer.why_no_audio(&choice, format)
+    };
+    assert!(why(&offer("chromium_video.sdp"), camera).contains("asks for none"));
+    let without = text.replace("a=rtpmap:8 PCMA/8000\r\n", "").replace(" 0 8 13", " 0 13");
+    assert!(why(&without, camera).contains("codec"));
+    let apart = text.replace("a=group:BUNDLE 0 1 2", "a=group:BUNDLE 1");
+    assert!(why(&apart, camera).contains("BUNDLE"));
+    let talking = text.replacen("a=sendrecv", "a=sendonly", 1);
+    assert!(why(&talking, camera).contains("direction"));
+}
+
+#[test]
 fn sound_goes_only_the_ways_that_both_sides_have() {
     let text = offer("chromium_video_audio_data.sdp");
     let listening = text.replacen("a=sendrecv", "a=recvonly", 1);

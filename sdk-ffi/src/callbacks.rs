@@ -1,12 +1,16 @@
 //! The firmware's callbacks, and the bridge that turns the core's events into them.
 
+use crate::audio::{p2p_talkback_fn, p2p_talkback_t};
 use crate::boundary::in_callback;
 use crate::config::p2p_config_t;
+use crate::data::{self, p2p_data_channel_fn, p2p_data_fn};
 use crate::handle::{self, Agent, p2p_agent_t, p2p_stream_t};
+use crate::stats::P2P_SESSION_ID_SIZE;
 use sdk_core::driver::Handler;
-use sdk_core::event::{CloseReason, Event, StreamId};
+use sdk_core::event::{CloseReason, DataEvent, Event, StreamId, Talkback};
 use sdk_core::wire::signal::{Path, SessionId};
 use std::ffi::{CString, c_char, c_void};
+use std::io::Write as _;
 use std::mem::size_of;
 use std::ptr;
 use std::sync::Arc;
@@ -25,6 +29,8 @@ pub enum p2p_event_kind_t {
     P2P_EVENT_VIEWER_CONNECTED = 4,
     /// The viewer is gone, or was not admitted: session_id, reason, code, text.
     P2P_EVENT_VIEWER_CLOSED = 5,
+    /// The viewer is sent another stream from now on: session_id, stream.
+    P2P_EVENT_VIEWER_STREAM = 6,
 }
 
 /// How media travels.
@@ -115,11 +121,15 @@ use p2p_event_kind_t::*;
 use p2p_path_t::*;
 
 /// The functions of one agent's configuration.
+#[derive(Clone, Copy)]
 pub(crate) struct Callbacks {
     user: *mut c_void,
     on_event: p2p_event_fn,
     on_keyframe_request: p2p_keyframe_fn,
     on_target_bitrate: p2p_bitrate_fn,
+    on_talkback: p2p_talkback_fn,
+    on_data_channel: p2p_data_channel_fn,
+    on_data: p2p_data_fn,
 }
 
 // SAFETY: the header says that callbacks run on the agent's thread, with this user pointer.
@@ -134,7 +144,15 @@ impl Callbacks {
             on_event: config.on_event,
             on_keyframe_request: config.on_keyframe_request,
             on_target_bitrate: config.on_target_bitrate,
+            on_talkback: config.on_talkback,
+            on_data_channel: config.on_data_channel,
+            on_data: config.on_data,
         }
+    }
+
+    /// Whether there is somebody to hear what viewers say.
+    pub(crate) fn take_talkback(&self) -> bool {
+        self.on_talkback.is_some()
     }
 }
 
@@ -171,6 +189,12 @@ impl Bridge {
         let user = self.agent.callbacks.user;
         // SAFETY: the firmware's own function with the firmware's own arguments.
         in_callback(|| unsafe { call(user, handle, bits_per_second, stream_user) });
+    }
+
+    fn tell_data(&self, session: SessionId, event: &DataEvent) {
+        let agent = ptr::without_provenance_mut(self.agent.handle);
+        let Callbacks { user, on_data_channel, on_data, .. } = self.agent.callbacks;
+        data::tell(agent, session, event, user, on_data_channel, on_data);
     }
 
     fn tell(&self, kind: p2p_event_kind_t, detail: Detail<'_>) {
@@ -224,6 +248,14 @@ impl Handler for Bridge {
                     ..Detail::default()
                 },
             ),
+            Event::ViewerStream { session, stream } => self.tell(
+                P2P_EVENT_VIEWER_STREAM,
+                Detail {
+                    session: Some(*session),
+                    stream: self.stream(*stream),
+                    ..Detail::default()
+                },
+            ),
             Event::ViewerClosed { session, reason } => self.tell(
                 P2P_EVENT_VIEWER_CLOSED,
                 Detail {
@@ -237,11 +269,24 @@ impl Handler for Bridge {
                     ..Detail::default()
                 },
             ),
+            Event::Data { session, event } => self.tell_data(*session, event),
             Event::KeyframeRequest { stream } => self.request_keyframe(*stream),
             Event::TargetBitrate { stream, bits_per_second } => {
                 self.set_bitrate(*stream, *bits_per_second);
             }
         }
+    }
+
+    fn on_talkback(&self, talkback: &Talkback<'_>) {
+        let Some(call) = self.agent.callbacks.on_talkback else { return };
+        // Audio that was stopped meanwhile has no loudspeaker.
+        if !handle::has_audio(&self.agent) {
+            return;
+        }
+        let session_id = c_session_id(talkback.session);
+        let talkback = p2p_talkback_t::of(talkback, &session_id);
+        // SAFETY: the firmware's own function; what it is given lives until it returns.
+        in_callback(|| unsafe { call(self.agent.callbacks.user, &raw const talkback) });
     }
 }
 
@@ -291,6 +336,14 @@ fn reason_number(reason: &CloseReason) -> p2p_close_reason_t {
     }
 }
 
+/// A session's id for C, made without an allocation.
+fn c_session_id(id: SessionId) -> [u8; P2P_SESSION_ID_SIZE] {
+    let mut text = [0; P2P_SESSION_ID_SIZE];
+    // 36 characters: a zero byte is always left.
+    let _ = write!(&mut text[..P2P_SESSION_ID_SIZE - 1], "{id}");
+    text
+}
+
 /// A text for C. Zero bytes, which the network may have sent, would end it early.
 pub(crate) fn c_text(text: &str) -> CString {
     let bytes: Vec<u8> = text.bytes().map(|b| if b == 0 { b'?' } else { b }).collect();
@@ -336,6 +389,9 @@ mod tests {
             on_event: Some(note),
             on_keyframe_request: None,
             on_target_bitrate: None,
+            on_talkback: None,
+            on_data_channel: None,
+            on_data: None,
         };
         let agent = handle::add_agent(callbacks).unwrap();
         let bridge = Bridge::new(agent.clone());

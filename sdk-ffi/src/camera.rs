@@ -1,9 +1,10 @@
-//! The agent itself: `p2p_init`, `p2p_deinit`, `p2p_viewer_close`.
+//! The agent itself: `p2p_init`, `p2p_deinit`; and its viewers: `p2p_viewer_close`,
+//! `p2p_viewer_switch`.
 
 use crate::boundary::{enter, not_in_callback};
 use crate::callbacks::{Bridge, Callbacks};
 use crate::config::{p2p_config_t, text};
-use crate::handle::{self, p2p_agent_t};
+use crate::handle::{self, p2p_agent_t, p2p_stream_t};
 use crate::layout;
 use crate::log::{self, Sink};
 use crate::status::{Error, p2p_status_t};
@@ -99,20 +100,57 @@ pub unsafe extern "C" fn p2p_viewer_close(
     enter(|| {
         let call = handle::agent(agent)?;
         // SAFETY: promised by the caller.
-        let (id, reason) = unsafe { (text(session_id, "session_id")?, text(reason, "reason")?) };
-        let id = id.ok_or_else(|| Error::argument("session_id is NULL: the events carry it"))?;
-        let session = SessionId::parse(&id).ok_or_else(|| {
-            Error::argument(format!("session_id {id:?} is not a UUID: use what the events carry"))
-        })?;
+        let (session, reason) = unsafe { (session(session_id)?, text(reason, "reason")?) };
         let reason = CloseReason::ClosedByDevice(reason.map_or(CLOSED, |words| intern(&words)));
         if call.camera().close_viewer(session, reason) {
             return Ok(());
         }
-        Err(Error::new(
-            p2p_status_t::P2P_ERR_CLOSED,
-            format!("viewer {session} was not closed: the agent is being de-initialised"),
-        ))
+        Err(closing(session))
     })
+}
+
+/// Sends a viewer another stream of the same agent from that stream's next keyframe on, which is asked
+/// for; on_event then reports P2P_EVENT_VIEWER_STREAM. The viewer's session goes on. Viewers may ask
+/// for this themselves (docs/signaling.md); this call is for what only the firmware knows.
+///
+/// A viewer that is gone, or a stream of another codec than the viewer agreed on, changes nothing and
+/// is told in the log.
+///
+/// # Safety
+/// `session_id` is NULL or ends with a zero byte.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn p2p_viewer_switch(
+    agent: *mut p2p_agent_t,
+    session_id: *const c_char,
+    stream: *mut p2p_stream_t,
+) -> p2p_status_t {
+    enter(|| {
+        let call = handle::agent(agent)?;
+        // SAFETY: promised by the caller.
+        let session = unsafe { session(session_id)? };
+        let (of_stream, to) = handle::stream(stream)?;
+        if of_stream.agent().handle != call.agent().handle {
+            return Err(Error::argument("stream is another agent's: expected one of this agent"));
+        }
+        let is_open = call.camera().switch_viewer(session, to.id);
+        is_open.then_some(()).ok_or_else(|| closing(session))
+    })
+}
+
+/// # Safety
+/// `text` is NULL or ends with a zero byte.
+pub(crate) unsafe fn session(id: *const c_char) -> Result<SessionId, Error> {
+    // SAFETY: promised by the caller.
+    let id = unsafe { text(id, "session_id")? };
+    let id = id.ok_or_else(|| Error::argument("session_id is NULL: the events carry it"))?;
+    SessionId::parse(&id).ok_or_else(|| {
+        Error::argument(format!("session_id {id:?} is not a UUID: use what the events carry"))
+    })
+}
+
+fn closing(session: SessionId) -> Error {
+    let text = format!("viewer {session} was left as it was: the agent is being de-initialised");
+    Error::new(p2p_status_t::P2P_ERR_CLOSED, text)
 }
 
 const CLOSED: &str = "closed by the camera";

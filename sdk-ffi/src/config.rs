@@ -1,6 +1,8 @@
 //! `p2p_config_t`: how the camera reaches the service, and what it allows.
 
+use crate::audio::p2p_talkback_fn;
 use crate::callbacks::{p2p_bitrate_fn, p2p_event_fn, p2p_keyframe_fn};
+use crate::data::{p2p_data_channel_fn, p2p_data_fn};
 use crate::layout::Versioned;
 use crate::log::p2p_log_fn;
 use crate::status::{Error, p2p_status_t};
@@ -74,6 +76,12 @@ pub struct p2p_config_t {
     pub on_target_bitrate: p2p_bitrate_fn,
     /// Log lines. May be NULL.
     pub on_log: p2p_log_fn,
+    /// What viewers say, for the loudspeaker; see p2p_start_audio(). NULL: they cannot talk.
+    pub on_talkback: p2p_talkback_fn,
+    /// What happens to viewers' data channels. May be NULL.
+    pub on_data_channel: p2p_data_channel_fn,
+    /// Messages of viewers. May be NULL.
+    pub on_data: p2p_data_fn,
 }
 
 // SAFETY: pointers and integers, any of which may be zero. Six 32-bit fields between pointers leave
@@ -156,7 +164,7 @@ fn or_default(value: u32, default: u32) -> u32 {
     if value == 0 { default } else { value }
 }
 
-fn flag(value: i32, name: &str) -> Result<bool, Error> {
+pub(crate) fn flag(value: i32, name: &str) -> Result<bool, Error> {
     match value {
         0 => Ok(false),
         1 => Ok(true),

@@ -4,7 +4,7 @@
 use crate::callbacks::Callbacks;
 use crate::status::{Error, p2p_status_t};
 use sdk_core::driver::Camera;
-use sdk_core::event::StreamId;
+use sdk_core::event::{AudioId, StreamId};
 use std::ffi::c_void;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -18,6 +18,12 @@ pub struct p2p_agent_t {
 /// One running stream of an agent: made by p2p_start_stream(), ended by p2p_stop_stream() or by its
 /// agent's p2p_deinit(). The pointer is a number in disguise: never dereference it.
 pub struct p2p_stream_t {
+    _opaque: [u8; 0],
+}
+
+/// The microphone and loudspeaker of an agent: made by p2p_start_audio(), ended by p2p_stop_audio() or by
+/// its agent's p2p_deinit(). The pointer is a number in disguise: never dereference it.
+pub struct p2p_audio_t {
     _opaque: [u8; 0],
 }
 
@@ -38,6 +44,14 @@ pub(crate) struct Stream {
     pub(crate) id: StreamId,
     /// `p2p_stream_config_t.user`, kept as a number because only C knows what it means.
     pub(crate) user: usize,
+}
+
+/// What an audio handle stands for.
+#[derive(Clone, Copy)]
+pub(crate) struct Audio {
+    pub(crate) handle: usize,
+    pub(crate) agent: usize,
+    pub(crate) id: AudioId,
 }
 
 /// The agent of one call, counted, so that p2p_deinit() can wait until nobody uses it any more.
@@ -61,7 +75,8 @@ impl Drop for Call {
         let mut registry = lock();
         if let Some(slot) = registry.slot(self.agent.handle) {
             slot.calls -= 1;
-            if slot.calls == 0 {
+            // Waking nobody is a system call too, and would be one for each frame.
+            if slot.calls == 0 && matches!(slot.state, State::Closing) {
                 CHANGED.notify_all();
             }
         }
@@ -72,6 +87,7 @@ struct Registry {
     /// A handful at most: searching a short list costs less than hashing.
     agents: Vec<Slot>,
     streams: Vec<Stream>,
+    audios: Vec<Audio>,
     last_number: usize,
 }
 
@@ -87,8 +103,12 @@ enum State {
     Closing,
 }
 
-static REGISTRY: Mutex<Registry> =
-    Mutex::new(Registry { agents: Vec::new(), streams: Vec::new(), last_number: 0 });
+static REGISTRY: Mutex<Registry> = Mutex::new(Registry {
+    agents: Vec::new(),
+    streams: Vec::new(),
+    audios: Vec::new(),
+    last_number: 0,
+});
 /// An agent was started, failed to, or has no calls left.
 static CHANGED: Condvar = Condvar::new();
 
@@ -143,17 +163,42 @@ pub(crate) fn stream(handle: *const p2p_stream_t) -> Result<(Call, Stream), Erro
         .ok_or_else(|| registry.explain(handle, STREAM))
 }
 
+/// Finds an agent's audio and its running agent for one call.
+pub(crate) fn audio(handle: *const p2p_audio_t) -> Result<(Call, Audio), Error> {
+    let handle = handle.addr();
+    let mut registry = lock();
+    let audio = registry.audios.iter().find(|a| a.handle == handle).copied();
+    audio
+        .and_then(|audio| Some((registry.enter(audio.agent)?, audio)))
+        .ok_or_else(|| registry.explain(handle, AUDIO))
+}
+
+/// Gives an agent's audio its handle.
+pub(crate) fn add_audio(call: &Call, id: AudioId) -> Result<Audio, Error> {
+    let mut registry = lock();
+    let handle = registry.next_handle_of(call, AUDIO)?;
+    let audio = Audio { handle, agent: call.agent.handle, id };
+    registry.audios.push(audio);
+    Ok(audio)
+}
+
+/// Ends an audio handle. False if another thread was faster.
+pub(crate) fn remove_audio(audio: Audio) -> bool {
+    let mut registry = lock();
+    let before = registry.audios.len();
+    registry.audios.retain(|a| a.handle != audio.handle);
+    registry.audios.len() < before
+}
+
+/// Whether this agent's audio was not stopped yet.
+pub(crate) fn has_audio(agent: &Agent) -> bool {
+    lock().audios.iter().any(|a| a.agent == agent.handle)
+}
+
 /// Gives a new stream its handle.
 pub(crate) fn add_stream(call: &Call, id: StreamId, user: *mut c_void) -> Result<Stream, Error> {
     let mut registry = lock();
-    let slot = registry.slot(call.agent.handle);
-    if !matches!(slot, Some(Slot { state: State::Running(_), .. })) {
-        return Err(Error::new(
-            p2p_status_t::P2P_ERR_CLOSED,
-            "the agent is being de-initialised by another thread",
-        ));
-    }
-    let handle = registry.next_handle(STREAM)?;
+    let handle = registry.next_handle_of(call, STREAM)?;
     let stream = Stream { handle, agent: call.agent.handle, id, user: user.expose_provenance() };
     registry.streams.push(stream);
     Ok(stream)
@@ -183,6 +228,7 @@ pub(crate) fn end_agent(handle: *const p2p_agent_t) -> Result<Arc<Agent>, Error>
         slot.state = State::Closing;
     }
     registry.streams.retain(|s| s.agent != handle);
+    registry.audios.retain(|a| a.agent != handle);
     drop(registry);
 
     let (agent, camera) = (call.agent.clone(), call.camera.clone());
@@ -209,6 +255,18 @@ impl Registry {
         Some(Call { agent: slot.agent.clone(), camera: camera.clone() })
     }
 
+    /// A handle for something of a running agent.
+    fn next_handle_of(&mut self, call: &Call, kind: usize) -> Result<usize, Error> {
+        let slot = self.slot(call.agent.handle);
+        if !matches!(slot, Some(Slot { state: State::Running(_), .. })) {
+            return Err(Error::new(
+                p2p_status_t::P2P_ERR_CLOSED,
+                "the agent is being de-initialised by another thread",
+            ));
+        }
+        self.next_handle(kind)
+    }
+
     /// Numbers are never used twice; a process that runs out of them (a thousand million handles)
     /// is told so.
     fn next_handle(&mut self, kind: usize) -> Result<usize, Error> {
@@ -229,7 +287,7 @@ impl Registry {
             k if k == kind && issued => {
                 format!("{name} is stale: it was ended by {ender}, or its start failed")
             }
-            k if (k == AGENT || k == STREAM) && issued => {
+            k if (k == AGENT || k == STREAM || k == AUDIO) && issued => {
                 format!("expected a {name}, came a {}", NAMES[k - 1].0)
             }
             _ => format!("{name} {handle:#x} was never given out: use what {maker} gave"),
@@ -247,7 +305,9 @@ const KIND_BITS: u32 = 2;
 const KIND_MASK: usize = 3;
 const AGENT: usize = 1;
 const STREAM: usize = 2;
-const NAMES: [(&str, &str, &str); 2] = [
+const AUDIO: usize = 3;
+const NAMES: [(&str, &str, &str); 3] = [
     ("p2p_agent_t", "p2p_init", "p2p_deinit"),
     ("p2p_stream_t", "p2p_start_stream", "p2p_stop_stream or p2p_deinit"),
+    ("p2p_audio_t", "p2p_start_audio", "p2p_stop_audio or p2p_deinit"),
 ];

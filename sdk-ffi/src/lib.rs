@@ -7,10 +7,12 @@
 // The types carry their C names, so that Rust, the header and the docs say the same word.
 #![allow(non_camel_case_types)]
 
+mod audio;
 mod boundary;
 mod callbacks;
 mod camera;
 mod config;
+mod data;
 mod handle;
 mod layout;
 mod log;
@@ -19,10 +21,12 @@ mod status;
 mod stream;
 mod version;
 
+pub use audio::*;
 pub use callbacks::*;
 pub use camera::*;
 pub use config::*;
-pub use handle::{p2p_agent_t, p2p_stream_t};
+pub use data::*;
+pub use handle::{p2p_agent_t, p2p_audio_t, p2p_stream_t};
 pub use log::*;
 pub use stats::*;
 pub use status::*;

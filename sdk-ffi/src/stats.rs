@@ -29,11 +29,12 @@ pub struct p2p_stats_t {
     pub struct_size: usize,
     /// Since p2p_init(). 0 if the agent has not counted anything yet.
     pub uptime_ms: u64,
-    /// System calls that sent something to viewers or to their STUN and TURN servers.
+    /// System calls that were to send something to viewers or to their STUN and TURN servers.
     pub sends: u64,
-    /// Datagrams in them.
+    /// Datagrams that were sent with them.
     pub datagrams: u64,
-    /// Sends that the system had no room for, or refused; also when ICE tries what cannot be reached.
+    /// Datagrams that the system had no room for, or refused; also when ICE tries what cannot be
+    /// reached.
     pub send_errors: u64,
     /// Memory held beside that of viewers and streams: by capacity.
     pub memory_bytes: u64,
@@ -45,6 +46,17 @@ pub struct p2p_stats_t {
     pub viewers: u32,
     /// Streams there are, also beyond the array's room.
     pub streams: u32,
+    /// Frames of the microphone that were taken, and those that were not: P2P_ERR_QUEUE_FULL.
+    pub audio_frames: u64,
+    pub audio_refused: u64,
+    /// From p2p_push_frame() to when the frame's last packet was handed to the system, for each frame
+    /// and viewer, in microseconds: half of them took no longer than this, likewise 95 % and 99 %, and
+    /// the longest. With the time that a large frame is spread over so that the viewer's network is
+    /// not flooded. Of the last half minute to minute; 0: nothing was sent.
+    pub push_to_wire_p50_us: u32,
+    pub push_to_wire_p95_us: u32,
+    pub push_to_wire_p99_us: u32,
+    pub push_to_wire_max_us: u32,
 }
 
 /// One viewer, from its offer until it is gone. Start the array's first element from
@@ -128,6 +140,32 @@ pub struct p2p_viewer_stats_t {
     pub app_id: [c_char; P2P_NAME_SIZE],
     /// The name of the stream it watches.
     pub stream: [c_char; P2P_NAME_SIZE],
+    /// Packets of the microphone that it was sent, and their RTP payloads.
+    pub audio_packets: u64,
+    pub audio_bytes: u64,
+    /// Of these, lost, as the viewer counts; see lost_packets.
+    pub audio_lost: i64,
+    /// Packets that came of what it says.
+    pub talkback_packets: u64,
+    /// Of these, missing when they should have been heard: on_talkback said so.
+    pub talkback_lost: u64,
+    /// Of those that came, too late to be heard.
+    pub talkback_late: u64,
+    /// How long the jitter buffer holds a packet that comes quickly, and how unevenly packets come
+    /// (RFC 3550 A.8).
+    pub talkback_delay_us: u32,
+    pub talkback_jitter_us: u32,
+    /// Messages taken for sending on its data channels, and their bytes; likewise those that came.
+    pub data_sent_messages: u64,
+    pub data_sent_bytes: u64,
+    pub data_received_messages: u64,
+    pub data_received_bytes: u64,
+    /// What waits to be sent to it, of P2P_MAX_BUFFERED_DATA.
+    pub data_buffered_bytes: u64,
+    /// Data channels that are open or being opened.
+    pub data_channels: u32,
+    /// Always 0.
+    pub data_reserved: u32,
 }
 
 /// One stream. Start the array's first element from P2P_STREAM_STATS_INIT. A later version may add
@@ -295,6 +333,12 @@ impl p2p_stats_t {
             signaling_reconnects: agent.signaling_reconnects,
             viewers: snapshot.viewers.len() as u32,
             streams: snapshot.streams.len() as u32,
+            audio_frames: agent.audio_packets,
+            audio_refused: agent.audio_refused,
+            push_to_wire_p50_us: micros(agent.push_to_wire.p50),
+            push_to_wire_p95_us: micros(agent.push_to_wire.p95),
+            push_to_wire_p99_us: micros(agent.push_to_wire.p99),
+            push_to_wire_max_us: micros(agent.push_to_wire.max),
         }
     }
 }
@@ -343,6 +387,21 @@ impl p2p_viewer_stats_t {
             session_id: chars(&viewer.session.to_string()),
             app_id: chars(&viewer.app),
             stream: chars(&viewer.stream_name),
+            audio_packets: viewer.audio.packets,
+            audio_bytes: viewer.audio.bytes,
+            audio_lost: viewer.audio.lost_packets.into(),
+            talkback_packets: viewer.talkback.packets,
+            talkback_lost: viewer.talkback.lost,
+            talkback_late: viewer.talkback.late,
+            talkback_delay_us: micros(viewer.talkback.delay),
+            talkback_jitter_us: micros(viewer.talkback.jitter),
+            data_sent_messages: viewer.data.sent_messages,
+            data_sent_bytes: viewer.data.sent_bytes,
+            data_received_messages: viewer.data.received_messages,
+            data_received_bytes: viewer.data.received_bytes,
+            data_buffered_bytes: viewer.data.buffered_bytes,
+            data_channels: viewer.data.channels,
+            data_reserved: 0,
         }
     }
 }

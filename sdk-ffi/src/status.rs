@@ -1,6 +1,6 @@
 //! Status codes and the text of the last error.
 
-use sdk_core::driver::{PushError, StartError};
+use sdk_core::driver::{ChannelError, PushError, StartError};
 use std::cell::UnsafeCell;
 use std::ffi::{CStr, c_char};
 
@@ -23,12 +23,15 @@ pub enum p2p_status_t {
     P2P_ERR_CODEC = -4,
     /// The configuration cannot be used; p2p_last_error() names the field and what is expected.
     P2P_ERR_CONFIG = -5,
-    /// The frame is empty or larger than P2P_MAX_FRAME_SIZE.
+    /// The frame is empty or larger than P2P_MAX_FRAME_SIZE; or, of audio, than
+    /// P2P_MAX_AUDIO_FRAME_SIZE, or no packet of the codec.
     P2P_ERR_FRAME_SIZE = -6,
-    /// The agent is behind by a full queue. The frame was dropped; the stream goes on at the next
-    /// keyframe, which is asked for.
+    /// Of a frame: the agent is behind by a full queue. The frame was dropped; a stream goes on at the
+    /// next keyframe, which is asked for, and audio with the next frame. Of a message:
+    /// P2P_MAX_BUFFERED_DATA bytes wait for this viewer. It was not taken;
+    /// P2P_DATA_CHANNEL_WRITABLE tells when there is room.
     P2P_ERR_QUEUE_FULL = -7,
-    /// A stream of that name runs already, or there are too many.
+    /// A stream of that name runs already, or there are too many; or the agent's audio runs already.
     P2P_ERR_BUSY = -8,
     /// The call cannot be made from inside a callback.
     P2P_ERR_IN_CALLBACK = -9,
@@ -40,12 +43,14 @@ pub enum p2p_status_t {
     P2P_ERR_MEMORY = -12,
     /// A fault inside the library. It was contained; please report the text.
     P2P_ERR_INTERNAL = -13,
+    /// No such data channel is open: it was closed, or the viewer is gone or takes none.
+    P2P_ERR_NO_CHANNEL = -14,
 }
 
 use p2p_status_t::*;
 
 impl p2p_status_t {
-    const ALL: [p2p_status_t; 14] = [
+    const ALL: [p2p_status_t; 15] = [
         P2P_OK,
         P2P_ERR_ARGUMENT,
         P2P_ERR_STRUCT_SIZE,
@@ -60,6 +65,7 @@ impl p2p_status_t {
         P2P_ERR_IO,
         P2P_ERR_MEMORY,
         P2P_ERR_INTERNAL,
+        P2P_ERR_NO_CHANNEL,
     ];
 
     fn text(self) -> &'static CStr {
@@ -71,13 +77,14 @@ impl p2p_status_t {
             P2P_ERR_CODEC => c"unknown codec",
             P2P_ERR_CONFIG => c"the configuration cannot be used",
             P2P_ERR_FRAME_SIZE => c"the frame is empty or too large",
-            P2P_ERR_QUEUE_FULL => c"the frame queue is full",
+            P2P_ERR_QUEUE_FULL => c"the queue is full",
             P2P_ERR_BUSY => c"the name is taken, or there are too many",
             P2P_ERR_IN_CALLBACK => c"not allowed inside a callback",
             P2P_ERR_CLOSED => c"the agent is being de-initialised",
             P2P_ERR_IO => c"the operating system refused",
             P2P_ERR_MEMORY => c"not enough memory",
             P2P_ERR_INTERNAL => c"internal fault",
+            P2P_ERR_NO_CHANNEL => c"no such data channel is open",
         }
     }
 }
@@ -132,7 +139,9 @@ impl From<StartError> for Error {
 impl From<PushError> for Error {
     fn from(e: PushError) -> Error {
         match e {
-            PushError::NoStream => Error::new(P2P_ERR_HANDLE, "the stream was stopped"),
+            PushError::NoStream => {
+                Error::new(P2P_ERR_HANDLE, "it was stopped, or the audio has no microphone")
+            }
             PushError::QueueFull => Error::new(
                 P2P_ERR_QUEUE_FULL,
                 "the frame queue is full: the frame was dropped, the stream goes on at the next \
@@ -142,8 +151,26 @@ impl From<PushError> for Error {
                 P2P_ERR_FRAME_SIZE,
                 "the core refused the frame's size: expected one access unit of 1 byte to 4 MiB",
             ),
+            PushError::BadAudio => Error::new(
+                P2P_ERR_FRAME_SIZE,
+                "expected one packet of the codec that the audio was started with; Opus without its \
+                 container (Ogg, WebM)",
+            ),
             PushError::Closed => Error::new(P2P_ERR_CLOSED, "the agent is being de-initialised"),
         }
+    }
+}
+
+impl From<ChannelError> for Error {
+    fn from(e: ChannelError) -> Error {
+        let status = match e {
+            ChannelError::NoChannel => P2P_ERR_NO_CHANNEL,
+            ChannelError::QueueFull => P2P_ERR_QUEUE_FULL,
+            ChannelError::TooLong { .. } | ChannelError::NameTooLong => P2P_ERR_ARGUMENT,
+            ChannelError::TooMany => P2P_ERR_BUSY,
+            ChannelError::Closed => P2P_ERR_CLOSED,
+        };
+        Error::new(status, e.to_string())
     }
 }
 
@@ -197,7 +224,7 @@ mod tests {
         seen.sort();
         seen.dedup();
         assert_eq!(seen.len(), p2p_status_t::ALL.len());
-        for other in [1, -14, i32::MIN, i32::MAX] {
+        for other in [1, -15, i32::MIN, i32::MAX] {
             assert_eq!(text(other), c"unknown status");
         }
     }

@@ -1,19 +1,22 @@
 //! Streams and their frames: `p2p_start_stream`, `p2p_push_frame`, `p2p_stop_stream`.
 
 use crate::boundary::{enter, in_callback};
-use crate::config::required;
+use crate::config::{required, text};
 use crate::handle::{self, p2p_agent_t, p2p_stream_t};
 use crate::layout::{self, Versioned};
 use crate::status::{Error, p2p_status_t};
-use sdk_core::driver::{Codec, Frame, FrameData, LentFrame, StreamConfig};
+use sdk_core::driver::{Codec, DEFAULT_GOP_CACHE, Frame, FrameData, LentFrame, StreamConfig};
 use std::ffi::{c_char, c_void};
-use std::mem::size_of;
+use std::mem::{ManuallyDrop, size_of};
 use std::ptr;
 use std::sync::PoisonError;
 use std::time::Duration;
 
 /// H.264 (ITU-T H.264), Annex-B byte stream. No B-frames.
 pub const P2P_CODEC_H264: i32 = 1;
+/// No viewer starts with pictures of the past.
+pub const P2P_GOP_CACHE_OFF: usize = 1;
+
 /// H.265 (ITU-T H.265, HEVC), Annex-B byte stream. No B-frames. A viewer that does not offer it gets
 /// error 406, so a camera that has it should have a stream in H.264 too.
 pub const P2P_CODEC_H265: i32 = 2;
@@ -39,6 +42,13 @@ pub struct p2p_stream_config_t {
     pub max_bitrate: u32,
     /// Given to this stream's callbacks as stream_user; for instance the encoder's own handle.
     pub user: *mut c_void,
+    /// The name of another stream of the same codec, for viewers whose network does not take
+    /// min_bitrate: they are sent that one until it does. NULL: they miss frames instead.
+    pub fallback: *const c_char,
+    /// Whether a viewer starts with the pictures since the last keyframe, which are kept anyhow: its
+    /// first picture is there at once then. 0: if they have at most 256 KiB. P2P_GOP_CACHE_OFF: never,
+    /// it waits for the keyframe that on_keyframe_request asks for. Otherwise the most, in bytes.
+    pub gop_cache: usize,
 }
 
 /// Gives a lent frame back: data and size are those of the frame, user its release_user.
@@ -57,8 +67,10 @@ pub struct p2p_frame_t {
     pub data: *const u8,
     /// In bytes, 1 to P2P_MAX_FRAME_SIZE.
     pub size: usize,
-    /// When the picture was taken, in microseconds on the encoder's own clock. It may start anywhere
-    /// and must not go backwards within a stream.
+    /// When the picture was taken, in microseconds on the encoder's own clock. It may start anywhere.
+    /// A recording keeps its own times: where they go back, or on by a second and more than it took,
+    /// the recording was wound, and its next picture for viewers is a keyframe; while nothing is
+    /// pushed, it is paused.
     pub timestamp_us: u64,
     /// NULL: the frame is copied, and data may be reused as soon as p2p_push_frame() returns.
     /// Otherwise the frame is lent: data must stay unchanged until release is called.
@@ -133,21 +145,18 @@ pub unsafe extern "C" fn p2p_push_frame(
         // SAFETY: promised by the caller.
         let frame = unsafe { layout::read(frame, "frame")? };
         // From here on the frame is released when this is dropped, on every path.
-        let release = Release::of(&frame);
+        let lent = Lent::of(&frame);
         let (call, stream) = handle::stream(stream)?;
         frame.check()?;
-        let data = match release {
+        let data = match lent {
             None => {
                 // SAFETY: promised by the caller, and the size was checked.
                 FrameData::Owned(copy(unsafe {
                     std::slice::from_raw_parts(frame.data, frame.size)
                 })?)
             }
-            Some(release) => {
-                let release = Box::new(move || drop(release));
-                // SAFETY: promised by the caller until `release` is called.
-                FrameData::Lent(unsafe { LentFrame::new(frame.data, frame.size, release) })
-            }
+            // SAFETY: promised by the caller until `release` is called.
+            Some(lent) => FrameData::Lent(unsafe { lent.into_core() }),
         };
         let timestamp = Duration::from_micros(frame.timestamp_us);
         Ok(call.camera().push_frame(stream.id, Frame { data, timestamp })?)
@@ -173,10 +182,11 @@ pub extern "C" fn p2p_stop_stream(stream: *mut p2p_stream_t) -> p2p_status_t {
 
 impl p2p_stream_config_t {
     /// # Safety
-    /// `name` is NULL or ends with a zero byte.
+    /// `name` and `fallback` are NULL or end with a zero byte.
     unsafe fn to_core(self) -> Result<StreamConfig, Error> {
         // SAFETY: promised by the caller.
-        let name = unsafe { required(self.name, "name")? };
+        let (name, fallback) =
+            unsafe { (required(self.name, "name")?, text(self.fallback, "fallback")?) };
         let codec = match self.codec {
             P2P_CODEC_H264 => Codec::H264,
             P2P_CODEC_H265 => Codec::H265,
@@ -193,7 +203,12 @@ impl p2p_stream_config_t {
         let bitrate = if self.bitrate == 0 { 2_000_000 } else { self.bitrate };
         let set = |value: u32| (value != 0).then_some(value);
         let (min_bitrate, max_bitrate) = (set(self.min_bitrate), set(self.max_bitrate));
-        Ok(StreamConfig { name, codec, bitrate, min_bitrate, max_bitrate })
+        let gop_cache = match self.gop_cache {
+            0 => DEFAULT_GOP_CACHE,
+            P2P_GOP_CACHE_OFF => 0,
+            bytes => bytes,
+        };
+        Ok(StreamConfig { name, codec, bitrate, min_bitrate, max_bitrate, fallback, gop_cache })
     }
 }
 
@@ -220,27 +235,51 @@ impl p2p_frame_t {
 }
 
 /// The promise to give a lent frame back: kept when this is dropped.
-struct Release {
-    call: unsafe extern "C" fn(*mut c_void, *const u8, usize),
-    user: *mut c_void,
+struct Lent {
+    lender: Lender,
     data: *const u8,
     size: usize,
 }
 
-// SAFETY: the header says that release may be called from any thread.
-unsafe impl Send for Release {}
+/// Who takes it back.
+#[derive(Clone, Copy)]
+struct Lender {
+    release: unsafe extern "C" fn(*mut c_void, *const u8, usize),
+    user: *mut c_void,
+}
 
-impl Release {
-    fn of(frame: &p2p_frame_t) -> Option<Release> {
-        let call = frame.release?;
-        Some(Release { call, user: frame.release_user, data: frame.data, size: frame.size })
+// SAFETY: the header says that release may be called from any thread.
+unsafe impl Send for Lender {}
+
+impl Lender {
+    fn take_back(self, data: *const u8, size: usize) {
+        // SAFETY: the firmware's own function with the firmware's own arguments.
+        in_callback(|| unsafe { (self.release)(self.user, data, size) });
     }
 }
 
-impl Drop for Release {
+impl Lent {
+    fn of(frame: &p2p_frame_t) -> Option<Lent> {
+        let lender = Lender { release: frame.release?, user: frame.release_user };
+        Some(Lent { lender, data: frame.data, size: frame.size })
+    }
+
+    /// Hands the promise on.
+    ///
+    /// # Safety
+    /// `data` points to `size` readable bytes that do not change until they are given back.
+    unsafe fn into_core(self) -> LentFrame {
+        let this = ManuallyDrop::new(self);
+        let lender = this.lender;
+        let take_back = move |data, size| lender.take_back(data, size);
+        // SAFETY: promised by the caller.
+        unsafe { LentFrame::new(this.data, this.size, take_back) }
+    }
+}
+
+impl Drop for Lent {
     fn drop(&mut self) {
-        // SAFETY: the firmware's own function with the firmware's own arguments.
-        in_callback(|| unsafe { (self.call)(self.user, self.data, self.size) });
+        self.lender.take_back(self.data, self.size);
     }
 }
 

@@ -55,6 +55,21 @@ fn callbacks_under_valgrind() {
     valgrind(&build("callbacks", "valgrind", &[]), "callbacks: ok");
 }
 
+#[test]
+fn data_channels_refuse_what_cannot_be() {
+    run(&build("data", "plain", &[]), "data: ok");
+}
+
+#[test]
+fn data_channels_under_asan() {
+    run(&build("data", "asan", ASAN), "data: ok");
+}
+
+#[test]
+fn data_channels_under_valgrind() {
+    valgrind(&build("data", "valgrind", &[]), "data: ok");
+}
+
 fn build(name: &str, variant: &str, flags: &[&str]) -> PathBuf {
     let source = common::root().join("sdk-ffi/tests/c").join(format!("{name}.c"));
     let program = common::scratch(&format!("{name}-{variant}")).join(name);

@@ -46,6 +46,26 @@ fn the_camera_plays_every_clip() {
 }
 
 #[test]
+fn the_camera_plays_every_sound() {
+    let camera = build_camera("camera-sounds");
+    let root = common::root();
+    let clip = root.join("testdata/h264/main-180p30.h264");
+    for name in ["glide.pcma", "glide.pcmu", "glide.opus-packets"] {
+        let sound = root.join("testdata/audio").join(name);
+        let heard = common::scratch("camera-heard").join(name);
+        let arguments = ["--file", clip.to_str().unwrap(), "--duration", "0.5"];
+        let both = ["--audio", sound.to_str().unwrap(), "--talkback", heard.to_str().unwrap()];
+        let output = run(&camera, &[&arguments[..], &both].concat());
+        let text = describe(&output);
+        assert!(output.status.success(), "{name}: {text}");
+        let line = text.lines().find(|line| line.contains("packets pushed")).unwrap();
+        let pushed: u32 = line.split(' ').nth(1).unwrap().parse().unwrap();
+        assert!((5..=30).contains(&pushed) && line.ends_with(" 0 dropped"), "{name}: {line}");
+        assert!(text.contains("talkback: 0 packets heard, 0 lost"), "{name}: {text}");
+    }
+}
+
+#[test]
 fn the_camera_says_what_is_wrong() {
     let camera = build_camera("camera-errors");
     let readme = common::root().join("testdata/h264/README.md");
@@ -57,6 +77,10 @@ fn the_camera_says_what_is_wrong() {
         (&["--file", h264.to_str().unwrap(), "--codec", "h265"], "begins with an IDR"),
         (&["--file", h265.to_str().unwrap(), "--codec", "h264"], "begins with an IDR"),
         (&["--file", h264.to_str().unwrap(), "--codec", "vp8"], "expected h264 or h265"),
+        (&["--file", "x", "--audio", "x.mp3"], ".opus-packets"),
+        (&["--file", "x", "--audio", "no-such-file.pcma"], "no-such-file.pcma"),
+        (&["--file", "x", "--talkback", "/no/such/folder/x.pcma"], "/no/such/folder/x.pcma"),
+        (&["--file", "x", "--audio", "x.pcma", "--talkback", "x.pcmu"], "the same ending"),
         (&["--file", "x", "--fps", "0"], "--fps"),
         (&["--file", "x", "--broker", "http://x"], "broker_url"),
         (&["--dance"], "unknown option"),
@@ -102,7 +126,9 @@ fn pushed(text: &str) -> u32 {
 
 fn build_camera(name: &str) -> PathBuf {
     let program = common::scratch(name).join("camera");
-    common::build_c(&common::root().join("examples/c/camera.c"), &program, &["-Wshadow"]);
+    let examples = common::root().join("examples/c");
+    let audio = examples.join("audio.c");
+    common::build_c(&examples.join("camera.c"), &program, &["-Wshadow", audio.to_str().unwrap()]);
     program
 }
 

@@ -41,6 +41,9 @@ fn c99_c11_and_cpp17_compile_it_without_a_warning() {
             p2p_config_t config = P2P_CONFIG_INIT;
             p2p_stream_config_t stream = P2P_STREAM_CONFIG_INIT;
             p2p_frame_t frame = P2P_FRAME_INIT;
+            p2p_audio_config_t audio_config = P2P_AUDIO_CONFIG_INIT;
+            p2p_audio_frame_t sound = P2P_AUDIO_FRAME_INIT;
+            p2p_audio_t *audio = 0;
             p2p_stats_t stats = P2P_STATS_INIT;
             p2p_viewer_stats_t viewers[2] = { P2P_VIEWER_STATS_INIT };
             p2p_stream_stats_t streams[2] = { P2P_STREAM_STATS_INIT };
@@ -54,6 +57,17 @@ fn c99_c11_and_cpp17_compile_it_without_a_warning() {
             if (status == P2P_OK) status = p2p_push_frame(handle, &frame);
             if (status == P2P_OK) {
                 status = p2p_get_stats(agent, &stats, viewers, &viewer_count, streams, &stream_count);
+            }
+            audio_config.codec = P2P_AUDIO_OPUS;
+            if (status == P2P_OK) status = p2p_start_audio(agent, &audio_config, &audio);
+            if (status == P2P_OK) status = p2p_push_audio(audio, &sound);
+            p2p_stop_audio(audio);
+            if (status == P2P_OK) {
+                p2p_data_channel_config_t control = P2P_DATA_CHANNEL_CONFIG_INIT;
+                uint16_t channel;
+                status = p2p_open_data_channel(agent, "id", &control, &channel);
+                if (status == P2P_OK) status = p2p_send_data(agent, "id", channel, 0, 0, 0);
+                if (status == P2P_OK) status = p2p_close_data_channel(agent, "id", channel);
             }
             if (p2p_strerror(status) == 0) return 1;
             p2p_stop_stream(handle);

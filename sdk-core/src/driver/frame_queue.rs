@@ -4,13 +4,14 @@ use super::lock;
 use crate::event::StreamId;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// One access unit on its way to the agent.
 pub(super) struct Queued {
     pub(super) stream: StreamId,
     pub(super) data: super::FrameData,
     pub(super) timestamp: Duration,
+    pub(super) pushed: Instant,
     /// Frames of this stream were lost before this one, so it can only be shown if it is a
     /// keyframe.
     pub(super) after_gap: bool,
@@ -97,6 +98,7 @@ mod tests {
             stream: StreamId(1),
             data: FrameData::Owned(vec![1]),
             timestamp: Duration::ZERO,
+            pushed: crate::driver::run::now().instant,
             after_gap: false,
         }
     }

@@ -3,7 +3,10 @@
 //!
 //! [`Camera`] is what the C API wraps. All of its calls may come from any thread.
 
+mod audio;
+mod audio_queue;
 pub mod broker;
+mod channels;
 mod frame;
 mod frame_queue;
 mod identity;
@@ -12,15 +15,22 @@ mod resolver;
 mod run;
 mod udp;
 
-pub use crate::config::StreamConfig;
+pub use crate::config::{DEFAULT_GOP_CACHE, StreamConfig};
 pub use crate::session::admission::UnsetClock;
+pub use crate::wire::audio::AudioCodec;
 pub use crate::wire::codec::Codec;
+pub use crate::wire::dcep::{ChannelInfo, Reliability};
+pub use crate::wire::sdp::AudioFormat;
+pub use audio::MAX_AUDIO_LEN;
+pub use channels::ChannelError;
 pub use frame::{Frame, FrameData, LentFrame};
 pub use udp::Counters;
 
-use crate::event::{CloseReason, Event, StreamId};
+use crate::event::{AudioId, CloseReason, Event, StreamId, Talkback};
 use crate::stats::Snapshot;
 use crate::wire::signal::{SessionId, is_valid_id};
+use audio::Audio;
+use channels::Channels;
 use frame_queue::{FrameQueue, Queued};
 use published::Latest;
 use std::collections::VecDeque;
@@ -63,6 +73,9 @@ pub struct CameraConfig {
 /// [`Camera::shutdown`] from one.
 pub trait Handler: Send + Sync {
     fn on_event(&self, event: &Event);
+
+    /// Sound for the loudspeaker. Where there is none it does not come.
+    fn on_talkback(&self, _talkback: &Talkback<'_>) {}
 }
 
 /// Why [`Camera::start`] or [`Camera::start_stream`] failed.
@@ -93,12 +106,14 @@ impl std::error::Error for StartError {}
 /// Why a frame was not taken. The frame is dropped, and released if it was lent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PushError {
-    /// No such stream runs.
+    /// No such stream, or no such microphone, runs.
     NoStream,
     /// The agent is behind by a full queue; the stream goes on at the next keyframe.
     QueueFull,
     /// No bytes, or more than 4 MiB.
     BadSize,
+    /// Not one packet of the microphone's codec, or longer than [`MAX_AUDIO_LEN`].
+    BadAudio,
     /// [`Camera::shutdown`] was called.
     Closed,
 }
@@ -147,7 +162,8 @@ impl Camera {
             return Err(PushError::Closed);
         }
         let Frame { data, timestamp } = frame;
-        let queued = Queued { stream, data, timestamp, after_gap: false };
+        let pushed = run::now().instant;
+        let queued = Queued { stream, data, timestamp, pushed, after_gap: false };
         self.shared.frames.push(slot, queued).then_some(()).ok_or(PushError::QueueFull)
     }
 
@@ -160,6 +176,12 @@ impl Camera {
     /// not exist is no error, since it may just have ended. False once the camera was shut down.
     pub fn close_viewer(&self, session: SessionId, reason: CloseReason) -> bool {
         self.shared.command(Command::CloseViewer(session, reason))
+    }
+
+    /// Shows a viewer another stream from that one's next keyframe on. As with
+    /// [`Self::close_viewer`], what comes of it is reported as an event.
+    pub fn switch_viewer(&self, session: SessionId, stream: StreamId) -> bool {
+        self.shared.command(Command::SwitchViewer(session, stream))
     }
 
     /// What the agent counted: at most a second old, and in a callback that reports an event, of
@@ -208,10 +230,12 @@ struct Shared {
     frames: FrameQueue,
     commands: Mutex<VecDeque<Command>>,
     wake: tokio::sync::Notify,
+    channels: Channels,
     closed: AtomicBool,
     /// The id of the stream in each slot, 0 for none: what `push_frame` looks at.
     slots: [AtomicU32; MAX_STREAMS],
     streams: Mutex<Streams>,
+    audio: Audio,
     counters: Arc<Counters>,
     stats: Latest,
     /// When the agent's thread began.
@@ -228,7 +252,10 @@ struct Streams {
 enum Command {
     StartStream(StreamId, StreamConfig),
     StopStream(StreamId),
+    StartAudio(AudioId, AudioFormat),
+    StopAudio(AudioId),
     CloseViewer(SessionId, CloseReason),
+    SwitchViewer(SessionId, StreamId),
 }
 
 /// Commands not yet seen by the agent. It sees them at its next turn, so more than a few waiting
@@ -241,9 +268,11 @@ impl Shared {
             frames: FrameQueue::new(),
             commands: Mutex::default(),
             wake: tokio::sync::Notify::new(),
+            channels: Channels::default(),
             closed: AtomicBool::new(false),
             slots: [const { AtomicU32::new(0) }; MAX_STREAMS],
             streams: Mutex::default(),
+            audio: Audio::new(),
             counters: Arc::default(),
             stats: Latest::default(),
             started: std::sync::OnceLock::new(),

@@ -10,7 +10,7 @@
 
 use super::{Shared, lock};
 use crate::agent::Agent;
-use crate::stats::Snapshot;
+use crate::stats::{Latency, Snapshot};
 use crate::time::Now;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
@@ -45,18 +45,32 @@ pub(super) struct Publisher<'a> {
     /// The last one has numbers that change as time passes, so another one has to follow it even
     /// if nothing happens. A camera at rest is not woken up.
     lively: bool,
+    /// From a frame's push to when its last packet was sent.
+    push_to_wire: Latency,
 }
 
 const INTERVAL: Duration = Duration::from_secs(1);
 
 impl<'a> Publisher<'a> {
     pub(super) fn new(shared: &'a Shared) -> Publisher<'a> {
-        Publisher { shared, spare: None, last: None, hurried: true, lively: false }
+        Publisher {
+            shared,
+            spare: None,
+            last: None,
+            hurried: true,
+            lively: false,
+            push_to_wire: Latency::default(),
+        }
     }
 
     /// When [`Self::publish_if_due`] must be called, if nothing happens before.
     pub(super) fn next(&self) -> Option<Instant> {
         self.last.filter(|_| self.lively).map(|last| last + INTERVAL)
+    }
+
+    /// The last packet of a frame for some viewer was just sent.
+    pub(super) fn on_frame_sent(&mut self, pushed: Instant, now: Instant) {
+        self.push_to_wire.add(now, now.saturating_duration_since(pushed));
     }
 
     /// The next turn of the loop writes a snapshot.
@@ -87,8 +101,8 @@ impl<'a> Publisher<'a> {
     }
 
     /// What the driver counts.
-    fn add_own(&self, now: Now, snapshot: &mut Snapshot) {
-        let Shared { counters, frames, started, .. } = self.shared;
+    fn add_own(&mut self, now: Now, snapshot: &mut Snapshot) {
+        let Shared { counters, frames, audio, started, .. } = self.shared;
         let agent = &mut snapshot.agent;
         agent.uptime = started
             .get()
@@ -96,7 +110,9 @@ impl<'a> Publisher<'a> {
         agent.sends = counters.sends.load(Ordering::Relaxed);
         agent.datagrams = counters.datagrams.load(Ordering::Relaxed);
         agent.send_errors = counters.dropped.load(Ordering::Relaxed);
+        agent.audio_refused = audio.packets.refused();
         agent.held_bytes += size_of::<Shared>() as u64;
+        agent.push_to_wire = self.push_to_wire.stats(now.instant);
         for stream in &mut snapshot.streams {
             let slot = self.shared.slot(stream.id);
             stream.refused.queue_full = slot.map_or(0, |slot| frames.refused(slot).into());

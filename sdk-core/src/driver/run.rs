@@ -1,13 +1,15 @@
 //! The agent's thread: waits for whatever comes first, tells the agent, does what the agent says.
 
+use super::audio_queue::Packet;
 use super::broker::{BrokerConfig, BrokerLink, LinkEvent};
+use super::channels::{Channels, Request};
 use super::frame_queue::Queued;
 use super::published::Publisher;
 use super::resolver::Resolver;
 use super::udp::Sockets;
 use super::{CameraConfig, Command, Handler, Shared, StartError, lock};
 use crate::agent::{Agent, AgentConfig, Input, Output};
-use crate::event::Event;
+use crate::event::{DataEvent, Event};
 use crate::net::Datagram;
 use crate::peer::dtls::Identity;
 use crate::time::{Now, earlier};
@@ -68,14 +70,17 @@ impl Runner {
 
     async fn run(&self) -> Result<(), StartError> {
         self.shared.started.get_or_init(|| now().instant);
+        self.shared.channels.clear();
         let mut turn = Turn {
             agent: self.new_agent()?,
             sockets: Sockets::new(self.config.include_loopback, self.shared.counters.clone()),
             resolver: Resolver::default(),
             broker: broker_link(&self.config)?,
             handler: &*self.handler,
+            channels: &self.shared.channels,
             deadline: None,
             publisher: Publisher::new(&self.shared),
+            packet: Packet::empty(),
         };
         turn.flush(now());
         while !self.shared.closed.load(Ordering::Acquire) {
@@ -99,6 +104,9 @@ impl Runner {
         for (id, stream) in streams {
             agent.handle_input(now(), Input::StartStream { id, config: stream });
         }
+        if let Some((id, format)) = self.shared.audio.running() {
+            agent.handle_input(now(), Input::StartAudio { id, format });
+        }
         Ok(agent)
     }
 }
@@ -110,8 +118,11 @@ struct Turn<'a> {
     resolver: Resolver,
     broker: BrokerLink,
     handler: &'a dyn Handler,
+    channels: &'a Channels,
     deadline: Option<Instant>,
     publisher: Publisher<'a>,
+    /// The microphone's packet that is being sent.
+    packet: Packet,
 }
 
 impl Turn<'_> {
@@ -121,17 +132,26 @@ impl Turn<'_> {
         let timeout = sleep_until(earlier(*deadline, self.publisher.next()));
         tokio::select! {
             biased;
+            () = shared.audio.packets.wait() => self.take_audio(shared),
             () = shared.frames.wait() => {
                 while let Some(frame) = shared.frames.pop() {
                     self.on_frame(&frame);
+                    self.take_audio(shared);
                 }
             }
             () = shared.wake.notified() => {
                 let commands: Vec<Command> = lock(&shared.commands).drain(..).collect();
+                if !commands.is_empty() {
+                    self.publisher.hurry();
+                }
                 for command in commands {
                     self.on_command(command);
                 }
-                self.publisher.hurry();
+                for Request { session, channel, request } in shared.channels.take_requests() {
+                    let now = now();
+                    self.agent.handle_input(now, Input::Channel { session, channel, request });
+                    self.flush(now);
+                }
             }
             received = sockets.receive() => {
                 let now = now();
@@ -169,16 +189,30 @@ impl Turn<'_> {
                 data: &frame.data,
                 timestamp: frame.timestamp,
                 after_gap: frame.after_gap,
+                pushed: frame.pushed,
             },
         );
         self.flush(now);
+    }
+
+    /// Sends what the microphone has made by now.
+    fn take_audio(&mut self, shared: &Shared) {
+        while shared.audio.packets.pop(&mut self.packet) {
+            let now = now();
+            let Packet { id, data, timestamp } = &self.packet;
+            self.agent.handle_input(now, Input::Audio { id: *id, data, timestamp: *timestamp });
+            self.flush(now);
+        }
     }
 
     fn on_command(&mut self, command: Command) {
         let input = match command {
             Command::StartStream(id, config) => Input::StartStream { id, config },
             Command::StopStream(id) => Input::StopStream { id },
+            Command::StartAudio(id, format) => Input::StartAudio { id, format },
+            Command::StopAudio(id) => Input::StopAudio { id },
             Command::CloseViewer(session, reason) => Input::CloseViewer { session, reason },
+            Command::SwitchViewer(session, stream) => Input::SwitchViewer { session, stream },
         };
         let now = now();
         self.agent.handle_input(now, input);
@@ -189,18 +223,33 @@ impl Turn<'_> {
     fn flush(&mut self, now: Now) {
         loop {
             match self.agent.poll_output(now) {
-                Output::Transmit(transmit, data) => self.sockets.send(&transmit, data),
+                Output::Transmit(transmit, data) => {
+                    self.sockets.send(&transmit, data);
+                    if let Some(pushed) = self.agent.take_sent_frame() {
+                        self.publisher.on_frame_sent(pushed, self::now().instant);
+                    }
+                }
                 Output::Signal { topic, payload } => {
                     if let Err(e) = self.broker.publish(&topic, payload) {
                         log::warn!("a signal for {topic} was not taken: {e:?}");
                     }
                 }
                 Output::Event(event) => self.report(now, &event),
+                Output::Talkback(talkback) => {
+                    let handler = self.handler;
+                    contain(|| handler.on_talkback(&talkback));
+                }
                 Output::OpenSockets { session } => {
                     let sockets = self.sockets.open().map_err(|e| e.to_string());
                     self.agent.handle_input(now, Input::Sockets { session, sockets });
                 }
                 Output::CloseSockets(ids) => self.sockets.close(&ids),
+                Output::DataReleased { session, channel, bytes } => {
+                    for channel in self.channels.on_released(session, channel, bytes) {
+                        let event = DataEvent::Writable { channel };
+                        self.report(now, &Event::Data { session, event });
+                    }
+                }
                 Output::Resolve { session, server, host, port } => {
                     self.resolver.start(session, server, host, port);
                 }
@@ -213,14 +262,12 @@ impl Turn<'_> {
     }
 
     fn report(&mut self, now: Now, event: &Event) {
+        self.channels.on_event(event);
         // So that the callback sees what it is told of.
-        if !matches!(event, Event::KeyframeRequest { .. } | Event::TargetBitrate { .. }) {
+        if !event.is_frequent() {
             self.publisher.publish(now, &self.agent);
         }
-        // A callback into the firmware may be a foreign language's; its panic is not the agent's.
-        if catch_unwind(AssertUnwindSafe(|| self.handler.on_event(event))).is_err() {
-            log::error!("an event callback panicked");
-        }
+        contain(|| self.handler.on_event(event));
     }
 
     /// Tells all viewers and the broker that the camera goes away.
@@ -232,6 +279,13 @@ impl Turn<'_> {
     }
 }
 
+/// A callback into the firmware may be a foreign language's; its panic is not the agent's.
+fn contain(callback: impl FnOnce()) {
+    if catch_unwind(AssertUnwindSafe(callback)).is_err() {
+        log::error!("a callback panicked");
+    }
+}
+
 async fn sleep_until(deadline: Option<Instant>) {
     match deadline {
         Some(at) => tokio::time::sleep_until(at.into()).await,
@@ -240,7 +294,7 @@ async fn sleep_until(deadline: Option<Instant>) {
 }
 
 #[allow(clippy::disallowed_methods, reason = "the driver's clock is the one that asks")]
-fn now() -> Now {
+pub(super) fn now() -> Now {
     let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     Now { instant: Instant::now(), wall }
 }

@@ -1,16 +1,19 @@
-//! The viewers' UDP sockets: batch sends with UDP_SEGMENT where the kernel has it.
+//! The viewers' UDP sockets.
+
+mod send;
 
 use crate::net::{SocketId, Transmit};
 use crate::peer::LocalSocket;
 use quinn_udp::{RecvMeta, UdpSocketState};
+use send::{Sender, Way};
 use std::future::poll_fn;
 use std::io::{self, IoSliceMut};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
 use tokio::io::Interest;
-use tokio::net::UdpSocket;
+use tokio::io::unix::AsyncFd;
 
 /// All sockets of all viewers.
 pub(super) struct Sockets {
@@ -18,23 +21,27 @@ pub(super) struct Sockets {
     next_id: u32,
     include_loopback: bool,
     counters: Arc<Counters>,
+    /// There while a socket is open.
     received: Box<[u8]>,
 }
 
 struct Socket {
     id: SocketId,
-    udp: UdpSocket,
+    /// Waited for to be readable only: a socket that is writable again after each send would wake
+    /// this thread for nothing.
+    udp: AsyncFd<UdpSocket>,
     state: UdpSocketState,
+    sender: Sender,
 }
 
 /// What the sockets did, for statistics and benchmarks.
 #[derive(Debug, Default)]
 pub struct Counters {
-    /// System calls that sent something.
+    /// System calls that were to send something.
     pub sends: AtomicU64,
-    /// Datagrams in them.
+    /// Datagrams that the kernel took.
     pub datagrams: AtomicU64,
-    /// Runs of datagrams that the kernel had no room for, or refused.
+    /// Datagrams that it had no room for, or refused.
     pub dropped: AtomicU64,
 }
 
@@ -61,7 +68,7 @@ impl Sockets {
             next_id: 0,
             include_loopback,
             counters,
-            received: vec![0; RECEIVE_BUFFER].into(),
+            received: Box::default(),
         }
     }
 
@@ -86,50 +93,23 @@ impl Sockets {
 
     pub(super) fn close(&mut self, ids: &[SocketId]) {
         self.open.retain(|s| !ids.contains(&s.id));
+        if self.open.is_empty() {
+            self.received = Box::default();
+        }
     }
 
-    /// Sends a run of datagrams: one system call where the kernel cuts it (UDP_SEGMENT), else one
-    /// for each. What the kernel has no room for is dropped, as by any full network.
-    pub(super) fn send(&self, transmit: &Transmit, data: &[u8]) {
-        let Some(socket) = self.open.iter().find(|s| s.id == transmit.socket) else {
+    /// Sends a run of datagrams. What the kernel has no room for is dropped, as by any full network.
+    pub(super) fn send(&mut self, transmit: &Transmit, data: &[u8]) {
+        let Some(Socket { udp, state, sender, .. }) =
+            self.open.iter_mut().find(|s| s.id == transmit.socket)
+        else {
             return;
         };
-        // Whole segments only: a run may not end inside one.
-        let segment = transmit.segment_size.max(1);
-        let segments = socket.state.max_gso_segments().min(MAX_RUN / segment).max(1);
-        for part in data.chunks(segments * segment) {
-            self.send_run(socket, transmit, part);
-        }
-    }
-
-    fn send_run(&self, socket: &Socket, transmit: &Transmit, data: &[u8]) {
-        let run = quinn_udp::Transmit {
-            destination: transmit.destination,
-            ecn: None,
-            contents: data,
-            segment_size: (data.len() > transmit.segment_size).then_some(transmit.segment_size),
-            src_ip: None,
-        };
-        let result = socket
-            .udp
-            .try_io(Interest::WRITABLE, || socket.state.try_send((&socket.udp).into(), &run));
-        self.counters.sends.fetch_add(1, Ordering::Relaxed);
-        match result {
-            Ok(()) => {
-                let datagrams = data.len().div_ceil(transmit.segment_size.max(1)) as u64;
-                self.counters.datagrams.fetch_add(datagrams, Ordering::Relaxed);
-            }
-            Err(_) if run.segment_size.is_some() && socket.state.max_gso_segments() == 1 => {
-                // The kernel has just said that it cannot cut runs: from now on it need not.
-                for datagram in data.chunks(transmit.segment_size.max(1)) {
-                    self.send_run(socket, transmit, datagram);
-                }
-            }
-            Err(e) => {
-                self.counters.dropped.fetch_add(1, Ordering::Relaxed);
-                log::debug!("send to {}: {e}", transmit.destination);
-            }
-        }
+        let Transmit { destination, segment_size, .. } = *transmit;
+        let sent = sender.send(udp.get_ref(), state, destination, segment_size, data);
+        self.counters.sends.fetch_add(sent.calls, Ordering::Relaxed);
+        self.counters.datagrams.fetch_add(sent.datagrams, Ordering::Relaxed);
+        self.counters.dropped.fetch_add(sent.dropped, Ordering::Relaxed);
     }
 
     /// Waits for something to arrive on any socket. Cancel-safe.
@@ -137,17 +117,18 @@ impl Sockets {
         let Sockets { open, received, .. } = self;
         let (socket, meta) = poll_fn(|cx| {
             for socket in open.iter() {
-                while socket.udp.poll_recv_ready(cx).is_ready() {
+                while let Poll::Ready(Ok(mut ready)) = socket.udp.poll_read_ready(cx) {
                     let mut meta = [RecvMeta::default()];
-                    let got = socket.udp.try_io(Interest::READABLE, || {
+                    let got = ready.try_io(|udp| {
                         let mut buffers = [IoSliceMut::new(received)];
-                        socket.state.recv((&socket.udp).into(), &mut buffers, &mut meta)
+                        socket.state.recv(udp.get_ref().into(), &mut buffers, &mut meta)
                     });
                     match got {
-                        Ok(_) => return Poll::Ready((socket.id, meta[0])),
-                        Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                        Ok(Ok(_)) => return Poll::Ready((socket.id, meta[0])),
                         // An ICMP error of an earlier send; the next call reads on.
-                        Err(_) => {}
+                        Ok(Err(_)) => {}
+                        // Nothing there: it is waited for.
+                        Err(_would_block) => {}
                     }
                 }
             }
@@ -164,17 +145,22 @@ impl Sockets {
     }
 
     fn bind(&mut self, ip: IpAddr) -> io::Result<LocalSocket> {
-        let socket = std::net::UdpSocket::bind(SocketAddr::new(ip, 0))?;
+        let socket = UdpSocket::bind(SocketAddr::new(ip, 0))?;
         socket.set_nonblocking(true)?;
-        let udp = UdpSocket::from_std(socket)?;
-        let state = UdpSocketState::new((&udp).into())?;
-        if let Err(e) = state.set_send_buffer_size((&udp).into(), SEND_BUFFER) {
+        let state = UdpSocketState::new((&socket).into())?;
+        if let Err(e) = state.set_send_buffer_size((&socket).into(), SEND_BUFFER) {
             log::debug!("send buffer of {SEND_BUFFER} bytes refused: {e}");
         }
-        let addr = udp.local_addr()?;
+        let addr = socket.local_addr()?;
+        let sender = Sender::new(&state, Way::Segmented);
+        // SAFETY: it owns the socket, which stays open and the same until it is dropped.
+        let udp = unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE)? };
         let id = SocketId(self.next_id);
         self.next_id = self.next_id.wrapping_add(1);
-        self.open.push(Socket { id, udp, state });
+        self.open.push(Socket { id, udp, state, sender });
+        if self.received.is_empty() {
+            self.received = vec![0; RECEIVE_BUFFER].into();
+        }
         Ok(LocalSocket { id, addr })
     }
 
@@ -197,5 +183,36 @@ impl Sockets {
     }
 }
 
-/// The largest UDP payload that every kernel takes in one UDP_SEGMENT send.
-const MAX_RUN: usize = 65_000;
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[tokio::test]
+    async fn a_run_arrives_at_another_socket() {
+        let counters = Arc::new(Counters::default());
+        let mut sockets = Sockets::new(true, counters.clone());
+        let from = sockets.bind([127, 0, 0, 1].into()).unwrap();
+        let to = sockets.bind([127, 0, 0, 1].into()).unwrap();
+        let data: Vec<u8> = (0..5 * 1200 + 7).map(|at| (at / 1200) as u8).collect();
+        let transmit = Transmit { socket: from.id, destination: to.addr, segment_size: 1200 };
+        let mut got = Vec::new();
+        for _ in 0..2 {
+            sockets.send(&transmit, &data);
+            got.clear();
+            while got.len() < data.len() {
+                let receive = tokio::time::timeout(Duration::from_secs(5), sockets.receive());
+                let received = receive.await.unwrap();
+                assert_eq!((received.socket, received.source), (to.id, from.addr));
+                assert!(received.stride == 1200 || received.data.len() == received.stride);
+                got.extend_from_slice(received.data);
+            }
+            assert_eq!(got, data);
+        }
+        sockets.close(&[from.id]);
+        sockets.send(&transmit, &data);
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        assert_eq!(count(&counters.sends), 2, "one a run, and none through a closed socket");
+        assert_eq!((count(&counters.datagrams), count(&counters.dropped)), (12, 0));
+    }
+}

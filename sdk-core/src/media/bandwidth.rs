@@ -100,6 +100,13 @@ impl Bandwidth {
         self.on_silence(now);
     }
 
+    /// Notes a datagram that takes of the same path, but that the viewer gives no feedback about.
+    pub fn on_other_sent(&mut self, now: Instant, datagram_len: usize) {
+        let bytes = datagram_len + IP_AND_UDP;
+        self.sending.on_sent(now, bytes);
+        self.model.on_sent(now, bytes, self.control.rate());
+    }
+
     /// The packet goes out a second time as it is.
     pub fn on_sent_again(&mut self, sequence: u16) {
         self.sent.forget(sequence);
@@ -183,6 +190,25 @@ impl Bandwidth {
         };
         let rate = own.min(self.remb.unwrap_or(f64::INFINITY));
         Some(rate.max(MIN_RATE) as u32)
+    }
+
+    /// What the path takes beside headers and resends, once that is known, and what bursts promise
+    /// of it, where they are believed.
+    pub fn capacity(&self, now: Instant) -> Option<(u32, Option<u32>)> {
+        let share = |rate: f64| (PAYLOAD_SHARE * rate) as u32;
+        let promised = self.control.promised(now, self.delay.bursts.median());
+        self.estimate().map(|estimate| (share(f64::from(estimate)), promised.map(share)))
+    }
+
+    /// More is to be sent from now on, `rate` in all. What was sent before proves little about that,
+    /// so bursts are believed at once up to there, not step by step.
+    pub fn expect(&mut self, now: Instant, rate: u32) {
+        if self.told_by == ToldBy::Nothing {
+            return self.start_from(rate);
+        }
+        if let Some(promised) = self.control.promised(now, self.delay.bursts.median()) {
+            self.control.leap(now, promised.min(f64::from(rate)));
+        }
     }
 
     /// What the encoder should make: the estimate without headers and a reserve for resends, and

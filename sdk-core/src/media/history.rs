@@ -1,7 +1,7 @@
 //! The last packets of a stream, once for all viewers: what is sent first time and again.
 //!
-//! Two rings, both of fixed size: the payloads' bytes, and where each payload lies. The oldest
-//! packets make room for new ones.
+//! Two rings: the payloads' bytes, and where each payload lies. The oldest packets make room for new
+//! ones.
 
 /// See the module.
 pub struct History {
@@ -16,7 +16,7 @@ pub struct History {
 }
 
 /// One packet's payload, as all viewers get it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct HistoryPacket<'a> {
     pub payload: &'a [u8],
     /// It is the last one of its train.
@@ -31,7 +31,7 @@ struct Slot {
 }
 
 impl History {
-    /// Allocates all it will ever use; the system gives the pages as they are written first.
+    /// Allocates all at once; the system gives the pages as they are written first.
     pub fn new(max_bytes: usize, max_packets: usize) -> History {
         let empty = Slot { start: 0, len: 0, marker: false };
         History {
@@ -43,7 +43,25 @@ impl History {
         }
     }
 
-    /// Heap memory: all of it is taken at the start.
+    /// Gives the rings another size, and keeps what fits, the newest.
+    pub fn resize(&mut self, max_bytes: usize, max_packets: usize) {
+        let mut resized = History::new(max_bytes, max_packets);
+        resized.first = self.first;
+        resized.next = self.first;
+        for index in self.first..self.next {
+            let packet = self.packet(index).filter(|packet| packet.payload.len() <= max_bytes);
+            let HistoryPacket { payload, marker } = packet.unwrap_or_default();
+            resized.append(payload.len(), marker, |bytes| bytes.copy_from_slice(payload));
+        }
+        *self = resized;
+    }
+
+    /// Drops all packets.
+    pub fn clear(&mut self) {
+        self.first = self.next;
+    }
+
+    /// Heap memory.
     pub fn held_bytes(&self) -> usize {
         self.bytes.len() + size_of_val(&*self.slots)
     }
@@ -140,6 +158,40 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn another_size_keeps_the_newest_that_fit() {
+        let fill = |history: &mut History, indices: std::ops::Range<u64>| {
+            for index in indices {
+                history.append(10 + index as usize % 7, index % 3 == 0, |b| b.fill(index as u8));
+            }
+        };
+        let check = |history: &History, least: u64, next: u64| {
+            assert_eq!(history.next_index(), next);
+            assert!(next - history.first_index() >= least, "{}", history.first_index());
+            for index in history.first_index()..next {
+                let payload = &vec![index as u8; 10 + index as usize % 7][..];
+                let packet = HistoryPacket { payload, marker: index % 3 == 0 };
+                assert_eq!(history.packet(index), Some(packet));
+            }
+        };
+        let mut history = History::new(300, 100);
+        fill(&mut history, 0..57);
+        let held = 57 - history.first_index();
+        history.resize(1000, 100);
+        check(&history, held, 57);
+        fill(&mut history, 57..200);
+        check(&history, 60, 200);
+        history.resize(200, 8);
+        check(&history, 8, 200);
+        fill(&mut history, 200..230);
+        check(&history, 8, 230);
+        history.clear();
+        assert_eq!((history.first_index(), history.next_index()), (230, 230));
+        history.resize(1000, 100);
+        fill(&mut history, 230..250);
+        check(&history, 20, 250);
     }
 
     #[test]

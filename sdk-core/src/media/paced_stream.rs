@@ -9,10 +9,11 @@
 use super::pacer::Pacer;
 use super::send_buffer::SendBuffer;
 use super::srtp::{OpenError, SrtpKeys};
-use super::video_stream::{Train, VideoStream};
+use super::video_stream::{Sources, Train, TrainId, VideoStream};
 use super::viewer_stream::{
     DropReason, Part, RtcpFacts, Sealed, ViewerConfig, ViewerStream, gop_timestamp,
 };
+use crate::event::StreamId;
 use std::time::{Duration, Instant};
 
 /// See the module.
@@ -21,6 +22,10 @@ pub struct PacedStream {
     pacer: Pacer,
     /// What is left of the train that is being sent: once begun, it is finished.
     begun: Option<Part>,
+    /// Whether that one is of the past.
+    begun_is_past: bool,
+    /// The train whose last packet was sealed last, unless it was of the past.
+    finished: Option<TrainId>,
     past: Option<Past>,
     queue: heapless::Deque<Train, MAX_QUEUE>,
     /// Packets sent again: sealed when they were asked for, since they go first.
@@ -36,6 +41,7 @@ pub struct PacedStream {
 /// The pictures since the last keyframe, with which a viewer starts.
 #[derive(Debug, Clone, Copy)]
 struct Past {
+    source: StreamId,
     /// First packet of its next train, and the one behind its last.
     next: u64,
     end: u64,
@@ -59,6 +65,8 @@ impl PacedStream {
             stream,
             pacer: Pacer::new(now),
             begun: None,
+            begun_is_past: false,
+            finished: None,
             past: None,
             queue: heapless::Deque::new(),
             ready: SendBuffer::new(),
@@ -90,6 +98,7 @@ impl PacedStream {
         self.past = first.map(|first| {
             let newest = trains.next_back().unwrap_or(first);
             Past {
+                source: first.source,
                 next: first.first_packet,
                 end: newest.first_packet + u64::from(newest.packets),
                 left,
@@ -155,7 +164,7 @@ impl PacedStream {
     pub fn seal(
         &mut self,
         now: Instant,
-        video: &VideoStream,
+        sources: &dyn Sources,
         channel: Option<u16>,
         out: &mut SendBuffer,
     ) -> Result<(), DropReason> {
@@ -166,7 +175,7 @@ impl PacedStream {
         }
         let bandwidth = self.stream.bandwidth();
         self.pacer.set_estimate(now, bandwidth.estimate(), bandwidth.drain());
-        while let Some(rest) = self.begun.take().or_else(|| self.next_train(video)) {
+        while let Some(rest) = self.begun.take().or_else(|| self.next_train(sources)) {
             let waiting = rest.packets.len() * per_packet(&rest.train);
             let granted = self.pacer.grant(now, waiting);
             if granted == 0 {
@@ -175,8 +184,10 @@ impl PacedStream {
                 return Ok(());
             }
             let (part, left) = self.split(rest, granted);
-            match self.stream.seal_part(now, video, &part, channel, out) {
+            match self.stream.seal_part(now, sources, &part, channel, out) {
                 Sealed::Sent { .. } => {
+                    let is_finished = left.is_none() && !self.begun_is_past;
+                    self.finished = is_finished.then(|| part.train.id());
                     self.begun = left;
                     self.pacer.on_sent(out.bytes().len());
                     return Ok(());
@@ -205,11 +216,19 @@ impl PacedStream {
         (first, Some(Part { packets: middle..rest.packets.end, ..rest }))
     }
 
-    fn next_train(&mut self, video: &VideoStream) -> Option<Part> {
+    /// The train that [`Self::seal`] has just sealed the last packets of, once. None for the trains
+    /// that a viewer starts with.
+    pub fn take_finished(&mut self) -> Option<TrainId> {
+        self.finished.take()
+    }
+
+    fn next_train(&mut self, sources: &dyn Sources) -> Option<Part> {
+        self.begun_is_past = false;
         let Some(past) = &mut self.past else {
             return self.queue.pop_front().map(|train| Part::all_of(&train));
         };
-        let Some(train) = video.train_at(past.next) else {
+        let video = sources.video(past.source);
+        let Some(train) = video.and_then(|video| video.train_at(past.next)) else {
             // It is not held any more, and what follows refers to it.
             self.past = None;
             self.stream.skip_to_keyframe();
@@ -221,7 +240,14 @@ impl PacedStream {
         if past.next >= past.end {
             self.past = None;
         }
+        self.begun_is_past = true;
         Some(Part { timestamp, ..Part::all_of(&train) })
+    }
+
+    /// Notes what went out to the viewer beside the stream: it takes of the same path.
+    pub fn on_other_sent(&mut self, now: Instant, bytes: usize) {
+        self.pacer.on_sent(bytes);
+        self.stream.on_other_sent(now, bytes);
     }
 
     /// When [`Self::seal`] has something to seal, as far as that is a matter of time.
@@ -235,12 +261,12 @@ impl PacedStream {
         &mut self,
         now: Instant,
         datagram: &mut [u8],
-        video: &VideoStream,
+        sources: &dyn Sources,
         channel: Option<u16>,
     ) -> Result<RtcpFacts, OpenError> {
         self.stream.set_resend_allowance(self.pacer.resend_allowance(now));
         let before = self.ready.bytes().len();
-        let facts = self.stream.handle_rtcp(now, datagram, video, channel, &mut self.ready)?;
+        let facts = self.stream.handle_rtcp(now, datagram, sources, channel, &mut self.ready)?;
         self.pacer.on_sent(self.ready.bytes().len() - before);
         Ok(facts)
     }

@@ -18,6 +18,11 @@ impl ReportSchedule {
         self.next.get_or_insert(now);
     }
 
+    /// Another source begins: the viewer is to be able to tie it to the others soon.
+    pub(super) fn hurry(&mut self, now: Instant) {
+        self.next = Some(now);
+    }
+
     pub(super) fn next(&self) -> Option<Instant> {
         self.next
     }
@@ -25,6 +30,11 @@ impl ReportSchedule {
     pub(super) fn on_report(&mut self, now: Instant, ntp: u64) {
         self.sent[self.sent_count % self.sent.len()] = Some((middle_of_ntp(ntp), now));
         self.sent_count = self.sent_count.wrapping_add(1);
+        self.put_off(now);
+    }
+
+    /// There was nothing to report.
+    pub(super) fn put_off(&mut self, now: Instant) {
         self.next = Some(now + REPORT_INTERVAL);
     }
 
@@ -38,7 +48,7 @@ impl ReportSchedule {
     }
 }
 
-fn middle_of_ntp(ntp: u64) -> u32 {
+pub(super) fn middle_of_ntp(ntp: u64) -> u32 {
     (ntp >> 16) as u32
 }
 

@@ -158,7 +158,9 @@ mod tests {
     use super::*;
 
     fn segment(first_sequence: u64, packets: u32) -> Segment {
-        let train = Train { first_packet: 0, packets, bytes: 0, timestamp: 0, keyframe: false };
+        let source = crate::event::StreamId(1);
+        let train =
+            Train { source, first_packet: 0, packets, bytes: 0, timestamp: 0, keyframe: false };
         Segment {
             first_sequence,
             packets,

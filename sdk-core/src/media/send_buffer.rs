@@ -80,7 +80,7 @@ impl SendBuffer {
     }
 
     /// Takes all that `other` holds. A copy, so that each buffer keeps the size that it needs.
-    pub(super) fn take_from(&mut self, other: &mut SendBuffer) {
+    pub fn take_from(&mut self, other: &mut SendBuffer) {
         let start = self.bytes.len();
         self.bytes.extend_from_slice(&other.bytes);
         let moved = other.runs.iter().map(|run| Run { offset: start + run.offset, ..*run });

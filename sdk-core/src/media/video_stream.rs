@@ -5,6 +5,8 @@ use super::history::{History, HistoryPacket};
 use super::packetizer::{Shape, shapes};
 use super::parameter_sets::{MAX_SETS, ParameterSets};
 use super::srtp::MAX_RTP_OVERHEAD;
+use crate::config::DEFAULT_GOP_CACHE;
+use crate::event::StreamId;
 use crate::wire::annexb::nal_units;
 use crate::wire::codec::{Codec, ParameterSetKind, Unit};
 use crate::wire::rtp::MAX_HEADER_LEN;
@@ -15,6 +17,8 @@ use std::time::Duration;
 /// How a stream is cut and how much of it is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VideoConfig {
+    /// Names the stream in its trains.
+    pub source: StreamId,
     pub codec: Codec,
     /// Longest RTP payload in bytes.
     pub max_payload: usize,
@@ -35,12 +39,13 @@ impl VideoConfig {
     pub fn new(bitrate: u32, max_datagram: usize) -> VideoConfig {
         let history_bytes = (bitrate as usize / 8 * 4).clamp(512 << 10, 4 << 20);
         VideoConfig {
+            source: StreamId::default(),
             codec: Codec::H264,
             max_payload: max_datagram.saturating_sub(MAX_PACKET_OVERHEAD),
             history_bytes,
             history_packets: history_bytes / 512,
             history_trains: 256,
-            gop_bytes: 256 << 10,
+            gop_bytes: DEFAULT_GOP_CACHE,
             keep_sei: false,
         }
     }
@@ -49,6 +54,8 @@ impl VideoConfig {
 /// The packets of one frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Train {
+    /// The stream whose history holds the packets.
+    pub source: StreamId,
     /// Index of the first packet in the stream; the others follow.
     pub first_packet: u64,
     pub packets: u32,
@@ -59,6 +66,19 @@ pub struct Train {
     /// An IDR picture (in H.265 any random access picture) with its parameter sets: a viewer may
     /// start here.
     pub keyframe: bool,
+}
+
+/// Names one train of all that there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TrainId {
+    source: StreamId,
+    first_packet: u64,
+}
+
+impl Train {
+    pub fn id(&self) -> TrainId {
+        TrainId { source: self.source, first_packet: self.first_packet }
+    }
 }
 
 /// Why a frame was not taken. The stream goes on with the next one as if it had not come.
@@ -100,11 +120,28 @@ impl fmt::Display for FrameError {
 
 impl std::error::Error for FrameError {}
 
+/// Where the packets of trains lie: a stream, or several, of which each train names one.
+pub trait Sources {
+    fn video(&self, source: StreamId) -> Option<&VideoStream>;
+}
+
+/// The one stream there is.
+impl Sources for VideoStream {
+    fn video(&self, _source: StreamId) -> Option<&VideoStream> {
+        Some(self)
+    }
+}
+
 /// See the module.
 pub struct VideoStream {
     config: VideoConfig,
     parameter_sets: ParameterSets,
     history: History,
+    /// The history's size while nobody watches, in bytes and packets, and whether it has it.
+    rest_size: (usize, usize),
+    is_at_rest: bool,
+    /// Nobody watches.
+    may_rest: bool,
     trains: VecDeque<Train>,
     /// How many trains since (and with) the last keyframe, and their bytes.
     since_keyframe: Option<(usize, usize)>,
@@ -134,6 +171,9 @@ impl VideoStream {
         VideoStream {
             parameter_sets: ParameterSets::new(config.codec),
             history: History::new(config.history_bytes, config.history_packets),
+            rest_size: rest_size(&config, 0, 0),
+            is_at_rest: false,
+            may_rest: false,
             trains: VecDeque::with_capacity(config.history_trains),
             since_keyframe: None,
             nals: Vec::with_capacity(MAX_NALS + MAX_SETS),
@@ -159,6 +199,16 @@ impl VideoStream {
         nals.clear();
         self.nals = nals;
         train
+    }
+
+    /// While nobody watches, only the pictures that a viewer would start with are of use: the memory
+    /// of the others is given back at the next keyframe, and taken again when somebody does.
+    pub fn set_watched(&mut self, watched: bool) {
+        self.may_rest = !watched;
+        if watched && self.is_at_rest {
+            self.history.resize(self.config.history_bytes, self.config.history_packets);
+            self.is_at_rest = false;
+        }
     }
 
     /// A packet's payload, while it is held.
@@ -272,6 +322,17 @@ impl VideoStream {
         let (packets, bytes) = plan().fold((0, 0), |(packets, bytes), shape| {
             (packets + 1, bytes + measure.payload_len(&shape))
         });
+        if keyframe && self.may_rest && !self.is_at_rest {
+            // Nobody needs what came before it.
+            self.history.clear();
+            self.history.resize(self.rest_size.0, self.rest_size.1);
+            self.is_at_rest = true;
+        }
+        if self.is_at_rest && !self.history.can_hold(packets, bytes, max_payload) {
+            // For this one, and from now on, so that it does not go to and fro.
+            self.rest_size = rest_size(&self.config, bytes, packets);
+            self.history.resize(self.rest_size.0, self.rest_size.1);
+        }
         if !self.history.can_hold(packets, bytes, max_payload) {
             let limit = self.config.history_bytes.saturating_sub(max_payload);
             return Err(FrameError::TooLarge { bytes, limit });
@@ -280,6 +341,7 @@ impl VideoStream {
         let sets = &self.parameter_sets;
         let nal = |at: usize| bytes_of(&nals[at], access_unit, sets);
         let train = Train {
+            source: self.config.source,
             first_packet: self.history.next_index(),
             packets: packets as u32,
             bytes: bytes as u32,
@@ -303,6 +365,20 @@ impl VideoStream {
         Ok(train)
     }
 }
+
+/// What of the history is enough for the pictures that a viewer starts with, and for a frame of so many
+/// bytes and packets: in bytes and packets.
+fn rest_size(config: &VideoConfig, bytes: usize, packets: usize) -> (usize, usize) {
+    let all = config.history_bytes.max(1);
+    // Up to one payload's bytes are wasted at the ring's end.
+    let bytes = config.gop_bytes.max(bytes).min(all) + config.max_payload;
+    let bytes = bytes.next_multiple_of(REST_STEP).min(all);
+    // Packets on the average are as large as in the full history.
+    let share = (config.history_packets as u64 * bytes as u64).div_ceil(all as u64);
+    (bytes, packets.max(share as usize).min(config.history_packets))
+}
+
+const REST_STEP: usize = 64 << 10;
 
 /// Media time of a moment on the encoder's clock, in units of 1/90000 s; it wraps every 13 hours.
 pub fn media_ticks(timestamp: Duration) -> u32 {

@@ -8,6 +8,7 @@ mod reporting;
 pub use feedback::RtcpFacts;
 pub use part::Part;
 pub(super) use part::gop_timestamp;
+pub use reporting::Companions;
 
 use super::bandwidth::Bandwidth;
 use super::history::HistoryPacket;
@@ -16,7 +17,8 @@ use super::resend::{Resends, Segment, SentTrains};
 use super::send_buffer::{CHANNEL_HEADER_LEN, SendBuffer};
 use super::single_nals::{self, SingleNal};
 use super::srtp::{SealError, SrtpKeys, SrtpReceiver, SrtpSender};
-use super::video_stream::{Train, VideoStream};
+use super::video_stream::{Sources, Train, VideoStream, media_ticks};
+use crate::event::StreamId;
 use crate::stats::Drops;
 use crate::wire::rtp::{self, ExtensionIds, HeaderFields, HeaderTemplate};
 use std::time::{Duration, Instant};
@@ -122,6 +124,9 @@ pub struct ViewerStream {
     /// 48 bits, of the next packet.
     next_sequence: u64,
     next_transport_sequence: u16,
+    /// What was sealed last, and what is added to its timestamps.
+    source: Option<StreamId>,
+    timestamp_offset: u32,
     started: Instant,
     /// The newest picture's timestamp, and when it was sealed: ties RTP's clock to the wall's.
     newest: Option<(u32, Instant)>,
@@ -166,6 +171,8 @@ impl ViewerStream {
             gate: Gate::NotStarted,
             next_sequence: u64::from(config.initial_sequence & 0x7fff),
             next_transport_sequence: 1,
+            source: None,
+            timestamp_offset: config.timestamp_offset,
             started: now,
             newest: None,
             last_keyframe: None,
@@ -178,6 +185,11 @@ impl ViewerStream {
             resend_allowance: usize::MAX,
             config,
         }
+    }
+
+    /// Whose pictures were sealed last.
+    pub fn source(&self) -> Option<StreamId> {
+        self.source
     }
 
     /// Whether nothing can be sent before a keyframe comes.
@@ -224,6 +236,11 @@ impl ViewerStream {
         self.bandwidth.start_from(rate);
     }
 
+    /// The stream makes that many bits per second from now on: see [`Bandwidth::expect`].
+    pub fn expect_rate(&mut self, now: Instant, rate: u32) {
+        self.bandwidth.expect(now, rate);
+    }
+
     /// How many bytes the viewer's next feedback may have sent again.
     pub fn set_resend_allowance(&mut self, bytes: usize) {
         self.resend_allowance = bytes;
@@ -234,6 +251,16 @@ impl ViewerStream {
         &mut self.receiver
     }
 
+    /// Seals what goes to this viewer: for other sources of the session.
+    pub fn sender(&self) -> &SrtpSender {
+        &self.sender
+    }
+
+    /// Notes what another source of the session sent.
+    pub fn on_other_sent(&mut self, now: Instant, bytes: usize) {
+        self.bandwidth.on_other_sent(now, bytes);
+    }
+
     /// Seals all packets of a train into `out`, or none, as runs that no other train joins.
     ///
     /// With `channel` each datagram becomes TURN ChannelData. Allocates nothing once `out` has
@@ -241,21 +268,24 @@ impl ViewerStream {
     pub fn seal_train(
         &mut self,
         now: Instant,
-        stream: &VideoStream,
+        sources: &dyn Sources,
         train: &Train,
         channel: Option<u16>,
         out: &mut SendBuffer,
     ) -> Sealed {
         let part = Part::all_of(train);
-        self.seal_part(now, stream, &part, channel, out)
+        self.seal_part(now, sources, &part, channel, out)
     }
 
     /// Seals some of a train's packets, as [`Self::seal_train`] does all of them. A train that was
     /// begun is to be gone on with until its end, without another one between.
+    ///
+    /// With a keyframe the viewer's stream may go on from another source: sequence numbers and
+    /// timestamps go on as if it were the same.
     pub fn seal_part(
         &mut self,
         now: Instant,
-        stream: &VideoStream,
+        sources: &dyn Sources,
         part: &Part,
         channel: Option<u16>,
         out: &mut SendBuffer,
@@ -265,7 +295,7 @@ impl ViewerStream {
             self.stats.drops.awaiting_keyframe += 1;
             return Sealed::AwaitingKeyframe;
         }
-        match self.try_seal(now, stream, part, channel, out) {
+        match self.try_seal(now, sources, part, channel, out) {
             Ok(packets) => {
                 if part.is_first() {
                     self.gate = Gate::Open;
@@ -318,17 +348,19 @@ impl ViewerStream {
     fn try_seal(
         &mut self,
         now: Instant,
-        stream: &VideoStream,
+        sources: &dyn Sources,
         part: &Part,
         channel: Option<u16>,
         out: &mut SendBuffer,
     ) -> Result<u32, DropReason> {
         let train = &part.as_train();
+        let stream = sources.video(train.source).ok_or(DropReason::TooOld)?;
+        let timestamp_offset = self.offset_for(now, part);
         let segment = Segment {
             first_sequence: self.next_sequence,
             packets: self.packets_of(stream, train)?,
             train: *train,
-            timestamp: part.timestamp.wrapping_add(self.config.timestamp_offset),
+            timestamp: part.timestamp.wrapping_add(timestamp_offset),
             abs_send_time: rtp::abs_send_time(now.saturating_duration_since(self.started)),
             transport_sequence: self.next_transport_sequence,
         };
@@ -360,6 +392,8 @@ impl ViewerStream {
             self.bandwidth.on_sent(now, number, datagram.len());
         }
         self.sent.push(segment);
+        self.source = Some(train.source);
+        self.timestamp_offset = timestamp_offset;
         self.next_sequence += u64::from(segment.packets);
         self.next_transport_sequence =
             self.next_transport_sequence.wrapping_add(segment.packets as u16);
@@ -371,6 +405,22 @@ impl ViewerStream {
         self.stats.packets += u64::from(segment.packets);
         self.stats.bytes += payload_bytes as u64;
         Ok(segment.packets)
+    }
+
+    /// What is added to a part's timestamp. Another source's clock may be another one: then its
+    /// first picture comes as much later than the last one as it is sealed later.
+    fn offset_for(&self, now: Instant, part: &Part) -> u32 {
+        let offset = self.timestamp_offset;
+        let Some((newest, at)) = self.newest.filter(|_| self.source != Some(part.train.source))
+        else {
+            return offset;
+        };
+        let passed = media_ticks(now.saturating_duration_since(at));
+        let later = part.timestamp.wrapping_add(offset).wrapping_sub(newest);
+        match later {
+            1.. if later <= passed.saturating_add(SAME_CLOCK_TICKS) => offset,
+            _ => offset.wrapping_sub(later).wrapping_add(passed.max(1)),
+        }
     }
 
     /// How many packets the train makes for this viewer.
@@ -475,5 +525,7 @@ fn for_each_payload<'a>(
     }
 }
 
+/// One second: two streams of one clock are not further apart, even if one's encoder is slow.
+const SAME_CLOCK_TICKS: u32 = 90_000;
 /// Bits per second, where the caller does not say.
 const DEFAULT_START_RATE: u32 = 2_000_000;

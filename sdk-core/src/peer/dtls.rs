@@ -98,6 +98,8 @@ pub struct Dtls {
     endpoint: Endpoint,
     profile: SrtpProtectionProfile,
     state: State,
+    /// Application data of the datagram that was taken last.
+    received: Vec<BytesMut>,
     /// Bytes taken before the viewer proved who it is; see [`MAX_UNPROVEN`].
     unproven: usize,
 }
@@ -140,6 +142,9 @@ const FALL_BACK: SrtpProtectionProfile = SrtpProtectionProfile::Srtp_Aes128_Cm_H
 const FINGERPRINT_MISMATCH: &str = "the viewer's certificate is not the one its offer named";
 /// RFC 6347 §4.2.4.1 says 1 s. Viewers are on links where a lost flight should cost less.
 const RETRANSMIT_INTERVAL: Duration = Duration::from_millis(400);
+/// What the longest of the cipher suites adds to application data, in bytes: header, initialization
+/// vector, MAC and padding of AES-CBC.
+pub const MAX_OVERHEAD: usize = 13 + 16 + 20 + 16;
 /// A ClientHello with post-quantum keys has some 1.5 kB, a whole handshake 4 kB.
 const MAX_UNPROVEN: usize = 64 * 1024;
 
@@ -156,16 +161,19 @@ impl Dtls {
             remote_fingerprints,
             profile: PREFERRED,
             state: State::Preferring { flight: Vec::new() },
+            received: Vec::new(),
             unproven: 0,
         })
     }
 
-    /// Takes a datagram with DTLS records. An error ends the session.
+    /// Takes a datagram with DTLS records. An error ends the session. Application data in it is there
+    /// for [`Self::take_received`] until the next datagram comes.
     pub fn handle_datagram(
         &mut self,
         now: Instant,
         data: &[u8],
     ) -> Result<Option<DtlsEvent>, DtlsError> {
+        self.received.clear();
         if !matches!(self.state, State::Established) {
             self.unproven += data.len();
             if self.unproven > MAX_UNPROVEN {
@@ -203,6 +211,15 @@ impl Dtls {
         Some(datagram)
     }
 
+    pub fn take_received(&mut self) -> Vec<BytesMut> {
+        std::mem::take(&mut self.received)
+    }
+
+    /// Queues application data: one record, and one datagram, of at most [`MAX_OVERHEAD`] bytes more.
+    pub fn write(&mut self, now: Instant, data: &[u8]) -> Result<(), DtlsError> {
+        self.endpoint.write(now, REMOTE, data).map_err(DtlsError::new)
+    }
+
     pub fn is_established(&self) -> bool {
         matches!(self.state, State::Established)
     }
@@ -236,20 +253,22 @@ impl Dtls {
         &mut self,
         result: Result<Vec<EndpointEvent>, RtcError>,
     ) -> Result<Option<DtlsEvent>, DtlsError> {
+        let mut told = None;
         for event in result.map_err(DtlsError::new)? {
             match event {
                 EndpointEvent::HandshakeComplete => {
                     self.state = State::Established;
-                    return Ok(Some(DtlsEvent::Established(self.keying()?)));
+                    told = Some(DtlsEvent::Established(self.keying()?));
                 }
                 EndpointEvent::PeerClosed => {
                     self.state = State::Closed;
-                    return Ok(Some(DtlsEvent::Closed));
+                    told = Some(DtlsEvent::Closed);
                 }
+                EndpointEvent::ApplicationData(data) => self.received.push(data),
                 _ => {}
             }
         }
-        Ok(None)
+        Ok(told)
     }
 
     fn keying(&self) -> Result<SrtpKeying, DtlsError> {

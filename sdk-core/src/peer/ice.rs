@@ -168,6 +168,11 @@ impl Ice {
         None
     }
 
+    /// The pair that was nominated last.
+    pub fn nominated(&self) -> Option<Pair> {
+        self.nominated
+    }
+
     /// What kind of candidates the two ends of `pair` are: ours, and the viewer's.
     pub fn kinds(&self, pair: Pair) -> (Kind, Kind) {
         let local = self.agent.local_candidates().find(|c| c.addr() == pair.local);

@@ -3,9 +3,9 @@
 
 use super::gather::{Server, ServerKind};
 use super::ice::Pair;
-use super::transport::{Control, LocalSocket, Route};
+use super::transport::{LocalSocket, Route};
 use super::turn::{MAX_OVERHEAD, Received, StunProbe, StunProbeEvent, TurnClient, TurnEvent};
-use crate::net::Datagram;
+use crate::net::{ControlQueue, Datagram};
 use crate::random::Random;
 use crate::time::earlier;
 use std::collections::VecDeque;
@@ -45,6 +45,7 @@ pub(super) enum RelayEvent {
 const SOCKETS_PER_SERVER: usize = 2;
 /// A viewer's candidates are few; further addresses still get through if they send first.
 const MAX_PERMITTED: usize = 24;
+/// Of what is not media: nothing of ours is larger than an Ethernet frame.
 const MAX_CONTROL_LEN: usize = 1500;
 
 impl Relays {
@@ -167,26 +168,19 @@ impl Relays {
         earlier(probes, turns)
     }
 
-    pub(super) fn poll_transmit(&mut self) -> Option<Control> {
+    /// Moves what the clients have to say to their servers to `queue`.
+    pub(super) fn flush(&mut self, queue: &mut ControlQueue) {
         let mut out = [0; MAX_CONTROL_LEN];
-        let control = |len: usize, socket: LocalSocket, destination, out: &[u8]| {
-            out.get(..len).map(|data| Control {
-                socket: socket.id,
-                destination,
-                data: data.to_vec(),
-            })
-        };
         for probe in &mut self.probes {
-            if let Some(len) = probe.client.poll_transmit(&mut out) {
-                return control(len, probe.socket, probe.server, &out);
+            while let Some(len) = probe.client.poll_transmit(&mut out) {
+                queue.push(probe.socket.id, probe.server, out.get(..len).unwrap_or_default());
             }
         }
         for turn in &mut self.turns {
-            if let Some(len) = turn.client.poll_transmit(&mut out) {
-                return control(len, turn.socket, turn.server, &out);
+            while let Some(len) = turn.client.poll_transmit(&mut out) {
+                queue.push(turn.socket.id, turn.server, out.get(..len).unwrap_or_default());
             }
         }
-        None
     }
 
     pub(super) fn poll_event(&mut self) -> Option<RelayEvent> {
@@ -194,12 +188,13 @@ impl Relays {
     }
 
     /// One datagram to `pair.remote` by way of the relay at `pair.local`.
-    pub(super) fn wrap(&mut self, pair: Pair, data: &[u8]) -> Option<Control> {
-        let turn = self.turn_of(pair)?;
-        let mut out = vec![0; data.len() + MAX_OVERHEAD];
-        let len = turn.client.wrap(pair.remote, data, &mut out)?;
-        out.truncate(len);
-        Some(Control { socket: turn.socket.id, destination: turn.server, data: out })
+    pub(super) fn send(&mut self, pair: Pair, data: &[u8], queue: &mut ControlQueue) {
+        let mut out = [0; MAX_CONTROL_LEN + MAX_OVERHEAD];
+        if let Some(turn) = self.turn_of(pair)
+            && let Some(len) = turn.client.wrap(pair.remote, data, &mut out)
+        {
+            queue.push(turn.socket.id, turn.server, out.get(..len).unwrap_or_default());
+        }
     }
 
     /// The way of media through the relay at `pair.local`, once the viewer has a channel there.

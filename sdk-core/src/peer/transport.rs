@@ -5,18 +5,22 @@
 //! Datagram ─ relay's server? ─ TURN ─┐
 //!            anyone else ────────────┴→ by first byte (RFC 7983): STUN → ICE
 //!                                                                 DTLS → handshake → SRTP keys
+//!                                                                        application data → SCTP
 //!                                                                 RTP, RTCP → back to the caller
 //! ```
 
+use super::consent::{self, Consent, Taken};
+use super::data::{Data, DataEvent, DataTerms};
 use super::dtls::{Dtls, DtlsEvent, Identity, SrtpKeying};
 use super::gather::Server;
 use super::ice::{Credentials, Ice, IceEvent, Kind, Pair};
 use super::relays::{RelayEvent, Relays};
-use crate::net::{Datagram, SocketId};
+use crate::net::{ControlQueue, Datagram, SocketId, Transmit};
 use crate::random::Random;
 use crate::time::earlier;
 use crate::wire::sdp::Fingerprint;
 use crate::wire::signal::Path;
+use crate::wire::stun::{Class, Message};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -25,7 +29,13 @@ use std::time::{Duration, Instant};
 pub struct Peer {
     settings: PeerSettings,
     ice: Ice,
+    /// In the ICE agent's place while that rests.
+    consent: Consent,
+    /// As of the last input.
+    ice_rests: bool,
     dtls: Dtls,
+    /// There if the answer has a data section.
+    data: Option<Box<Data>>,
     sockets: Vec<LocalSocket>,
     relays: Relays,
     /// Where media goes, and what is answered to whom.
@@ -43,7 +53,7 @@ pub struct Peer {
     /// answer to one of ours (RFC 7675). `None` before the first, and once its absence was told.
     consent_at: Option<Instant>,
     gathering_told: bool,
-    transmits: VecDeque<Control>,
+    transmits: ControlQueue,
     events: VecDeque<PeerEvent>,
 }
 
@@ -81,18 +91,12 @@ pub enum PeerEvent {
     Disconnected,
     /// The viewer closed the association.
     Closed,
+    /// Of a data channel.
+    Data(DataEvent),
     /// Something does not work, but something else may. The text is for the log.
     Warning(String),
     /// The session cannot go on. The text is for people.
     Failed(String),
-}
-
-/// A control datagram to send.
-#[derive(Debug)]
-pub struct Control {
-    pub socket: SocketId,
-    pub destination: SocketAddr,
-    pub data: Vec<u8>,
 }
 
 /// Both sides check every few seconds, so this is several checks in a row. RFC 7675 §5.1 allows 30 s
@@ -100,9 +104,6 @@ pub struct Control {
 const CONSENT_TIMEOUT: Duration = Duration::from_secs(12);
 const MAX_EARLY: usize = 4;
 const MAX_PROVEN: usize = 16;
-/// Control datagrams waiting to be sent. The driver takes them all at every turn, so this is
-/// reached only when something is wrong; the newest are dropped, as by a full network.
-const MAX_CONTROL: usize = 256;
 
 impl Peer {
     pub fn new(
@@ -110,13 +111,18 @@ impl Peer {
         identity: &Identity,
         remote: Credentials,
         fingerprints: Vec<Fingerprint>,
+        random: &mut Random,
     ) -> Result<Peer, String> {
         let mut ice = Ice::default();
-        ice.set_remote_credentials(remote);
+        ice.set_remote_credentials(remote.clone());
+        let consent = Consent::new(ice.local_credentials(), remote, &random.bytes());
         Ok(Peer {
             settings,
             ice,
+            consent,
+            ice_rests: false,
             dtls: Dtls::new(identity, fingerprints).map_err(|e| e.to_string())?,
+            data: None,
             sockets: Vec::new(),
             relays: Relays::default(),
             path: None,
@@ -126,7 +132,7 @@ impl Peer {
             proven: heapless::Deque::new(),
             consent_at: None,
             gathering_told: false,
-            transmits: VecDeque::new(),
+            transmits: ControlQueue::default(),
             events: VecDeque::new(),
         })
     }
@@ -175,14 +181,37 @@ impl Peer {
             self.retell = true;
             self.relays.permit(now, addr);
         }
+        self.consent.wake(now);
         self.ice.handle_timeout(now);
         self.settle(now);
     }
 
     /// A new offer with new ICE credentials (RFC 8445 §9). DTLS and media go on.
     pub fn restart(&mut self, now: Instant, remote: Credentials) {
-        self.ice.restart(remote);
+        self.ice.restart(remote.clone());
+        self.consent.restart(now, self.ice.local_credentials(), remote);
         self.settle(now);
+    }
+
+    /// Whether the answer has a data section, and what goes for it. Without one, channels that there
+    /// are end.
+    pub fn accept_data(&mut self, terms: Option<DataTerms>) {
+        match terms {
+            Some(terms) => drop(self.data.get_or_insert_with(|| Box::new(Data::new(&terms)))),
+            None => self.end_data(),
+        }
+    }
+
+    /// Opens, uses or closes data channels, if there is a data section.
+    pub fn with_data(&mut self, now: Instant, act: impl FnOnce(&mut Data)) {
+        if let Some(data) = &mut self.data {
+            act(data);
+            self.settle(now);
+        }
+    }
+
+    pub fn data(&self) -> Option<&Data> {
+        self.data.as_deref()
     }
 
     /// Takes a datagram. What comes back is RTP or RTCP for this session, still encrypted.
@@ -202,7 +231,7 @@ impl Peer {
         };
         match data.first()? {
             // RFC 7983 §7
-            0..=3 if self.ice.handle_packet(now, pair, data) => {
+            0..=3 if self.on_stun(now, pair, data) => {
                 self.consent_at = Some(now);
                 self.on_proven(now, pair);
             }
@@ -216,7 +245,12 @@ impl Peer {
     }
 
     pub fn handle_timeout(&mut self, now: Instant) {
-        if self.ice.poll_timeout().is_none_or(|at| at <= now) {
+        if let Some(in_use) = self.rests_on(now) {
+            let mut out = [0; consent::MAX_LEN];
+            if let Some(len) = self.consent.check(now, &mut out) {
+                self.send(in_use, out.get(..len).unwrap_or_default());
+            }
+        } else if self.ice.poll_timeout().is_none_or(|at| at <= now) {
             self.ice.handle_timeout(now);
         }
         self.relays.handle_timeout(now);
@@ -227,16 +261,25 @@ impl Peer {
         if let Err(e) = self.dtls.handle_timeout(now) {
             self.events.push_back(PeerEvent::Failed(e.to_string()));
         }
+        if let Some(data) = &mut self.data {
+            data.handle_timeout(now);
+        }
         self.settle(now);
     }
 
     pub fn poll_timeout(&mut self) -> Option<Instant> {
-        let timeout = earlier(self.ice.poll_timeout(), self.dtls.poll_timeout());
+        let data = self.data.as_ref().and_then(|data| data.poll_timeout());
+        let checks = match self.ice_rests {
+            true => self.consent.poll_timeout(),
+            false => self.ice.poll_timeout(),
+        };
+        let timeout = earlier(earlier(checks, self.dtls.poll_timeout()), data);
         earlier(earlier(timeout, self.relays.poll_timeout()), self.consent_ends())
     }
 
-    pub fn poll_transmit(&mut self) -> Option<Control> {
-        self.transmits.pop_front()
+    /// The next control datagram to send.
+    pub fn poll_transmit(&mut self) -> Option<(Transmit, &[u8])> {
+        self.transmits.pop()
     }
 
     pub fn poll_event(&mut self) -> Option<PeerEvent> {
@@ -277,11 +320,12 @@ impl Peer {
     }
 
     pub fn rtt(&self) -> Option<Duration> {
-        self.ice.rtt()
+        self.consent.rtt().or_else(|| self.ice.rtt())
     }
 
     /// Says goodbye to the viewer and frees the relays. What is queued should still be sent.
     pub fn close(&mut self, now: Instant) {
+        self.end_data();
         self.dtls.close(now);
         self.flush_dtls();
         self.relays.close(now);
@@ -290,6 +334,39 @@ impl Peer {
 
     fn consent_ends(&self) -> Option<Instant> {
         self.consent_at.filter(|_| self.is_established()).map(|at| at + CONSENT_TIMEOUT)
+    }
+
+    /// The pair in use, if nothing is left for the ICE agent to do about it.
+    fn rests_on(&self, now: Instant) -> Option<Pair> {
+        let is_settled = self.dtls.is_established() && self.path == self.ice.nominated();
+        self.path.filter(|_| is_settled && self.consent.is_enough(now))
+    }
+
+    /// True if it belongs to this session and proved to know its password.
+    fn on_stun(&mut self, now: Instant, pair: Pair, data: &[u8]) -> bool {
+        let message = Message::parse(data);
+        if let Some(in_use) = self.rests_on(now)
+            && let Some(message) = &message
+            && self.proven.iter().any(|p| *p == pair)
+        {
+            let mut out = [0; consent::MAX_LEN];
+            match self.consent.handle(now, message, pair, in_use, &mut out) {
+                Taken::No => {}
+                Taken::Answer => return true,
+                Taken::Check(len) => {
+                    self.send(pair, out.get(..len).unwrap_or_default());
+                    return true;
+                }
+            }
+        }
+        let is_accepted = self.ice.handle_packet(now, pair, data);
+        let is_answer = message.is_some_and(|message| message.class() == Class::Success);
+        match is_accepted {
+            true if is_answer && self.path == Some(pair) => self.consent.on_answered(now),
+            true if !is_answer && self.rests_on(now).is_some() => self.consent.wake(now),
+            _ => {}
+        }
+        is_accepted
     }
 
     fn on_proven(&mut self, now: Instant, pair: Pair) {
@@ -326,6 +403,27 @@ impl Peer {
             Err(_) if self.dtls.is_established() => {}
             Err(e) => self.events.push_back(PeerEvent::Failed(e.to_string())),
         }
+        if let Some(data) = &mut self.data {
+            for packet in self.dtls.take_received() {
+                data.handle_packet(now, &packet);
+            }
+        }
+    }
+
+    fn end_data(&mut self) {
+        if let Some(mut data) = self.data.take() {
+            data.close_all();
+            self.take_data_events(&mut data);
+        }
+    }
+
+    fn take_data_events(&mut self, data: &mut Data) {
+        while let Some(event) = data.poll_event() {
+            self.events.push_back(match event {
+                DataEvent::Warning(text) => PeerEvent::Warning(text),
+                event => PeerEvent::Data(event),
+            });
+        }
     }
 
     /// Moves what the parts have to say to where it belongs, after every input.
@@ -345,6 +443,7 @@ impl Peer {
                 }
             };
             self.events.extend(candidate.map(PeerEvent::LocalCandidate));
+            self.consent.wake(now);
             self.ice.handle_timeout(now);
         }
         if !self.gathering_told && self.relays.is_complete() {
@@ -364,14 +463,31 @@ impl Peer {
         while let Some(check) = self.ice.poll_check() {
             self.send(check.pair, &check.data);
         }
+        self.flush_data(now);
         self.flush_dtls();
         self.flush_relays();
+        self.ice_rests = self.rests_on(now).is_some();
     }
 
     fn on_nominated(&mut self, now: Instant, pair: Pair) {
+        self.consent.wake(now);
         self.relays.bind(now, pair);
+        if let Some(data) = self.data.as_mut().filter(|_| self.path != Some(pair)) {
+            data.on_path_changed(now);
+        }
         self.path = Some(pair);
         self.retell = true;
+    }
+
+    fn flush_data(&mut self, now: Instant) {
+        let Some(mut data) = self.data.take() else { return };
+        while let Some(packet) = data.poll_packet(now) {
+            if let Err(e) = self.dtls.write(now, &packet) {
+                log::debug!("an SCTP packet was not sent: {e}");
+            }
+        }
+        self.take_data_events(&mut data);
+        self.data = Some(data);
     }
 
     fn flush_dtls(&mut self) {
@@ -383,27 +499,14 @@ impl Peer {
     }
 
     fn flush_relays(&mut self) {
-        while let Some(control) = self.relays.poll_transmit() {
-            self.push(control);
-        }
+        self.relays.flush(&mut self.transmits);
     }
 
     /// Sends one control datagram along `pair`, through the relay if its near end is one.
     fn send(&mut self, pair: Pair, data: &[u8]) {
-        let control = match self.sockets.iter().find(|s| s.addr == pair.local) {
-            Some(socket) => {
-                Some(Control { socket: socket.id, destination: pair.remote, data: data.to_vec() })
-            }
-            None => self.relays.wrap(pair, data),
-        };
-        if let Some(control) = control {
-            self.push(control);
-        }
-    }
-
-    fn push(&mut self, control: Control) {
-        if self.transmits.len() < MAX_CONTROL {
-            self.transmits.push_back(control);
+        match self.sockets.iter().find(|s| s.addr == pair.local) {
+            Some(socket) => self.transmits.push(socket.id, pair.remote, data),
+            None => self.relays.send(pair, data, &mut self.transmits),
         }
     }
 }

@@ -5,12 +5,17 @@ use super::viewer::Viewer;
 use crate::peer::Peer;
 use crate::peer::dtls::Identity;
 use crate::peer::ice::Credentials;
-use crate::wire::sdp::{Answer, Description, Fingerprint, SdpError, VideoChoice};
+use crate::wire::sdp::{
+    Answer, AudioChoice, AudioFormat, DataChoice, Description, Fingerprint, SdpError, VideoChoice,
+};
 use crate::wire::signal::Candidate;
 
 pub(super) struct OfferInForce {
     sdp: String,
     choice: VideoChoice,
+    /// Or why there is none.
+    sound: Result<AudioChoice, &'static str>,
+    data: Option<DataChoice>,
     /// Candidates that came with the offer.
     candidates: Vec<String>,
     /// Counts up with every changed description (RFC 8866 §5.2).
@@ -18,13 +23,24 @@ pub(super) struct OfferInForce {
 }
 
 impl OfferInForce {
-    /// Reads an offer and takes what fits `stream`.
-    pub(super) fn read(sdp: &str, stream: &Stream) -> Result<OfferInForce, SdpError> {
+    /// Reads an offer and takes what fits `stream`, and what fits `audio` where the camera has that.
+    pub(super) fn read(
+        sdp: &str,
+        stream: &Stream,
+        audio: Option<AudioFormat>,
+    ) -> Result<OfferInForce, SdpError> {
         let description = Description::parse(sdp)?;
         let choice = description.choose_video(stream.format())?;
+        let sound = match audio {
+            None => Err("the camera has none"),
+            Some(format) => description
+                .choose_audio(&choice, format)
+                .ok_or_else(|| description.why_no_audio(&choice, format)),
+        };
+        let data = description.choose_data(&choice);
         let candidates = description.media.iter().flat_map(|m| &m.candidates);
         let candidates = candidates.map(|c| (*c).to_owned()).collect();
-        Ok(OfferInForce { sdp: sdp.to_owned(), choice, candidates, version: 1 })
+        Ok(OfferInForce { sdp: sdp.to_owned(), choice, sound, data, candidates, version: 1 })
     }
 
     /// Takes the place of an earlier offer of the same session.
@@ -35,6 +51,28 @@ impl OfferInForce {
 
     pub(super) fn choice(&self) -> &VideoChoice {
         &self.choice
+    }
+
+    /// What was taken of the offered sound, or why nothing.
+    pub(super) fn sound(&self) -> Result<&AudioChoice, &'static str> {
+        self.sound.as_ref().map_err(|why| *why)
+    }
+
+    /// Takes no sound after all.
+    pub(super) fn refuse_sound(&mut self, why: &'static str) {
+        self.sound = Err(why);
+    }
+
+    pub(super) fn data(&self) -> Option<&DataChoice> {
+        self.data.as_ref()
+    }
+
+    /// Whether both have a data section, in different places (RFC 3264 §8).
+    pub(super) fn moves_data(&self, earlier: &OfferInForce) -> bool {
+        match (&self.data, &earlier.data) {
+            (Some(now), Some(before)) => (now.section, &now.mid) != (before.section, &before.mid),
+            _ => false,
+        }
     }
 
     pub(super) fn candidates(&self) -> &[String] {
@@ -69,8 +107,8 @@ impl OfferInForce {
         let answer = Answer {
             offer: &Description::parse(&self.sdp)?,
             choice: &self.choice,
-            audio: None,
-            data: None,
+            audio: self.sound.as_ref().ok(),
+            data: self.data.as_ref(),
             session_number: u64::from(viewer.ssrc()),
             version: self.version,
             ice_ufrag: &credentials.ufrag,
@@ -78,7 +116,7 @@ impl OfferInForce {
             fingerprint: *identity.fingerprint(),
             ssrc: viewer.ssrc(),
             rtx_ssrc: viewer.rtx_ssrc(),
-            audio_ssrc: 0,
+            audio_ssrc: viewer.sound().ssrc(),
             cname: viewer.cname(),
             stream_id: "p2pcam",
             track_id: "video",

@@ -6,16 +6,23 @@
 //!             └──────────── refused, timed out, bye, lost ─────────────────────→ Closed
 //! ```
 
+mod channels;
 mod counted;
+mod switching;
 
+use super::adapt::Adapt;
+use super::audio::MediaTimes;
 use super::offer::OfferInForce;
 use super::outputs::{Outputs, To, Want};
 use super::stream::Stream;
+use super::streams::Streams;
 use super::viewer::Viewer;
 use crate::event::{CloseReason, Event, StreamId};
 use crate::log_scope;
-use crate::media::{SendBuffer, SrtpKeys, SrtpProfile, Train, VideoStream};
+use crate::media::jitter::Piece;
+use crate::media::{AudioPacket, SendBuffer, Sources, SrtpKeys, SrtpProfile, TrainId};
 use crate::net::{Datagram, SocketId};
+use crate::peer::data::DataTerms;
 use crate::peer::dtls::{Identity, SrtpKeying};
 use crate::peer::gather::{Server, usable_servers};
 use crate::peer::{LocalSocket, Peer, PeerEvent, PeerSettings, Route};
@@ -23,11 +30,13 @@ use crate::random::Random;
 use crate::signaling::mailbox::{Correspondence, Offered};
 use crate::signaling::outbox::Outbox;
 use crate::time::{Now, earlier};
-use crate::wire::sdp::SdpError;
+use crate::wire::audio::AudioCodec;
+use crate::wire::sdp::{AudioFormat, NOT_ASKED_FOR, SdpError};
 use crate::wire::signal::{
     Body, Candidate, ErrorCode, Keepalive, Offer, Path, SessionId, SessionState, Signal,
 };
 use crate::wire::token::Claims;
+pub use channels::ChannelRequest;
 use counted::Counted;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -35,7 +44,13 @@ use std::time::{Duration, Instant};
 pub struct Session {
     id: SessionId,
     app: String,
+    /// What the viewer is sent.
     stream: StreamId,
+    /// What it will be sent from that stream's next keyframe on.
+    wanted: Option<StreamId>,
+    /// What was asked for; another one while its network is too slow.
+    home: StreamId,
+    adapt: Adapt,
     started: Instant,
     phase: Phase,
     peer: Peer,
@@ -51,6 +66,7 @@ pub struct Session {
     keepalive_at: Instant,
     /// Since when no check has been answered.
     disconnected_at: Option<Instant>,
+    data_terms: DataTerms,
     counted: Counted,
 }
 
@@ -70,6 +86,10 @@ enum Phase {
 pub struct Settings<'a> {
     pub identity: &'a Identity,
     pub relay_only: bool,
+    /// What the camera has for sound.
+    pub audio: Option<AudioFormat>,
+    /// Largest UDP payload to send, in bytes.
+    pub max_datagram: usize,
 }
 
 /// Both sides say that they are there, and the session service hears of it.
@@ -91,21 +111,27 @@ impl Session {
         settings: &Settings<'_>,
         random: &mut Random,
     ) -> Result<Session, SdpError> {
-        let in_force = OfferInForce::read(&offer.sdp, stream)?;
-        let peer = Peer::new(
+        let in_force = OfferInForce::read(&offer.sdp, stream, settings.audio)?;
+        let mut peer = Peer::new(
             PeerSettings { relay_only: settings.relay_only },
             settings.identity,
             in_force.credentials(),
             in_force.fingerprints(),
+            random,
         )
         .map_err(|message| SdpError { code: ErrorCode::Internal, message })?;
         let mut correspondence = Correspondence::new();
         correspondence.on_offer(&offer.sdp);
         let viewer = Viewer::new(in_force.choice(), stream.bitrate(), random);
-        Ok(Session {
+        let data_terms = channels::terms(settings, random);
+        peer.accept_data(in_force.data().map(|_| data_terms));
+        let mut session = Session {
             id: signal.session_id,
             app: signal.from.clone(),
             stream: stream.id(),
+            wanted: None,
+            home: stream.id(),
+            adapt: Adapt::new(),
             started: now.instant,
             phase: Phase::Opening,
             peer,
@@ -118,8 +144,11 @@ impl Session {
             viewer,
             keepalive_at: now.instant + KEEPALIVE,
             disconnected_at: None,
+            data_terms,
             counted: Counted::new(now, stream.name()),
-        })
+        };
+        session.take_sound();
+        Ok(session)
     }
 
     pub fn id(&self) -> SessionId {
@@ -146,12 +175,21 @@ impl Session {
         matches!(self.phase, Phase::Connected { .. })
     }
 
-    /// A frame of this viewer's stream was cut into packets.
-    pub fn queue(&mut self, train: &Train) {
-        if self.is_connected() {
-            self.viewer.queue(train);
-            self.counted.on_queued(self.peer.route().is_some(), self.viewer.stats());
+    /// One of the microphone's packets: it goes out at once, or not at all.
+    pub fn send_audio(&mut self, now: Now, codec: AudioCodec, packet: &AudioPacket<'_>) {
+        if let Some(route) = self.media_route() {
+            self.viewer.send_audio(now, codec, packet, route);
         }
+    }
+
+    /// What the viewer says by now, one piece a call; a packet's bytes are written over `data`.
+    pub fn poll_talkback(&mut self, now: Now, data: &mut Vec<u8>) -> Option<(AudioCodec, Piece)> {
+        self.viewer.sound_mut().poll_talkback(now.instant, data)
+    }
+
+    /// The camera's microphone and loudspeaker are gone, or are others.
+    pub fn end_sound(&mut self) {
+        self.viewer.sound_mut().agree(None);
     }
 
     /// What the encoder should make for this viewer alone, in bits per second, if that is known.
@@ -160,9 +198,9 @@ impl Session {
     }
 
     /// Seals what may go out to this viewer now; says where it goes if there was something.
-    pub fn seal(&mut self, now: Now, video: &VideoStream, out: &mut SendBuffer) -> Option<Route> {
+    pub fn seal(&mut self, now: Now, sources: &dyn Sources, out: &mut SendBuffer) -> Option<Route> {
         let route = self.media_route()?;
-        while let Some(reason) = self.viewer.seal(now, video, route, out) {
+        while let Some(reason) = self.viewer.seal(now, sources, route, out) {
             log::warn!("sessionId={} a frame was left out: {reason:?}", self.id);
         }
         if out.runs().is_empty() {
@@ -170,6 +208,11 @@ impl Session {
         }
         self.counted.on_sealed(now.instant, out, self.viewer.stats());
         Some(route)
+    }
+
+    /// The train that [`Session::seal`] has just sealed the last packets of, once.
+    pub fn take_finished(&mut self) -> Option<TrainId> {
+        self.viewer.take_finished()
     }
 
     pub fn begin(&mut self, out: &mut Outputs) {
@@ -215,7 +258,8 @@ impl Session {
         &mut self,
         now: Now,
         offer: &Offer,
-        stream: &Stream,
+        streams: &mut Streams,
+        audio: Option<AudioFormat>,
         identity: &Identity,
         out: &mut Outputs,
     ) {
@@ -228,7 +272,8 @@ impl Session {
             return;
         }
         let restart = offered == Offered::Restart;
-        let changed = match OfferInForce::read(&offer.sdp, stream) {
+        let Some(stream) = streams.get(self.stream) else { return };
+        let changed = match OfferInForce::read(&offer.sdp, stream, audio) {
             Ok(changed) => changed.follows(&self.offer),
             Err(e) => return self.fail(now, e.code, e.message, out),
         };
@@ -237,14 +282,24 @@ impl Session {
                            the first one; open a new session for that";
             return self.fail(now, ErrorCode::NotAcceptable, message.to_owned(), out);
         }
+        if changed.moves_data(&self.offer) {
+            let message = "the new offer has its data section elsewhere than the first one; open a \
+                           new session for that";
+            return self.fail(now, ErrorCode::NotAcceptable, message.to_owned(), out);
+        }
         if restart {
             log::info!("sessionId={} the viewer restarts ICE", self.id);
             self.peer.restart(now.instant, changed.credentials());
         }
+        self.peer.accept_data(changed.data().map(|_| self.data_terms));
         self.offer = changed;
+        self.take_sound();
         if !matches!(self.phase, Phase::Opening) {
             self.answer(now, identity, out);
             self.take_offered_candidates(now);
+        }
+        if let Some(name) = &offer.stream {
+            self.on_stream_asked(now, name, streams, out);
         }
         self.settle(now, out);
     }
@@ -291,7 +346,7 @@ impl Session {
         &mut self,
         now: Now,
         datagram: Datagram<'_>,
-        stream: &mut Stream,
+        streams: &mut Streams,
         out: &mut Outputs,
     ) {
         if self.is_closed() {
@@ -301,17 +356,35 @@ impl Session {
         let was_connected = self.is_connected();
         if let Some(data) = self.peer.handle_datagram(now.instant, datagram) {
             let route = self.media_route();
-            if self.viewer.handle_media(now, data, stream.video(), route).keyframe {
-                stream.want_keyframe(now, out);
+            let wish = self.viewer.handle_media(now, data, streams, route);
+            if wish.keyframe {
+                self.want_keyframe(now, streams, out);
             }
+            self.adapt(now, streams, out);
         }
         self.settle(now, out);
-        if !was_connected && self.is_connected() && !self.viewer.start(stream.video()) {
+        if !was_connected && self.is_connected() {
+            self.tell_stream(now, streams, None, out);
+            let video = streams.video(self.stream);
+            if !video.is_some_and(|video| self.viewer.start(video)) {
+                self.want_keyframe(now, streams, out);
+            }
+        }
+    }
+
+    fn want_keyframe(&self, now: Now, streams: &mut Streams, out: &mut Outputs) {
+        if let Some(stream) = streams.get_mut(self.stream) {
             stream.want_keyframe(now, out);
         }
     }
 
-    pub fn handle_timeout(&mut self, now: Now, out: &mut Outputs) {
+    /// `times` is what the clocks of a stream and of the sound show now.
+    pub fn handle_timeout(
+        &mut self,
+        now: Now,
+        times: &dyn Fn(StreamId) -> MediaTimes,
+        out: &mut Outputs,
+    ) {
         if self.is_closed() {
             return;
         }
@@ -336,10 +409,10 @@ impl Session {
             return self.close(now, CloseReason::Lost, out);
         }
         if let Some(route) = self.media_route()
-            && let Some(report) = self.viewer.report(now, route)
+            && let Some(len) =
+                self.viewer.report(now, |shown| times(shown.unwrap_or(self.stream)), route, out)
         {
-            self.counted.on_report(now.instant, &report.data);
-            out.push(Want::Send(report));
+            self.counted.on_report(now.instant, len);
         }
         self.settle(now, out);
     }
@@ -354,8 +427,8 @@ impl Session {
             }
             Phase::Connected { .. } => {
                 // Without a route nothing can be sealed, and time will not change that.
-                let release = self.media_route().and_then(|_| self.viewer.next_release());
-                earlier(earlier(timeout, self.viewer.poll_timeout()), release)
+                let media = self.media_route().and_then(|_| self.viewer.poll_timeout());
+                earlier(earlier(timeout, media), self.viewer.sound().poll_timeout())
             }
             Phase::Closed => None,
         }
@@ -371,10 +444,8 @@ impl Session {
         if self.is_closed() {
             return;
         }
-        if let Some(route) = self.media_route()
-            && let Some(goodbye) = self.viewer.goodbye(route)
-        {
-            out.push(Want::Send(goodbye));
+        if let Some(route) = self.media_route() {
+            self.viewer.goodbye(route, out);
         }
         self.phase = Phase::Closed;
         self.outbox.on_arrived();
@@ -391,8 +462,9 @@ impl Session {
         }
         self.keepalive(now, false, out);
         self.peer.close(now.instant);
-        while let Some(control) = self.peer.poll_transmit() {
-            out.push(Want::Send(control));
+        self.end_channels(out);
+        while let Some((transmit, data)) = self.peer.poll_transmit() {
+            out.send(transmit, data);
         }
         out.push(Want::CloseSockets(std::mem::take(&mut self.sockets)));
         match self.viewer.stats() {
@@ -417,6 +489,29 @@ impl Session {
         let body = Body::Answer { sdp };
         self.outbox.on_sent(now.instant, &body);
         out.signal(now, self.id, To::App(&self.app), body);
+    }
+
+    /// Takes what the offer in force says about sound. Without it the pictures come all the same.
+    fn take_sound(&mut self) {
+        let sound = self.viewer.sound_mut();
+        if self.offer.sound().is_ok_and(|choice| !sound.fits(choice)) {
+            self.offer.refuse_sound(
+                "the offer maps it to another payload type, codec or section than an earlier one of \
+                 this session; open a new one",
+            );
+        }
+        sound.agree(self.offer.sound().ok());
+        match self.offer.sound() {
+            Ok(choice) => log::info!(
+                "sessionId={} sound: {}, to the viewer: {}, from it: {}",
+                self.id,
+                choice.codec.encoding(),
+                choice.sends,
+                choice.receives
+            ),
+            Err(NOT_ASKED_FOR) => log::debug!("sessionId={} no sound: {NOT_ASKED_FOR}", self.id),
+            Err(why) => log::info!("sessionId={} no sound: {why}", self.id),
+        }
     }
 
     fn take_offered_candidates(&mut self, now: Now) {
@@ -459,6 +554,7 @@ impl Session {
                 state: Some(SessionState::Connected),
                 path: Some(*path),
                 setup_ms: Some(*setup_ms),
+                ..Keepalive::default()
             },
             Phase::Closed => {
                 Keepalive { state: Some(SessionState::Closed), ..Keepalive::default() }
@@ -490,6 +586,7 @@ impl Session {
                     log::warn!("sessionId={} no check is answered", self.id);
                     self.disconnected_at.get_or_insert(now.instant);
                 }
+                PeerEvent::Data(event) => self.on_data_event(event, out),
                 PeerEvent::Warning(text) => log::warn!("sessionId={} {text}", self.id),
                 PeerEvent::Closed => {
                     self.close(now, CloseReason::ViewerLeft(String::new()), out);
@@ -504,8 +601,8 @@ impl Session {
         if self.peer.has_consent() {
             self.disconnected_at = None;
         }
-        while let Some(control) = self.peer.poll_transmit() {
-            out.push(Want::Send(control));
+        while let Some((transmit, data)) = self.peer.poll_transmit() {
+            out.send(transmit, data);
         }
     }
 

@@ -1,11 +1,13 @@
 //! One channel of the camera as its viewers share it: packets, and one wish for keyframes.
 
 use super::outputs::Outputs;
-use super::table::Table;
 use super::target::{Demand, TargetBitrate};
 use crate::config::StreamConfig;
 use crate::event::{Event, StreamId};
-use crate::media::{FrameError, KeyframeGovernor, VideoConfig, VideoStream};
+use crate::media::{
+    CaptureClock, FrameClock, FrameError, KeyframeGovernor, Reading, Train, VideoConfig,
+    VideoStream,
+};
 use crate::stats::{self, Rate, Refused, StreamStats};
 use crate::time::Now;
 use crate::wire::codec::Codec;
@@ -18,11 +20,20 @@ pub struct Stream {
     name: String,
     codec: Codec,
     video: VideoStream,
+    clock: FrameClock,
+    /// Of the stream's own time line, and of the encoder's clock, which sound may share.
+    capture: CaptureClock,
+    encoder: CaptureClock,
+    /// The last frame's moment on both.
+    placed: Option<(Duration, Duration)>,
     bitrate: u32,
+    fallback: Option<String>,
     target: TargetBitrate,
     governor: KeyframeGovernor,
     /// A frame was lost on the way in: what follows it cannot be shown before the next keyframe.
     broken: bool,
+    /// When a frame came last that somebody watched.
+    watched_at: Option<Instant>,
     /// The last complaint about a frame, so that a broken encoder does not fill the log.
     complained_at: Option<Instant>,
     counted: Counted,
@@ -42,6 +53,8 @@ struct Counted {
 
 /// Viewers that lose pictures ask often; a keyframe costs as much as ten other frames.
 const KEYFRAME_INTERVAL: Duration = Duration::from_millis(500);
+/// A viewer that went to another stream may ask for packets of this one again for a while.
+const AFTER_VIEWERS: Duration = Duration::from_secs(5);
 const COMPLAINT_INTERVAL: Duration = Duration::from_secs(5);
 
 impl Stream {
@@ -51,13 +64,21 @@ impl Stream {
             name: config.name.clone(),
             codec: config.codec,
             video: VideoStream::new(VideoConfig {
+                source: id,
                 codec: config.codec,
+                gop_bytes: config.gop_cache,
                 ..VideoConfig::new(config.bitrate, max_datagram)
             }),
+            clock: FrameClock::default(),
+            capture: CaptureClock::default(),
+            encoder: CaptureClock::default(),
+            placed: None,
             bitrate: config.bitrate,
+            fallback: config.fallback.clone(),
             target: TargetBitrate::new(config.bitrate, config.min_bitrate, config.max_bitrate),
             governor: KeyframeGovernor::new(KEYFRAME_INTERVAL),
             broken: false,
+            watched_at: None,
             complained_at: None,
             counted: Counted::default(),
         }
@@ -76,8 +97,37 @@ impl Stream {
         self.bitrate
     }
 
+    /// The least that the encoder is asked for, in bits per second.
+    pub fn floor(&self) -> u32 {
+        self.target.floor()
+    }
+
+    /// The stream for viewers whose network does not take that.
+    pub fn fallback(&self) -> Option<&str> {
+        self.fallback.as_deref()
+    }
+
     pub fn video(&self) -> &VideoStream {
         &self.video
+    }
+
+    /// What the encoder's clock shows, once there was a frame.
+    pub fn encoder_reading(&self) -> Option<Reading> {
+        self.encoder.reading()
+    }
+
+    /// The present moment on the stream's time line. `encoder` says it if it is known what the
+    /// encoder's clock shows, as it is where sound has the same clock.
+    pub fn media_time(&self, now: Now, encoder: Option<Reading>) -> Option<Duration> {
+        let Some(encoder) = encoder else {
+            return Some(self.capture.reading()?.time_at(now.instant));
+        };
+        let (timestamp, media) = self.placed?;
+        let captured = encoder.time_at(now.instant);
+        Some(match captured.checked_sub(timestamp) {
+            Some(later) => media.saturating_add(later),
+            None => media.saturating_sub(timestamp - captured),
+        })
     }
 
     /// What the encoder makes: in full once it has shown its parameter sets.
@@ -92,23 +142,33 @@ impl Stream {
         }
     }
 
-    /// Cuts a frame into packets and queues them for all viewers that are connected.
+    /// Cuts a frame into packets: the train for all viewers, if there is something to send.
     pub fn on_frame(
         &mut self,
         now: Now,
         data: &[u8],
         timestamp: Duration,
         after_gap: bool,
-        sessions: &mut Table,
+        is_watched: bool,
         out: &mut Outputs,
-    ) {
-        self.broken |= after_gap;
-        let train = match self.video.push(data, timestamp) {
-            Ok(Some(train)) => train,
-            Ok(None) => return,
+    ) -> Option<Train> {
+        self.watched_at = if is_watched { Some(now.instant) } else { self.watched_at };
+        let of_use = self.watched_at.is_some_and(|at| now.instant < at + AFTER_VIEWERS);
+        self.video.set_watched(of_use);
+        let place = self.clock.place(now.instant, timestamp);
+        if place.jumped {
+            log::debug!("stream {:?}: the frames' clock jumped to {timestamp:?}", self.name);
+        }
+        self.broken |= after_gap || place.jumped;
+        self.capture.on_frame(now.instant, place.media);
+        self.encoder.on_frame(now.instant, timestamp);
+        self.placed = Some((timestamp, place.media));
+        let train = match self.video.push(data, place.media) {
+            Ok(train) => train?,
             Err(e) => {
                 self.counted.on_refused(&e);
-                return self.complain(now, &e, out);
+                self.complain(now, &e, out);
+                return None;
             }
         };
         if train.keyframe {
@@ -116,12 +176,11 @@ impl Stream {
             self.governor.on_keyframe();
         } else if self.broken {
             self.counted.refused.awaiting_keyframe += 1;
-            return self.want_keyframe(now, out);
+            self.want_keyframe(now, out);
+            return None;
         }
         self.counted.on_frame(now.instant, data.len() as u64, train.keyframe);
-        for session in sessions.iter_mut().filter(|s| s.stream() == self.id) {
-            session.queue(&train);
-        }
+        Some(train)
     }
 
     /// A viewer starts or has lost a picture: the encoder is asked, but not more often than it is

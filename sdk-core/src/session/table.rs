@@ -1,17 +1,20 @@
 //! All sessions, and what a signal means for them: who is admitted, refused, or told goodbye.
 
 use super::admission::{Admission, Refusal};
+use super::audio::MediaTimes;
 use super::outputs::{Outputs, To, Want};
-use super::states::{Session, Settings};
-use super::stream::Stream;
+use super::states::{ChannelRequest, Session, Settings};
+use super::streams::Streams;
 use super::target::Demand;
 use crate::event::{CloseReason, Event, StreamId};
+use crate::media::Train;
 use crate::net::Datagram;
 use crate::peer::LocalSocket;
 use crate::peer::dtls::Identity;
 use crate::random::Random;
 use crate::signaling::mailbox::{FirstOffer, Mailbox};
 use crate::time::{Now, earlier};
+use crate::wire::sdp::AudioFormat;
 use crate::wire::signal::{
     Body, ErrorCode, Offer, SERVER_NAME, SessionId, Signal, SignalError, is_valid_id,
 };
@@ -22,6 +25,8 @@ pub struct Table {
     admission: Admission,
     identity: Identity,
     config: TableConfig,
+    /// What the camera has for sound.
+    audio: Option<AudioFormat>,
     sessions: Vec<Session>,
     mailbox: Mailbox,
     refusals: RefusalLimit,
@@ -33,6 +38,8 @@ pub struct Table {
 pub struct TableConfig {
     pub max_viewers: usize,
     pub relay_only: bool,
+    /// Largest UDP payload to send, in bytes.
+    pub max_datagram: usize,
 }
 
 impl Table {
@@ -41,6 +48,7 @@ impl Table {
             admission,
             identity,
             config,
+            audio: None,
             sessions: Vec::new(),
             mailbox: Mailbox::new(),
             refusals: RefusalLimit::default(),
@@ -76,7 +84,7 @@ impl Table {
         &mut self,
         now: Now,
         bytes: &[u8],
-        streams: &mut [Stream],
+        streams: &mut Streams,
         random: &mut Random,
         out: &mut Outputs,
     ) {
@@ -108,14 +116,20 @@ impl Table {
                 Some(session) => session.close(now, CloseReason::ViewerLeft(clip(reason)), out),
                 None => self.mailbox.on_bye(id, &signal.from),
             },
-            Body::Keepalive(_) => {
-                if self.find_of(id, &signal.from).is_none() {
+            Body::Keepalive(keepalive) => match self.find_of(id, &signal.from) {
+                Some(session) => {
+                    if let Some(name) = &keepalive.stream {
+                        session.on_stream_asked(now, &clip(name), streams, out);
+                        self.targets_moved = true;
+                    }
+                }
+                None => {
                     let message = "there is no such session on this device; create a new one";
                     let refusal =
                         Refusal { code: ErrorCode::NoSession, message: message.to_owned() };
                     self.refuse(now, id, &signal.from, refusal, out);
                 }
-            }
+            },
             Body::Error { code, message } => {
                 if let Some(session) = self.find_of(id, &signal.from) {
                     let reason = CloseReason::ViewerLeft(format!("{} ({code})", clip(message)));
@@ -174,27 +188,36 @@ impl Table {
         &mut self,
         now: Now,
         datagram: Datagram<'_>,
-        streams: &mut [Stream],
+        streams: &mut Streams,
         out: &mut Outputs,
     ) {
         let Some(session) = self.sessions.iter_mut().find(|s| s.owns(datagram.socket)) else {
             return;
         };
-        let stream = session.stream();
-        if let Some(stream) = streams.iter_mut().find(|s| s.id() == stream) {
-            let before = session.target();
-            session.handle_datagram(now, datagram, stream, out);
-            self.targets_moved |= session.target() != before;
-        }
+        let before = session.target();
+        session.handle_datagram(now, datagram, streams, out);
+        self.targets_moved |= session.target() != before;
         self.bury(now);
     }
 
-    pub fn handle_timeout(&mut self, now: Now, out: &mut Outputs) {
+    /// What the camera has for sound from now on. Who watches already hears it after its next offer.
+    pub fn set_audio(&mut self, audio: Option<AudioFormat>) {
+        self.audio = audio;
+        self.sessions.iter_mut().for_each(Session::end_sound);
+    }
+
+    /// `times` is what the clocks of a stream and of the sound show now.
+    pub fn handle_timeout(
+        &mut self,
+        now: Now,
+        times: &dyn Fn(StreamId) -> MediaTimes,
+        out: &mut Outputs,
+    ) {
         // A viewer that says nothing is taken to have less.
         self.targets_moved = true;
         for session in &mut self.sessions {
             if session.poll_timeout().is_some_and(|at| at <= now.instant) {
-                session.handle_timeout(now, out);
+                session.handle_timeout(now, times, out);
             }
         }
         self.bury(now);
@@ -202,6 +225,55 @@ impl Table {
 
     pub fn poll_timeout(&mut self) -> Option<Instant> {
         self.sessions.iter_mut().map(Session::poll_timeout).fold(None, earlier)
+    }
+
+    /// What the firmware wants of a viewer's data channel.
+    pub fn on_channel_request(
+        &mut self,
+        now: Now,
+        id: SessionId,
+        channel: u16,
+        request: ChannelRequest,
+        out: &mut Outputs,
+    ) {
+        if let Some(session) = self.find(id) {
+            session.on_channel_request(now, channel, request, out);
+        }
+        self.bury(now);
+    }
+
+    /// A frame was cut into packets: for whoever watches that stream, or waits for its keyframe.
+    pub fn on_train(&mut self, now: Now, train: &Train, streams: &Streams, out: &mut Outputs) {
+        for session in &mut self.sessions {
+            let before = session.stream();
+            session.on_train(now, train, streams, out);
+            self.targets_moved |= session.stream() != before;
+        }
+    }
+
+    /// The firmware wants a viewer to see another stream.
+    pub fn switch(
+        &mut self,
+        now: Now,
+        id: SessionId,
+        to: StreamId,
+        streams: &mut Streams,
+        out: &mut Outputs,
+    ) {
+        if let Some(session) = self.find(id)
+            && let Err(e) = session.switch(now, to, streams, out)
+        {
+            log::warn!("sessionId={id} stays with its stream: {e}");
+        }
+    }
+
+    /// Ends the sessions that watch a stream, since it is gone.
+    pub fn on_stream_stopped(&mut self, now: Now, stream: StreamId, out: &mut Outputs) {
+        let reason = CloseReason::ClosedByDevice("the stream was stopped");
+        self.close_all(now, &reason, |s| s.stream() == stream, out);
+        for session in &mut self.sessions {
+            session.on_stream_stopped(stream);
+        }
     }
 
     /// Ends one session at the firmware's wish.
@@ -231,7 +303,7 @@ impl Table {
         now: Now,
         signal: &Signal,
         offer: &Offer,
-        streams: &mut [Stream],
+        streams: &mut Streams,
         random: &mut Random,
         out: &mut Outputs,
     ) {
@@ -241,10 +313,7 @@ impl Table {
                 self.refuse(now, id, &signal.from, in_use(), out);
                 return;
             }
-            let stream = session.stream();
-            if let Some(stream) = streams.iter().find(|s| s.id() == stream) {
-                session.on_offer(now, offer, stream, &self.identity, out);
-            }
+            session.on_offer(now, offer, streams, self.audio, &self.identity, out);
             return;
         }
         if self.mailbox.on_offer(now.instant, id, &offer.sdp) == FirstOffer::Stale {
@@ -255,7 +324,7 @@ impl Table {
             Ok(mut session) => {
                 session.begin(out);
                 // Asked for now, the keyframe is there when the viewer is connected.
-                if let Some(stream) = streams.iter_mut().find(|s| s.id() == session.stream()) {
+                if let Some(stream) = streams.get_mut(session.stream()) {
                     stream.want_keyframe(now, out);
                 }
                 self.sessions.push(session);
@@ -275,14 +344,14 @@ impl Table {
         now: Now,
         signal: &Signal,
         offer: &Offer,
-        streams: &[Stream],
+        streams: &Streams,
         random: &mut Random,
     ) -> Result<Session, Refusal> {
         let refuse = |code, message: String| Err(Refusal { code, message });
         let id = signal.session_id;
         let claims = self.admission.check(now, id, &signal.from, &offer.token)?;
         let name = offer.stream.as_deref().unwrap_or("main");
-        let Some(stream) = streams.iter().find(|s| s.name() == name) else {
+        let Some(stream) = streams.named(name) else {
             let message = format!("the stream {name:?} is not running on this device");
             return refuse(ErrorCode::Unavailable, clip(&message));
         };
@@ -291,7 +360,12 @@ impl Table {
                 format!("{} viewers watch already, which is the limit", self.sessions.len());
             return refuse(ErrorCode::TooMany, message);
         }
-        let settings = Settings { identity: &self.identity, relay_only: self.config.relay_only };
+        let settings = Settings {
+            identity: &self.identity,
+            relay_only: self.config.relay_only,
+            audio: self.audio,
+            max_datagram: self.config.max_datagram,
+        };
         Session::new(now, signal, offer, &claims, stream, &settings, random)
             .map_err(|e| Refusal { code: e.code, message: e.message })
     }

@@ -44,6 +44,10 @@ impl TargetBitrate {
         TargetBitrate { floor, ceiling, told: bitrate, told_at: None }
     }
 
+    pub(super) fn floor(&self) -> u32 {
+        self.floor
+    }
+
     /// What to tell the encoder now, if anything.
     pub(super) fn on_demand(&mut self, now: Instant, demand: Demand) -> Option<u32> {
         let wanted = match demand {

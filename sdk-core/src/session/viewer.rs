@@ -1,12 +1,18 @@
 //! A viewer's share of a stream: from its first keyframe on, every train that is pushed.
 
+use super::adapt::Capacity;
+use super::audio::MediaTimes;
+use super::outputs::Outputs;
+use super::sound::Sound;
+use crate::event::StreamId;
 use crate::media::{
-    DropReason, PacedStream, PacketizationMode, Rtx, SendBuffer, SrtpKeys, Train, VideoStream,
-    ViewerConfig, ViewerStats, ViewerStream,
+    AudioPacket, Companions, DropReason, PacedStream, PacketizationMode, Rtx, SendBuffer, Sources,
+    SrtpKeys, Train, TrainId, VideoStream, ViewerConfig, ViewerStats, ViewerStream, media_ticks,
 };
-use crate::peer::{Control, Route};
+use crate::peer::Route;
 use crate::random::Random;
-use crate::time::Now;
+use crate::time::{Now, earlier};
+use crate::wire::audio::AudioCodec;
 use crate::wire::rtcp::is_rtcp;
 use crate::wire::rtp::ExtensionIds;
 use crate::wire::sdp::{VideoChoice, VideoFormat};
@@ -18,6 +24,7 @@ pub(super) struct Viewer {
     start_rate: u32,
     /// There from the handshake on.
     paced: Option<PacedStream>,
+    sound: Sound,
 }
 
 /// What the viewer asked for, beyond what was done at once.
@@ -44,9 +51,10 @@ impl Viewer {
             timestamp_offset: random.u32(),
         };
         Viewer {
+            sound: Sound::new([ssrc, rtx_ssrc], random),
             config,
-            // With room for headers and resends: the stream's rate is not in doubt at first.
-            start_rate: bitrate.saturating_add(bitrate / 4),
+            // The stream's rate is not in doubt at first.
+            start_rate: with_overhead(bitrate),
             paced: None,
         }
     }
@@ -63,6 +71,14 @@ impl Viewer {
         &self.config.cname
     }
 
+    pub(super) fn sound(&self) -> &Sound {
+        &self.sound
+    }
+
+    pub(super) fn sound_mut(&mut self) -> &mut Sound {
+        &mut self.sound
+    }
+
     pub(super) fn stats(&self) -> Option<&ViewerStats> {
         self.stream().map(ViewerStream::stats)
     }
@@ -72,13 +88,28 @@ impl Viewer {
         self.stream()?.bandwidth().target()
     }
 
+    /// What the network takes, if that is known.
+    pub(super) fn capacity(&self, now: Instant) -> Option<Capacity> {
+        self.stream()?
+            .bandwidth()
+            .capacity(now)
+            .map(|(estimate, promised)| Capacity { estimate, promised })
+    }
+
+    /// The viewer is to get that many bits per second from now on.
+    pub(super) fn expect_rate(&mut self, now: Instant, bitrate: u32) {
+        if let Some(paced) = &mut self.paced {
+            paced.stream_mut().expect_rate(now, with_overhead(bitrate));
+        }
+    }
+
     fn stream(&self) -> Option<&ViewerStream> {
         self.paced.as_ref().map(PacedStream::stream)
     }
 
     /// Heap memory, by capacity.
     pub(super) fn held_bytes(&self) -> usize {
-        self.paced.as_ref().map_or(0, PacedStream::held_bytes)
+        self.paced.as_ref().map_or(0, PacedStream::held_bytes) + self.sound.held_bytes()
     }
 
     pub(super) fn on_keys(&mut self, now: Instant, keys: &SrtpKeys) {
@@ -98,15 +129,42 @@ impl Viewer {
         }
     }
 
+    /// Seals a packet of the microphone at once; it goes out with the next [`Viewer::seal`].
+    pub(super) fn send_audio(
+        &mut self,
+        now: Now,
+        codec: AudioCodec,
+        packet: &AudioPacket<'_>,
+        route: Route,
+    ) {
+        let Some(paced) = &mut self.paced else { return };
+        let srtp = paced.stream().sender();
+        let Some((bytes, is_first)) = self.sound.send(codec, packet, srtp, route.channel) else {
+            return;
+        };
+        paced.on_other_sent(now.instant, bytes);
+        if is_first {
+            paced.stream_mut().hurry_report(now.instant);
+        }
+    }
+
     /// Seals what may go out now into `out`. Says why if a frame had to be left out instead.
     pub(super) fn seal(
         &mut self,
         now: Now,
-        video: &VideoStream,
+        sources: &dyn Sources,
         route: Route,
         out: &mut SendBuffer,
     ) -> Option<DropReason> {
-        self.paced.as_mut()?.seal(now.instant, video, route.channel, out).err()
+        if self.sound.take_ready(out) {
+            return None;
+        }
+        self.paced.as_mut()?.seal(now.instant, sources, route.channel, out).err()
+    }
+
+    /// The train that [`Viewer::seal`] has just sealed the last packets of, once.
+    pub(super) fn take_finished(&mut self) -> Option<TrainId> {
+        self.paced.as_mut()?.take_finished()
     }
 
     /// Takes RTP or RTCP from the viewer. What it lost goes out with the next [`Viewer::seal`].
@@ -114,17 +172,25 @@ impl Viewer {
         &mut self,
         now: Now,
         data: &mut [u8],
-        video: &VideoStream,
+        sources: &dyn Sources,
         route: Option<Route>,
     ) -> Wish {
         let (Some(paced), Some(route)) = (&mut self.paced, route) else {
             return Wish::default();
         };
         if !is_rtcp(data) {
+            let stream = paced.stream_mut();
+            if self.sound.may_talk()
+                && let Ok(plain) = stream.receiver().open_rtp(data)
+                && self.sound.handle_rtp(now.instant, plain)
+            {
+                stream.on_heard(now.instant);
+            }
             return Wish::default();
         }
-        match paced.handle_rtcp(now.instant, data, video, route.channel) {
+        match paced.handle_rtcp(now.instant, data, sources, route.channel) {
             Ok(facts) => {
+                self.sound.handle_rtcp(now.instant, data.get(..facts.len).unwrap_or_default());
                 Wish { keyframe: paced.take_keyframe_wish(now.instant) || facts.keyframe_wanted }
             }
             // Forged or replayed: nothing was said.
@@ -132,30 +198,39 @@ impl Viewer {
         }
     }
 
-    /// When a report is due.
+    /// When something is to be sealed: a report, or the next part of a large frame.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        self.stream().and_then(ViewerStream::poll_timeout)
+        let paced = self.paced.as_ref()?;
+        earlier(paced.stream().poll_timeout(), paced.next_release())
     }
 
-    /// When the next part of a large frame may go out.
-    pub(super) fn next_release(&self) -> Option<Instant> {
-        self.paced.as_ref().and_then(PacedStream::next_release)
-    }
-
-    /// A sender report, if one is due.
-    pub(super) fn report(&mut self, now: Now, route: Route) -> Option<Control> {
+    /// Reports on all sources, if they are due. `times` is what their clocks show, with that of the
+    /// stream whose pictures were sent last. Answers the report's length.
+    pub(super) fn report(
+        &mut self,
+        now: Now,
+        times: impl FnOnce(Option<StreamId>) -> MediaTimes,
+        route: Route,
+        out: &mut Outputs,
+    ) -> Option<usize> {
         let stream = self.paced.as_mut()?.stream_mut();
-        let mut out = SendBuffer::new();
-        stream.write_report(now.instant, now.ntp(), route.channel, &mut out).then_some(())?;
-        Some(control(route, &out))
+        stream.poll_timeout().filter(|due| *due <= now.instant)?;
+        let (times, ntp) = (times(stream.source()), now.ntp());
+        let companions = Companions {
+            media_time: times.video.map(media_ticks),
+            ..self.sound.report(now.instant, ntp, times.audio)
+        };
+        out.send_written(route, |buffer| {
+            stream.write_reports(now.instant, ntp, &companions, route.channel, buffer)
+        })
     }
 
-    /// RTCP BYE (RFC 3550 §6.6).
-    pub(super) fn goodbye(&mut self, route: Route) -> Option<Control> {
-        let stream = self.paced.as_mut()?.stream_mut();
-        let mut out = SendBuffer::new();
-        stream.write_goodbye(route.channel, &mut out).then_some(())?;
-        Some(control(route, &out))
+    /// Sends RTCP BYE (RFC 3550 §6.6).
+    pub(super) fn goodbye(&mut self, route: Route, out: &mut Outputs) {
+        if let Some(paced) = &mut self.paced {
+            let (stream, sound) = (paced.stream_mut(), self.sound.sending_ssrc());
+            out.send_written(route, |buffer| stream.write_goodbye(sound, route.channel, buffer));
+        }
     }
 
     /// Whether media can go on under a changed offer. What is sealed into packets may not change
@@ -166,6 +241,11 @@ impl Viewer {
             && packetization_mode(choice) == self.config.packetization_mode
             && extension_ids(choice) == self.config.extensions
     }
+}
+
+/// With room for headers and resends.
+fn with_overhead(bitrate: u32) -> u32 {
+    bitrate.saturating_add(bitrate / 4)
 }
 
 fn packetization_mode(choice: &VideoChoice) -> PacketizationMode {
@@ -181,8 +261,4 @@ fn extension_ids(choice: &VideoChoice) -> ExtensionIds {
         transport_cc: choice.extensions.transport_cc,
         abs_send_time: choice.extensions.abs_send_time,
     }
-}
-
-fn control(route: Route, out: &SendBuffer) -> Control {
-    Control { socket: route.socket, destination: route.destination, data: out.bytes().to_vec() }
 }

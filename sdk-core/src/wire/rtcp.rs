@@ -276,6 +276,23 @@ pub fn write_empty_receiver_report(out: &mut Vec<u8>, ssrc: u32) {
     out.extend_from_slice(&ssrc.to_be_bytes());
 }
 
+/// Appends a receiver report about one source.
+pub fn write_receiver_report(out: &mut Vec<u8>, ssrc: u32, block: &ReportBlock) {
+    out.extend_from_slice(&[0x81, RECEIVER_REPORT, 0, 7]);
+    out.extend_from_slice(&ssrc.to_be_bytes());
+    out.extend_from_slice(&block.ssrc.to_be_bytes());
+    let lost = block.cumulative_lost.clamp(-0x80_0000, 0x7f_ffff) as u32 & 0xff_ffff;
+    out.extend_from_slice(&(u32::from(block.fraction_lost) << 24 | lost).to_be_bytes());
+    for word in [
+        block.highest_sequence,
+        block.jitter,
+        block.last_sender_report,
+        block.delay_since_last_sender_report,
+    ] {
+        out.extend_from_slice(&word.to_be_bytes());
+    }
+}
+
 /// Appends a source description with one CNAME, cut to its 255 bytes (RFC 3550 6.5.1).
 pub fn write_cname(out: &mut Vec<u8>, ssrc: u32, cname: &str) {
     let cname = &cname.as_bytes()[..cname.len().min(255)];

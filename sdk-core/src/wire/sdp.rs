@@ -21,7 +21,7 @@ mod parse;
 mod profile;
 
 pub use answer::Answer;
-pub use audio::{AudioChoice, AudioFormat};
+pub use audio::{AudioChoice, AudioFormat, NOT_ASKED_FOR};
 pub use choose::{Extensions, Feedback, StreamFormat, VideoChoice, VideoFormat};
 pub use data::{DataChoice, MAX_MESSAGE_SIZE};
 pub use fingerprint::{Fingerprint, HashFunction};

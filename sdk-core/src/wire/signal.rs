@@ -1,7 +1,7 @@
 //! Signals: the JSON messages that viewers, cameras and the session service exchange through the
 //! broker. `docs/signaling.md` is the contract; `testdata/signaling` holds an example of each.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Map, Value};
 use std::fmt;
 
@@ -63,6 +63,15 @@ pub struct Keepalive {
     /// From the offer to the connection, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub setup_ms: Option<u32>,
+    /// From a viewer: which stream it wants to see from now on. From a camera: which one it sends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stream: Option<String>,
+    /// From a camera: all that it has.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub streams: Vec<String>,
+    /// From a camera: why it goes on with the stream it sends instead of the one asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stream_error: Option<String>,
 }
 
 /// `status` of a session's record and `state` of a keepalive.
@@ -226,7 +235,8 @@ impl fmt::Display for SignalError {
 
 impl std::error::Error for SignalError {}
 
-#[derive(Serialize, Deserialize)]
+/// A message as it comes in.
+#[derive(Deserialize)]
 struct Envelope {
     #[serde(rename = "type")]
     kind: String,
@@ -242,22 +252,39 @@ struct Envelope {
     timestamp: Value,
 }
 
-#[derive(Serialize, Deserialize)]
-struct Text {
-    sdp: String,
+/// A message as it goes out: written from where its parts are.
+#[derive(Serialize)]
+struct Outgoing<'a, P> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    #[serde(rename = "sessionId", serialize_with = "as_text")]
+    session_id: SessionId,
+    from: &'a str,
+    to: &'a str,
+    payload: P,
+    timestamp: u64,
+}
+
+fn as_text<S: Serializer>(id: &SessionId, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(id)
 }
 
 #[derive(Serialize, Deserialize)]
-struct Reason {
+struct Text<S> {
+    sdp: S,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Reason<S> {
     #[serde(default)]
-    reason: String,
+    reason: S,
 }
 
 #[derive(Serialize, Deserialize)]
-struct Failure {
+struct Failure<S> {
     code: u16,
     #[serde(default)]
-    message: String,
+    message: S,
 }
 
 impl Signal {
@@ -298,11 +325,11 @@ impl Signal {
         }
         let body = match envelope.kind.as_str() {
             "offer" => read(payload).map(Body::Offer),
-            "answer" => read::<Text>(payload).map(|t| Body::Answer { sdp: t.sdp }),
+            "answer" => read::<Text<String>>(payload).map(|t| Body::Answer { sdp: t.sdp }),
             "candidate" => read(payload).map(Body::Candidate),
-            "bye" => read::<Reason>(payload).map(|r| Body::Bye { reason: r.reason }),
+            "bye" => read::<Reason<String>>(payload).map(|r| Body::Bye { reason: r.reason }),
             "keepalive" => read(payload).map(Body::Keepalive),
-            "error" => read::<Failure>(payload)
+            "error" => read::<Failure<String>>(payload)
                 .map(|f| Body::Error { code: ErrorCode::from_number(f.code), message: f.message }),
             other => Err(format!(
                 "type is {other:?}; expected offer, answer, candidate, bye, keepalive or error"
@@ -320,28 +347,27 @@ impl Signal {
 
     /// Writes the message as JSON.
     pub fn to_json(&self) -> Vec<u8> {
-        fn value<T: Serialize>(v: &T) -> Value {
-            serde_json::to_value(v).unwrap_or(Value::Null)
+        match &self.body {
+            Body::Offer(offer) => self.write(offer),
+            Body::Answer { sdp } => self.write(Text { sdp }),
+            Body::Candidate(candidate) => self.write(candidate),
+            Body::Bye { reason } => self.write(Reason { reason }),
+            Body::Keepalive(keepalive) => self.write(keepalive),
+            Body::Error { code, message } => self.write(Failure { code: code.number(), message }),
         }
-        let payload = match &self.body {
-            Body::Offer(offer) => value(offer),
-            Body::Answer { sdp } => value(&Text { sdp: sdp.clone() }),
-            Body::Candidate(candidate) => value(candidate),
-            Body::Bye { reason } => value(&Reason { reason: reason.clone() }),
-            Body::Keepalive(keepalive) => value(keepalive),
-            Body::Error { code, message } => {
-                value(&Failure { code: code.number(), message: message.clone() })
-            }
-        };
-        let envelope = Envelope {
-            kind: self.body.kind().into(),
-            session_id: self.session_id.to_string(),
-            from: self.from.clone(),
-            to: self.to.clone(),
+    }
+
+    fn write(&self, payload: impl Serialize) -> Vec<u8> {
+        let message = Outgoing {
+            kind: self.body.kind(),
+            session_id: self.session_id,
+            from: &self.from,
+            to: &self.to,
             payload,
-            timestamp: self.timestamp.into(),
+            timestamp: self.timestamp,
         };
-        serde_json::to_vec(&envelope).unwrap_or_default()
+        // Cannot fail: there are no maps with odd keys, and writing to memory does not fail.
+        serde_json::to_vec(&message).unwrap_or_default()
     }
 }
 
@@ -433,6 +459,9 @@ mod tests {
                 state: Some(SessionState::Connected),
                 path: Some(Path::Relay),
                 setup_ms: Some(120),
+                stream: Some("main".into()),
+                streams: vec!["main".into(), "sub".into()],
+                stream_error: Some("the stream is not running".into()),
             }),
             Body::Error { code: ErrorCode::TooMany, message: "full".into() },
         ];

@@ -8,7 +8,6 @@
 pub mod attribute;
 mod builder;
 pub mod channel_data;
-mod crc32;
 mod integrity;
 mod md5;
 

@@ -3,7 +3,7 @@
 use crate::viewer::{FakeViewer, GCM_AND_CM, Packet};
 use crate::world::{STREAM, World};
 use sdk_core::agent::Input;
-use sdk_core::driver::{Codec, StreamConfig};
+use sdk_core::driver::{Codec, DEFAULT_GOP_CACHE, StreamConfig};
 use sdk_core::event::{CloseReason, Event};
 use sdk_core::wire::annexb::nal_units;
 use sdk_core::wire::h265::{NalHeader, NalKind, Payload};
@@ -37,6 +37,8 @@ fn world() -> World {
         bitrate: 150_000,
         min_bitrate: None,
         max_bitrate: None,
+        fallback: None,
+        gop_cache: DEFAULT_GOP_CACHE,
     };
     world.input(Input::StopStream { id: STREAM });
     world.input(Input::StartStream { id: STREAM, config });

@@ -2,11 +2,19 @@
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+mod allocations;
+mod audio;
 #[path = "../bottleneck/mod.rs"]
 mod bottleneck;
 mod congestion;
+mod data;
+#[path = "../data_support/mod.rs"]
+mod data_support;
 mod h265;
+mod path;
+mod playback;
 mod statistics;
+mod switching;
 mod viewer;
 mod world;
 

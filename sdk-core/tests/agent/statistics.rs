@@ -4,12 +4,12 @@ use crate::viewer::{CM_ONLY, FakeViewer, GCM_AND_CM};
 use crate::world::{STREAM, World};
 use crate::{connected, delta, idr, slice, unit};
 use sdk_core::agent::Input;
-use sdk_core::driver::{Codec, StreamConfig};
+use sdk_core::driver::{Codec, DEFAULT_GOP_CACHE, StreamConfig};
 use sdk_core::event::Event;
 use sdk_core::media::srtp::SrtpProfile;
 use sdk_core::stats::{CandidateType, Drops, Refused, Snapshot, ViewerStats};
 use sdk_core::wire::rtcp::is_rtcp;
-use sdk_core::wire::signal::Path;
+use sdk_core::wire::signal::{Body, Path};
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
@@ -237,6 +237,8 @@ fn a_stream_that_is_started_twice_is_one_stream() {
         bitrate: 2_000_000,
         min_bitrate: None,
         max_bitrate: None,
+        fallback: None,
+        gop_cache: DEFAULT_GOP_CACHE,
     };
     world.input(Input::StartStream { id: STREAM, config });
     assert_eq!(stats(&world).streams.len(), 1);
@@ -251,4 +253,59 @@ fn a_snapshots_memory_is_used_again() {
     world.agent.write_stats(world.now, &mut snapshot);
     assert_eq!((snapshot.viewers.as_ptr(), snapshot.streams.as_ptr()), places);
     assert_eq!((snapshot.viewers.len(), snapshot.streams[0].frames), (4, 2));
+}
+
+#[test]
+fn a_frame_is_sent_with_its_last_packet_to_each_viewer() {
+    let (mut world, _) = connected(2);
+    world.run(Duration::from_secs(1));
+    assert!(world.sent_frames.is_empty(), "the pictures that a viewer starts with do not count");
+    world.push_frame(&delta(3000, 1), FRAME);
+    assert_eq!(world.sent_frames, [Duration::ZERO; 2]);
+    world.sent_frames.clear();
+    // More than goes out at once.
+    world.push_frame(&idr(60_000, 2), 2 * FRAME);
+    assert!(world.sent_frames.is_empty());
+    world.run(Duration::from_secs(1));
+    assert_eq!(world.sent_frames.len(), 2);
+    let spread = Duration::from_millis(5)..Duration::from_millis(200);
+    assert!(world.sent_frames.iter().all(|took| spread.contains(took)), "{:?}", world.sent_frames);
+}
+
+/// A stream of 2 Mbit/s has a history of a megabyte, of which a quarter is the pictures that a viewer
+/// starts with.
+#[test]
+fn a_stream_that_nobody_watches_keeps_what_a_viewer_starts_with() {
+    let mut world = World::new(|_| ());
+    let mut n = 0;
+    let mut run = |world: &mut World, seconds: u32| {
+        for _ in 0..25 * seconds {
+            let frame = if n % 25 == 0 { idr(40_000, n as u8) } else { delta(5000, n as u8) };
+            world.push_frame(&frame, FRAME * n);
+            world.run(FRAME);
+            n += 1;
+        }
+    };
+    let history = |world: &World| stats(world).streams[0].history_bytes;
+    run(&mut world, 10);
+    assert!(history(&world) < 400_000, "{}", history(&world));
+
+    let id = world.join(FakeViewer::new("198.51.100.1:5000", GCM_AND_CM), 1);
+    run(&mut world, 3);
+    assert!(world.is_connected(id));
+    let keyframe = world.viewers[0].packets.iter().position(|p| p.marker).unwrap();
+    assert!(keyframe > 30, "it started with the keyframe that was there");
+    let missing = stats(&world).viewers[0].drops.total();
+    assert_eq!((history(&world) > 1_000_000, missing), (true, 0));
+
+    world.signal(id, "app_1", Body::Bye { reason: String::new() });
+    run(&mut world, 4);
+    assert!(history(&world) > 1_000_000, "somebody may still ask for packets");
+    run(&mut world, 3);
+    assert!(history(&world) < 400_000, "{}", history(&world));
+
+    // Larger than that: it is taken all the same.
+    world.push_frame(&idr(600_000, 1), FRAME * 1000);
+    assert_eq!(stats(&world).streams[0].refused.total(), 0);
+    assert!((600_000..800_000).contains(&history(&world)), "{}", history(&world));
 }

@@ -1,6 +1,7 @@
 //! A viewer in virtual time: the other end of ICE, DTLS and SRTP, without a socket or a clock.
 
 use crate::bottleneck::FeedbackWriter;
+use crate::data_support::Browser;
 use bytes::BytesMut;
 use is::stun::{StunMessage, StunPacket};
 use is::{Candidate, IceAgent, IceCreds, Protocol};
@@ -20,7 +21,7 @@ use std::time::{Duration, Instant};
 pub(crate) struct FakeViewer {
     pub(crate) addr: SocketAddr,
     /// Whose offer it makes.
-    browser: &'static str,
+    pub(crate) browser: String,
     ice: IceAgent,
     dtls: Endpoint,
     certificate: Certificate,
@@ -37,6 +38,9 @@ pub(crate) struct FakeViewer {
     /// When the next one is due, for a viewer that sends it.
     feedback_at: Option<Instant>,
     epoch: Option<Instant>,
+    /// Its data channels, if it opens an SCTP association.
+    pub(crate) data: Option<Browser>,
+    wants_data: bool,
     pub(crate) peer_closed: bool,
     /// A fatal alert came.
     pub(crate) refused: bool,
@@ -50,6 +54,7 @@ pub(crate) struct Packet {
     pub(crate) sequence: u16,
     pub(crate) timestamp: u32,
     pub(crate) ssrc: u32,
+    pub(crate) payload_type: u8,
     pub(crate) marker: bool,
     pub(crate) payload: Vec<u8>,
 }
@@ -84,7 +89,7 @@ impl FakeViewer {
         let provider = default_provider().unwrap();
         FakeViewer {
             addr,
-            browser: include_str!("../../../testdata/sdp/chromium_video.sdp"),
+            browser: include_str!("../../../testdata/sdp/chromium_video.sdp").into(),
             ice,
             dtls: Endpoint::new(addr, TransportProtocol::UDP, None),
             certificate: Certificate::generate_self_signed(Vec::new(), provider.crypto()).unwrap(),
@@ -99,6 +104,8 @@ impl FakeViewer {
             reports: Vec::new(),
             feedback_at: None,
             epoch: None,
+            data: None,
+            wants_data: false,
             peer_closed: false,
             refused: false,
             strange: 0,
@@ -106,8 +113,18 @@ impl FakeViewer {
     }
 
     /// Makes this browser's offer instead of Chromium's.
-    pub(crate) fn like(self, browser: &'static str) -> FakeViewer {
-        FakeViewer { browser, ..self }
+    pub(crate) fn like(self, browser: impl Into<String>) -> FakeViewer {
+        FakeViewer { browser: browser.into(), ..self }
+    }
+
+    /// The next offer is this one.
+    pub(crate) fn offer_next(&mut self, browser: String) {
+        self.browser = browser;
+    }
+
+    /// Opens an SCTP association as soon as DTLS is done.
+    pub(crate) fn with_data(self) -> FakeViewer {
+        FakeViewer { wants_data: true, ..self }
     }
 
     /// Its browser's offer, with this viewer's credentials.
@@ -125,6 +142,12 @@ impl FakeViewer {
             .collect()
     }
 
+    /// Its user name fragment and password.
+    pub(crate) fn credentials(&self) -> (String, String) {
+        let creds = self.ice.local_credentials();
+        (creds.ufrag.clone(), creds.pass.clone())
+    }
+
     pub(crate) fn candidate(&self) -> String {
         self.ice.local_candidates().next().unwrap().to_sdp_string()
     }
@@ -134,6 +157,13 @@ impl FakeViewer {
         self.ice.ice_restart(IceCreds::new(), true);
     }
 
+    /// Restarts ICE from another address, as a phone that leaves its Wi-Fi. DTLS goes on.
+    pub(crate) fn move_to(&mut self, addr: &str) {
+        self.addr = addr.parse().unwrap();
+        self.restart_ice();
+        self.ice.add_local_candidate(Candidate::host(self.addr, Protocol::Udp).unwrap());
+    }
+
     pub(crate) fn on_answer(&mut self, sdp: &str) {
         let answer = Description::parse(sdp).unwrap();
         let media = &answer.media[0];
@@ -141,7 +171,7 @@ impl FakeViewer {
             ufrag: media.ice_ufrag.into(),
             pass: media.ice_pwd.into(),
         });
-        for candidate in &media.candidates {
+        for candidate in answer.media.iter().flat_map(|media| &media.candidates) {
             self.on_candidate(candidate);
         }
     }
@@ -167,7 +197,16 @@ impl FakeViewer {
                 self.refused |= result.is_err();
                 for event in result.unwrap_or_default() {
                     match event {
-                        EndpointEvent::HandshakeComplete => self.on_handshake(source),
+                        EndpointEvent::HandshakeComplete => {
+                            self.on_handshake(source);
+                            if self.wants_data {
+                                self.open_data(now);
+                            }
+                        }
+                        EndpointEvent::ApplicationData(packet) => match &mut self.data {
+                            Some(data) => data.handle_packet(now, &packet),
+                            None => self.strange += 1,
+                        },
                         EndpointEvent::PeerClosed => self.peer_closed = true,
                         _ => {}
                     }
@@ -180,6 +219,9 @@ impl FakeViewer {
 
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
         self.ice.handle_timeout(now);
+        if let Some(data) = &mut self.data {
+            data.handle_timeout(now);
+        }
         if self.feedback_at.is_some_and(|at| at <= now) {
             self.feedback_at = Some(now + FEEDBACK_INTERVAL);
             self.reports.extend(self.feedback.write());
@@ -193,7 +235,8 @@ impl FakeViewer {
 
     pub(crate) fn poll_timeout(&mut self) -> Option<Instant> {
         let dtls = self.peer.and_then(|peer| self.dtls.poll_timeout(&peer));
-        [self.ice.poll_timeout(), dtls, self.feedback_at].into_iter().flatten().min()
+        let data = self.data.as_ref().and_then(Browser::poll_timeout);
+        [self.ice.poll_timeout(), dtls, self.feedback_at, data].into_iter().flatten().min()
     }
 
     /// What it sends, with the address it sends to.
@@ -214,8 +257,23 @@ impl FakeViewer {
         if let Some(report) = self.reports.pop() {
             return Some(self.rtcp(&report));
         }
+        if let (Some(data), Some(peer)) = (&mut self.data, self.peer) {
+            while let Some(packet) = data.poll_packet(now) {
+                self.dtls.write(now, peer, &packet).unwrap();
+            }
+        }
         let datagram = self.dtls.poll_transmit()?;
         Some((datagram.transport.peer_addr, datagram.message.to_vec()))
+    }
+
+    /// Opens its SCTP association. As large as a browser's packets are, wherever they go.
+    pub(crate) fn open_data(&mut self, now: Instant) {
+        self.data = Some(Browser::new(now, 1191));
+    }
+
+    /// Its data channels.
+    pub(crate) fn channels(&mut self) -> &mut Browser {
+        self.data.as_mut().expect("an SCTP association")
     }
 
     /// From now on it sends transport-wide feedback, as a browser does.
@@ -229,6 +287,24 @@ impl FakeViewer {
         let (sender, _) = self.srtp.as_mut().unwrap();
         sender.seal_rtcp(&mut packet, 0).unwrap();
         (self.peer.unwrap(), packet)
+    }
+
+    /// Seals an RTP packet and gives it with its destination.
+    pub(crate) fn rtp(&self, packet: &Packet) -> (SocketAddr, Vec<u8>) {
+        let extensions = rtp::ExtensionIds::default();
+        let header = rtp::HeaderTemplate::new(packet.ssrc, packet.payload_type, &extensions);
+        let fields = rtp::HeaderFields {
+            marker: packet.marker,
+            sequence: packet.sequence,
+            timestamp: packet.timestamp,
+            ..Default::default()
+        };
+        let (sender, _) = self.srtp.as_ref().unwrap();
+        let tag = vec![0; sender.rtp_overhead()];
+        let head = &header.fill(&fields)[..header.len()];
+        let mut sealed = [head, &packet.payload, &tag].concat();
+        sender.seal_rtp(&mut sealed, header.len(), packet.ssrc, packet.sequence.into()).unwrap();
+        (self.peer.unwrap(), sealed)
     }
 
     fn client_config(&self) -> Arc<rtc_dtls::config::HandshakeConfig> {
@@ -261,14 +337,17 @@ impl FakeViewer {
             return;
         }
         let packet = rtp::Packet::parse(receiver.open_rtp(data).unwrap()).unwrap();
-        if let Some(number) = packet.extension(TRANSPORT_CC) {
+        // In an offer with more sections the id may be another extension's.
+        let number = packet.extension(TRANSPORT_CC).and_then(|number| number.try_into().ok());
+        if let Some(number) = number {
             let at = now - *self.epoch.get_or_insert(now) + Duration::from_secs(777);
-            self.feedback.on_packet(u16::from_be_bytes(number.try_into().unwrap()), at);
+            self.feedback.on_packet(u16::from_be_bytes(number), at);
         }
         self.packets.push(Packet {
             sequence: packet.sequence,
             timestamp: packet.timestamp,
             ssrc: packet.ssrc,
+            payload_type: packet.payload_type,
             marker: packet.marker,
             payload: packet.payload.to_vec(),
         });

@@ -1,10 +1,11 @@
 //! A camera and its viewers in virtual time: every datagram and signal goes through here.
 
+use crate::allocations::counted;
 use crate::bottleneck::Link;
 use crate::viewer::FakeViewer;
 use ring::signature::{Ed25519KeyPair, KeyPair as _};
 use sdk_core::agent::{Agent, AgentConfig, Input, Output};
-use sdk_core::driver::{Codec, StreamConfig, UnsetClock};
+use sdk_core::driver::{Codec, DEFAULT_GOP_CACHE, StreamConfig, UnsetClock};
 use sdk_core::event::{Event, StreamId};
 use sdk_core::net::{Datagram, SocketId};
 use sdk_core::peer::LocalSocket;
@@ -29,6 +30,11 @@ pub(crate) struct World {
     /// Signals the camera sent, with their topics.
     pub(crate) signals: Vec<(String, Signal)>,
     pub(crate) events: Vec<Event>,
+    pub(crate) spoken: Vec<Spoken>,
+    /// What of data channels' send buffers was said to be free again.
+    pub(crate) released: Vec<(SessionId, u16, usize)>,
+    /// How long each frame took to be sent, for each viewer.
+    pub(crate) sent_frames: Vec<Duration>,
     pub(crate) open_sockets: Vec<(SocketId, SocketAddr)>,
     next_socket: u32,
     /// Drops a datagram if it says so: from, to, bytes.
@@ -40,6 +46,17 @@ pub(crate) struct World {
     in_links: VecDeque<(Instant, SocketAddr, SocketAddr, Vec<u8>)>,
     start: Instant,
     deadline: Option<Instant>,
+}
+
+/// What a viewer said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Spoken {
+    pub(crate) at: Instant,
+    pub(crate) session: SessionId,
+    pub(crate) data: Vec<u8>,
+    pub(crate) lost: u32,
+    pub(crate) timestamp: Duration,
+    pub(crate) duration: Duration,
 }
 
 impl World {
@@ -67,6 +84,9 @@ impl World {
             viewers: Vec::new(),
             signals: Vec::new(),
             events: Vec::new(),
+            spoken: Vec::new(),
+            released: Vec::new(),
+            sent_frames: Vec::new(),
             open_sockets: Vec::new(),
             next_socket: 0,
             lose: Box::new(|_, _, _| false),
@@ -82,6 +102,8 @@ impl World {
             bitrate,
             min_bitrate: None,
             max_bitrate: None,
+            fallback: None,
+            gop_cache: DEFAULT_GOP_CACHE,
         };
         world.input(Input::StartStream { id: STREAM, config });
         world
@@ -99,7 +121,7 @@ impl World {
     }
 
     pub(crate) fn input(&mut self, input: Input<'_>) {
-        self.agent.handle_input(self.now, input);
+        counted(|| self.agent.handle_input(self.now, input));
         self.drain();
     }
 
@@ -184,8 +206,14 @@ impl World {
     }
 
     pub(crate) fn push_frame(&mut self, data: &[u8], timestamp: Duration) {
-        self.input(Input::Frame { stream: STREAM, data, timestamp, after_gap: false });
+        self.push(STREAM, data, timestamp);
         self.deliver();
+    }
+
+    /// A frame of one of the streams; what comes of it stays on the way.
+    pub(crate) fn push(&mut self, stream: StreamId, data: &[u8], timestamp: Duration) {
+        let pushed = self.now.instant;
+        self.input(Input::Frame { stream, data, timestamp, after_gap: false, pushed });
     }
 
     pub(crate) fn is_connected(&self, id: SessionId) -> bool {
@@ -249,7 +277,7 @@ impl World {
                 viewer.handle_datagram(self.now.instant, from, &mut data);
             } else if let Some((socket, _)) = self.open_sockets.iter().find(|(_, a)| *a == to) {
                 let datagram = Datagram { socket: *socket, source: from, data: &mut data };
-                self.agent.handle_input(self.now, Input::Datagram(datagram));
+                counted(|| self.agent.handle_input(self.now, Input::Datagram(datagram)));
                 self.drain();
             }
         }
@@ -257,13 +285,15 @@ impl World {
 
     fn drain(&mut self) {
         loop {
-            let opened = match self.agent.poll_output(self.now) {
+            let opened = match counted(|| self.agent.poll_output(self.now)) {
                 Output::Transmit(transmit, data) => {
                     let from = self.open_sockets.iter().find(|(id, _)| *id == transmit.socket);
                     let from = from.expect("sent on a socket that is open").1;
                     for datagram in data.chunks(transmit.segment_size) {
                         self.on_the_way.push_back((from, transmit.destination, datagram.to_vec()));
                     }
+                    let pushed = self.agent.take_sent_frame();
+                    self.sent_frames.extend(pushed.map(|pushed| self.now.instant - pushed));
                     continue;
                 }
                 Output::Signal { topic, payload } => {
@@ -274,11 +304,26 @@ impl World {
                     self.events.push(event);
                     continue;
                 }
+                Output::Talkback(talkback) => {
+                    self.spoken.push(Spoken {
+                        at: self.now.instant,
+                        session: talkback.session,
+                        data: talkback.data.to_vec(),
+                        lost: talkback.lost,
+                        timestamp: talkback.timestamp,
+                        duration: talkback.duration,
+                    });
+                    continue;
+                }
                 Output::CloseSockets(ids) => {
                     self.open_sockets.retain(|(id, _)| !ids.contains(id));
                     continue;
                 }
                 Output::Resolve { .. } => continue,
+                Output::DataReleased { session, channel, bytes } => {
+                    self.released.push((session, channel, bytes));
+                    continue;
+                }
                 Output::OpenSockets { session } => session,
                 Output::Timeout(at) => {
                     self.deadline = at;

@@ -219,6 +219,96 @@ static void frames(p2p_agent_t *agent) {
     CHECK(released == 7);
 }
 
+static void on_talkback(void *user, const p2p_talkback_t *talkback) {
+    (void)user;
+    (void)talkback;
+}
+
+static void sound(p2p_agent_t *agent) {
+    p2p_agent_t *with_loudspeaker = NULL;
+    p2p_stream_t *stream = NULL;
+    p2p_stream_config_t stream_config = test_stream("main");
+    p2p_audio_t *audio = NULL, *second = NULL;
+    p2p_config_t agent_config = test_config();
+    p2p_audio_config_t config = P2P_AUDIO_CONFIG_INIT;
+    p2p_audio_frame_t frame = P2P_AUDIO_FRAME_INIT;
+    uint8_t opus[P2P_MAX_AUDIO_FRAME_SIZE + 1] = {1 << 3};
+    size_t size;
+
+    config.codec = P2P_AUDIO_OPUS;
+    EXPECT(p2p_start_audio(NULL, &config, &audio), P2P_ERR_HANDLE, "p2p_init");
+    EXPECT(p2p_start_audio(agent, NULL, &audio), P2P_ERR_ARGUMENT, "config");
+    EXPECT(p2p_start_audio(agent, &config, NULL), P2P_ERR_ARGUMENT, "audio is NULL");
+    for (size = 0; size < sizeof config; size++) {
+        config.struct_size = size;
+        EXPECT(p2p_start_audio(agent, &config, &audio), P2P_ERR_STRUCT_SIZE, "p2p_audio_config_t");
+    }
+    config.struct_size = sizeof config;
+    for (config.codec = -1; config.codec < 6; config.codec++) {
+        if (config.codec >= P2P_AUDIO_OPUS && config.codec <= P2P_AUDIO_PCMU) continue;
+        EXPECT(p2p_start_audio(agent, &config, &audio), P2P_ERR_CODEC, "P2P_AUDIO_OPUS");
+    }
+    config.codec = P2P_AUDIO_OPUS;
+    config.direction = 3;
+    EXPECT(p2p_start_audio(agent, &config, &audio), P2P_ERR_ARGUMENT, "direction");
+    config.direction = P2P_AUDIO_LOUDSPEAKER;
+    EXPECT(p2p_start_audio(agent, &config, &audio), P2P_ERR_ARGUMENT, "on_talkback");
+    CHECK(audio == NULL);
+
+    frame.data = opus;
+    frame.size = 60;
+    EXPECT(p2p_push_audio(NULL, &frame), P2P_ERR_HANDLE, "p2p_start_audio");
+    EXPECT(p2p_push_audio((p2p_audio_t *)agent, &frame), P2P_ERR_HANDLE, "came a p2p_agent_t");
+    config.direction = P2P_AUDIO_BOTH;
+    EXPECT(p2p_start_audio(agent, &config, &audio), P2P_OK, "");
+    CHECK(audio != NULL);
+    EXPECT(p2p_start_audio(agent, &config, &second), P2P_ERR_BUSY, "runs already");
+    CHECK(second == NULL);
+    EXPECT(p2p_start_stream(agent, &stream_config, &stream), P2P_OK, "");
+    EXPECT(p2p_push_audio((p2p_audio_t *)stream, &frame), P2P_ERR_HANDLE, "came a p2p_stream_t");
+    EXPECT(p2p_stop_audio((p2p_audio_t *)stream), P2P_ERR_HANDLE, "came a p2p_stream_t");
+    EXPECT(p2p_stop_stream((p2p_stream_t *)audio), P2P_ERR_HANDLE, "came a p2p_audio_t");
+    EXPECT(p2p_stop_stream(stream), P2P_OK, "");
+
+    EXPECT(p2p_push_audio(audio, NULL), P2P_ERR_ARGUMENT, "frame is NULL");
+    for (size = 0; size < sizeof frame; size++) {
+        frame.struct_size = size;
+        EXPECT(p2p_push_audio(audio, &frame), P2P_ERR_STRUCT_SIZE, "p2p_audio_frame_t");
+    }
+    frame.struct_size = sizeof frame;
+    frame.data = NULL;
+    EXPECT(p2p_push_audio(audio, &frame), P2P_ERR_ARGUMENT, "data is NULL");
+    frame.data = opus;
+    frame.size = 0;
+    EXPECT(p2p_push_audio(audio, &frame), P2P_ERR_FRAME_SIZE, "size is 0");
+    frame.size = P2P_MAX_AUDIO_FRAME_SIZE + 1;
+    EXPECT(p2p_push_audio(audio, &frame), P2P_ERR_FRAME_SIZE, "1276");
+    frame.size = (size_t)-1;
+    EXPECT(p2p_push_audio(audio, &frame), P2P_ERR_FRAME_SIZE, "size is");
+    frame.data = (const uint8_t *)"OggS";
+    frame.size = 4;
+    EXPECT(p2p_push_audio(audio, &frame), P2P_ERR_FRAME_SIZE, "container");
+    frame.data = opus;
+    for (size = 1; size <= P2P_MAX_AUDIO_FRAME_SIZE; size *= 5) {
+        frame.size = size;
+        EXPECT(p2p_push_audio(audio, &frame), P2P_OK, "");
+    }
+    EXPECT(p2p_stop_audio(audio), P2P_OK, "");
+    EXPECT(p2p_stop_audio(audio), P2P_ERR_HANDLE, "stale");
+    EXPECT(p2p_push_audio(audio, &frame), P2P_ERR_HANDLE, "stale");
+    EXPECT(p2p_stop_audio(NULL), P2P_ERR_HANDLE, "NULL");
+
+    /* A loudspeaker alone takes no frames. */
+    agent_config.on_talkback = on_talkback;
+    EXPECT(p2p_init(&agent_config, &with_loudspeaker), P2P_OK, "");
+    config.direction = P2P_AUDIO_LOUDSPEAKER;
+    EXPECT(p2p_start_audio(with_loudspeaker, &config, &audio), P2P_OK, "");
+    frame.size = 60;
+    EXPECT(p2p_push_audio(audio, &frame), P2P_ERR_HANDLE, "microphone");
+    EXPECT(p2p_deinit(with_loudspeaker), P2P_OK, "");
+    EXPECT(p2p_push_audio(audio, &frame), P2P_ERR_HANDLE, "stale");
+}
+
 static void viewers(p2p_agent_t *agent) {
     const char *unknown = "550e8400-e29b-41d4-a716-446655440000";
     EXPECT(p2p_viewer_close(NULL, unknown, NULL), P2P_ERR_HANDLE, "p2p_init");
@@ -229,6 +319,9 @@ static void viewers(p2p_agent_t *agent) {
     EXPECT(p2p_viewer_close(agent, unknown, "\xff"), P2P_ERR_ARGUMENT, "reason");
     /* It may just have left: no error. */
     EXPECT(p2p_viewer_close(agent, unknown, NULL), P2P_OK, "");
+    EXPECT(p2p_viewer_switch(NULL, unknown, NULL), P2P_ERR_HANDLE, "p2p_init");
+    EXPECT(p2p_viewer_switch(agent, NULL, NULL), P2P_ERR_ARGUMENT, "session_id");
+    EXPECT(p2p_viewer_switch(agent, unknown, NULL), P2P_ERR_HANDLE, "p2p_start_stream");
     EXPECT(p2p_viewer_close(agent, unknown, "privacy"), P2P_OK, "");
 }
 
@@ -340,6 +433,7 @@ int main(void) {
     EXPECT(p2p_init(&config, &agent), P2P_OK, "");
     streams(agent);
     frames(agent);
+    sound(agent);
     viewers(agent);
     statistics(agent);
     stale_handles(agent);

@@ -122,16 +122,40 @@ static void *pusher(void *argument) {
     return NULL;
 }
 
+/* Beside the pictures, and as unaware of what happens to the agent. */
+static void *talker(void *argument) {
+    static const uint8_t packet[160] = {0xff};
+    p2p_audio_t *audio = argument;
+    p2p_audio_frame_t frame = P2P_AUDIO_FRAME_INIT;
+    frame.data = packet;
+    frame.size = sizeof packet;
+    while (!is_stopping()) {
+        p2p_status_t status = p2p_push_audio(audio, &frame);
+        frame.timestamp_us += 20000;
+        if (status == P2P_ERR_HANDLE || status == P2P_ERR_CLOSED) {
+            CHECK(strlen(p2p_last_error()) > 0);
+        } else {
+            CHECK(status == P2P_OK || status == P2P_ERR_QUEUE_FULL);
+        }
+    }
+    return NULL;
+}
+
 static void push_while_stopping(int round) {
     p2p_config_t config = test_config();
     p2p_agent_t *agent = NULL;
     p2p_stream_t *streams[THREADS];
-    pthread_t threads[THREADS];
+    p2p_audio_config_t audio_config = P2P_AUDIO_CONFIG_INIT;
+    p2p_audio_t *audio = NULL;
+    pthread_t threads[THREADS], talks;
     struct timespec a_moment = {0, 3000000};
     int i;
 
     stopping = 0;
     EXPECT(p2p_init(&config, &agent), P2P_OK, "");
+    audio_config.codec = P2P_AUDIO_PCMU;
+    EXPECT(p2p_start_audio(agent, &audio_config, &audio), P2P_OK, "");
+    CHECK(pthread_create(&talks, NULL, talker, audio) == 0);
     for (i = 0; i < THREADS; i++) {
         /* Two threads to a stream. */
         p2p_stream_config_t stream_config = test_stream(i < 2 ? "main" : "sub");
@@ -148,6 +172,9 @@ static void push_while_stopping(int round) {
     if (round % 2 == 0) {
         EXPECT(p2p_stop_stream(streams[0]), P2P_OK, "");
         nanosleep(&a_moment, NULL);
+    } else {
+        EXPECT(p2p_stop_audio(audio), P2P_OK, "");
+        EXPECT(p2p_start_audio(agent, &audio_config, &audio), P2P_OK, "");
     }
     EXPECT(p2p_deinit(agent), P2P_OK, "");
     nanosleep(&a_moment, NULL);
@@ -157,6 +184,7 @@ static void push_while_stopping(int round) {
     for (i = 0; i < THREADS; i++) {
         CHECK(pthread_join(threads[i], NULL) == 0);
     }
+    CHECK(pthread_join(talks, NULL) == 0);
     check_all_back();
 }
 

@@ -31,20 +31,26 @@ struct Asset {
 
 impl Assets {
     pub(super) fn new() -> Assets {
-        let files: [(&str, &str, &[u8]); 13] = [
+        let files: [(&str, &str, &[u8]); 19] = [
             ("/", HTML, include_bytes!("page/index.html")),
             ("/style.css", CSS, include_bytes!("page/style.css")),
             ("/icon.svg", SVG, include_bytes!("page/icon.svg")),
             ("/viewer.js", SCRIPT, include_bytes!("page/viewer.js")),
+            ("/api.js", SCRIPT, include_bytes!("page/api.js")),
+            ("/audio.js", SCRIPT, include_bytes!("page/audio.js")),
+            ("/bar.js", SCRIPT, include_bytes!("page/bar.js")),
+            ("/control.js", SCRIPT, include_bytes!("page/control.js")),
+            ("/mqtt.js", SCRIPT, include_bytes!("page/mqtt.js")),
+            ("/mqtt-packet.js", SCRIPT, include_bytes!("page/mqtt-packet.js")),
+            ("/negotiation.js", SCRIPT, include_bytes!("page/negotiation.js")),
             ("/page.js", SCRIPT, include_bytes!("page/page.js")),
             ("/peer.js", SCRIPT, include_bytes!("page/peer.js")),
             ("/session.js", SCRIPT, include_bytes!("page/session.js")),
             ("/signals.js", SCRIPT, include_bytes!("page/signals.js")),
             ("/stats.js", SCRIPT, include_bytes!("page/stats.js")),
+            ("/streams.js", SCRIPT, include_bytes!("page/streams.js")),
+            ("/timers.js", SCRIPT, include_bytes!("page/timers.js")),
             ("/words.js", SCRIPT, include_bytes!("page/words.js")),
-            ("/api.js", SCRIPT, include_bytes!("page/api.js")),
-            ("/mqtt.js", SCRIPT, include_bytes!("page/mqtt.js")),
-            ("/mqtt-packet.js", SCRIPT, include_bytes!("page/mqtt-packet.js")),
         ];
         let asset = |(path, content_type, body): (_, _, &'static [u8])| {
             let digest = ring::digest::digest(&ring::digest::SHA256, body);

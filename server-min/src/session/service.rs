@@ -287,7 +287,7 @@ impl Service {
         keepalive: &Keepalive,
         now_ms: u64,
     ) -> Result<(), StoreError> {
-        let Keepalive { state, path, setup_ms } = *keepalive;
+        let Keepalive { state, path, setup_ms, .. } = *keepalive;
         // Only a connection has a path and a set-up time.
         let connected = state == Some(SessionState::Connected);
         let change = Change {

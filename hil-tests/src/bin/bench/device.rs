@@ -7,8 +7,8 @@ use crate::wire::{OnWire, Wire};
 use hil_tests::clip::Clip;
 use hil_tests::clock;
 use sdk_core::driver::{
-    Camera, CameraConfig, Codec, Frame, FrameData, Handler, LentFrame, PushError, StreamConfig,
-    UnsetClock,
+    Camera, CameraConfig, Codec, DEFAULT_GOP_CACHE, Frame, FrameData, Handler, LentFrame,
+    PushError, StreamConfig, UnsetClock,
 };
 use sdk_core::event::Event;
 use std::io::Write as _;
@@ -59,6 +59,8 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
         bitrate: 2_000_000,
         min_bitrate: None,
         max_bitrate: None,
+        fallback: None,
+        gop_cache: DEFAULT_GOP_CACHE,
     };
     let stream = camera.start_stream(stream).map_err(|e| e.to_string())?;
 
@@ -70,9 +72,8 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
     for picture in pictures.iter().cycle() {
         let timestamp = period * number;
         std::thread::sleep((start + timestamp).saturating_duration_since(clock::now()));
-        // SAFETY: the pictures are leaked and never change. The callback captures nothing, so its
-        // box does not allocate.
-        let lent = unsafe { LentFrame::new(picture.as_ptr(), picture.len(), Box::new(|| {})) };
+        // SAFETY: the pictures are leaked and never change.
+        let lent = unsafe { LentFrame::new(picture.as_ptr(), picture.len(), |_, _| ()) };
         wire.on_push(number.into());
         let frame = Frame { data: FrameData::Lent(lent), timestamp };
         match camera.push_frame(stream, frame) {

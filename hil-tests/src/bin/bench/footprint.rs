@@ -26,7 +26,7 @@ fn link(name: &str, sdk: &Path) -> Result<PathBuf, String> {
         .arg("-Wl,--gc-sections")
         .arg("-I")
         .arg(root().join("include"))
-        .arg(root().join("examples/c/camera.c"))
+        .args(hil_tests::firmware::camera_sources())
         .arg(sdk)
         .args(["-lpthread", "-ldl", "-lm", "-o"])
         .arg(&program);

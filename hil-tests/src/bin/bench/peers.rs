@@ -1,7 +1,7 @@
 //! The programs of `hil-tests/bench-peers`: built when they are first needed, and each started on
 //! a processor of its own.
 
-use hil_tests::firmware::{cargo, profile_dir, run};
+use hil_tests::firmware::{cargo, profile_dir, root, run};
 use hil_tests::process::Process;
 use hil_tests::usage::pin;
 use std::path::PathBuf;
@@ -40,7 +40,11 @@ fn build_now() -> Result<PathBuf, String> {
         Some("debug") | None => "dev",
         Some(profile) => profile,
     };
-    let build = ["build", "--quiet", "--locked", "-p", "bench-peers", "--profile", profile];
-    run(cargo().args(build))?;
-    Ok(out.join("bench-peers"))
+    let target = out.parent().ok_or("the benchmark has no target folder")?.join("bench-peers");
+    let manifest = root().join("hil-tests/bench-peers/Cargo.toml");
+    let mut build = cargo();
+    build.args(["build", "--quiet", "--locked", "--profile", profile]);
+    run(build.arg("--manifest-path").arg(manifest).arg("--target-dir").arg(&target))?;
+    let folder = if profile == "dev" { "debug" } else { profile };
+    Ok(target.join(folder).join("bench-peers"))
 }

@@ -70,6 +70,20 @@ impl RateControl {
         self.rate = rate.clamp(MIN_RATE, MAX_RATE);
     }
 
+    /// What bursts promise of the link, if they are believed.
+    pub(super) fn promised(&self, now: Instant, bursts: Option<f64>) -> Option<f64> {
+        let is_believed = self.no_leap_until.is_none_or(|until| now >= until);
+        bursts.filter(|_| is_believed).map(|bursts| LEAP_TO * bursts)
+    }
+
+    /// Grows to what was promised, at once.
+    pub(super) fn leap(&mut self, now: Instant, to: f64) {
+        if to > self.rate && !self.is_draining() {
+            self.leapt = Some(now);
+            self.set_rate(to);
+        }
+    }
+
     pub(super) fn is_draining(&self) -> bool {
         self.state != State::Growing
     }
@@ -129,13 +143,13 @@ impl RateControl {
         let may_leap = self.no_leap_until.is_none_or(|until| now >= until);
         let grown = if may_leap && measured.bursts.is_some_and(|b| self.rate < LEAP_TO * b) {
             self.leapt = Some(now);
-            self.rate * LEAP_PER_SECOND.powf(since)
+            self.rate * exp(LEAP * since)
         } else if self.link.is_some_and(|link| self.rate > 0.85 * link) {
             // One packet more in each round trip.
             let response = (measured.rtt + REACTION).as_secs_f64();
             self.rate + (PACKET_BITS / response).max(4000.0) * since
         } else {
-            self.rate * GROWTH_PER_SECOND.powf(since)
+            self.rate * exp(GROWTH * since)
         };
         // An encoder that sends less than it may proves nothing about the rest.
         let proven = HEADROOM * delivered + 10_000.0;
@@ -143,11 +157,18 @@ impl RateControl {
     }
 }
 
+/// eˣ for the little that a rate grows by in a step ([`MAX_STEP`]). Not `f64::powf`: that is libm's,
+/// whose last bits are not the same on all systems, and nothing else here needs libm.
+fn exp(x: f64) -> f64 {
+    1.0 + x * (1.0 + x / 2.0 * (1.0 + x / 3.0 * (1.0 + x / 4.0)))
+}
+
 /// As much of what the bottleneck carried is what is sent from then on.
 const DECREASE_TO: f64 = 0.9;
-const GROWTH_PER_SECOND: f64 = 1.08;
-/// While bursts come through at a much higher rate than the estimate.
-const LEAP_PER_SECOND: f64 = 1.6;
+/// 8 % a second: the natural logarithm of 1.08.
+const GROWTH: f64 = 0.076_961_041_136_128_4;
+/// While bursts come through at a much higher rate than the estimate: of 1.6.
+const LEAP: f64 = 0.470_003_629_245_735_6;
 /// The part of the bursts' rate that is believed.
 const LEAP_TO: f64 = 0.8;
 /// Bursts that come through at more than the bottleneck's rate by this say nothing about it.
@@ -178,6 +199,16 @@ mod tests {
             bottleneck: None,
             bursts: None,
             rtt: Duration::from_millis(50),
+        }
+    }
+
+    #[test]
+    fn growth_is_what_it_says() {
+        for step in 0..=30 {
+            let since = f64::from(step) / 100.0;
+            for (ln, factor) in [(GROWTH, 1.08_f64), (LEAP, 1.6)] {
+                assert!((exp(ln * since) / factor.powf(since) - 1.0).abs() < 1e-6);
+            }
         }
     }
 

@@ -3,7 +3,7 @@
 use super::{PacketizationMode, SendBuffer, ViewerStream, for_each_payload};
 use crate::media::resend::{Resend, Segment};
 use crate::media::srtp::{OpenError, SealError};
-use crate::media::video_stream::VideoStream;
+use crate::media::video_stream::{Sources, VideoStream};
 use crate::wire::rtcp::{self, Packet, ReportBlock};
 use crate::wire::rtp::{self, HeaderFields};
 use std::time::{Duration, Instant};
@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 /// What a viewer's RTCP packet asked for, beyond what was done at once.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct RtcpFacts {
+    /// Bytes of the compound packet, opened where it lies: for what else is in it.
+    pub len: usize,
     /// It lost a picture (PLI) or joins (FIR), or lost packets that are no longer held.
     pub keyframe_wanted: bool,
     /// So many lost packets were sealed again.
@@ -24,7 +26,7 @@ pub struct RtcpFacts {
 /// What there is to answer with, and what came of it.
 struct Answer<'a> {
     now: Instant,
-    stream: &'a VideoStream,
+    sources: &'a dyn Sources,
     channel: Option<u16>,
     out: &'a mut SendBuffer,
     facts: RtcpFacts,
@@ -37,15 +39,15 @@ impl ViewerStream {
         &mut self,
         now: Instant,
         datagram: &mut [u8],
-        stream: &VideoStream,
+        sources: &dyn Sources,
         channel: Option<u16>,
         out: &mut SendBuffer,
     ) -> Result<RtcpFacts, OpenError> {
         let len = self.receiver.open_rtcp(datagram)?.len();
         let compound = datagram.get(..len).unwrap_or_default();
         let ssrc = self.config.ssrc;
-        let facts = RtcpFacts::default();
-        let mut answer = Answer { now, stream, channel, out, facts };
+        let facts = RtcpFacts { len, ..RtcpFacts::default() };
+        let mut answer = Answer { now, sources, channel, out, facts };
         answer.out.start_group();
         for packet in rtcp::packets(compound) {
             match packet {
@@ -113,12 +115,11 @@ impl ViewerStream {
     fn on_lost(&mut self, sequence: u16, answer: &mut Answer<'_>) {
         self.stats.nacked_packets += 1;
         let Some((segment, sequence)) = self.sent.find(sequence) else { return };
-        if !answer.stream.holds(&segment.train) {
+        match self.held(&segment, answer) {
+            Some(stream) => self.send_again(stream, &segment, sequence, answer),
             // The viewer cannot repair its picture any more.
-            answer.facts.keyframe_wanted = true;
-            return;
+            None => answer.facts.keyframe_wanted = true,
         }
-        self.send_again(&segment, sequence, answer);
     }
 
     /// A packet did not arrive that the viewer has not asked for again: the request may have been
@@ -136,14 +137,27 @@ impl ViewerStream {
             None => self.sent.find_transport(number).filter(|found| !self.resends.has(found.1)),
         };
         if let Some((segment, sequence)) = found
-            && answer.stream.holds(&segment.train)
+            && let Some(stream) = self.held(&segment, answer)
         {
-            self.send_again(&segment, sequence, answer);
+            self.send_again(stream, &segment, sequence, answer);
         }
     }
 
+    /// Where the segment's packets lie, if they still do and are of use.
+    fn held<'a>(&self, segment: &Segment, answer: &Answer<'a>) -> Option<&'a VideoStream> {
+        let source = answer.sources.video(segment.train.source);
+        let is_of_use = self.age(answer.now, segment) < RESEND_WITHIN;
+        source.filter(|stream| is_of_use && stream.holds(&segment.train))
+    }
+
     /// Seals a packet again, unless it was only just, or it is too much.
-    fn send_again(&mut self, segment: &Segment, sequence: u64, answer: &mut Answer<'_>) {
+    fn send_again(
+        &mut self,
+        stream: &VideoStream,
+        segment: &Segment,
+        sequence: u64,
+        answer: &mut Answer<'_>,
+    ) {
         if self.resend_allowance == 0 {
             self.stats.resends_withheld += 1;
             return;
@@ -157,7 +171,7 @@ impl ViewerStream {
             Resend::First | Resend::Repeat => 1 + usize::from(self.rtx.is_some()),
         };
         for _ in 0..copies {
-            self.send_copy(segment, sequence, answer);
+            self.send_copy(stream, segment, sequence, answer);
         }
     }
 
@@ -168,8 +182,14 @@ impl ViewerStream {
         Duration::from_micros((u64::from(ticks) * 1_000_000) >> 18)
     }
 
-    fn send_copy(&mut self, segment: &Segment, sequence: u64, answer: &mut Answer<'_>) {
-        let Answer { now, stream, channel, out, facts } = answer;
+    fn send_copy(
+        &mut self,
+        stream: &VideoStream,
+        segment: &Segment,
+        sequence: u64,
+        answer: &mut Answer<'_>,
+    ) {
+        let Answer { now, channel, out, facts, .. } = answer;
         let place = (sequence - segment.first_sequence) as u32;
         let mark = out.mark();
         if self.resend(*now, segment, place, stream, *channel, out).is_err() {
@@ -257,6 +277,8 @@ impl ViewerStream {
     }
 }
 
+/// Later no player waits for the packet any more.
+const RESEND_WITHIN: Duration = Duration::from_secs(4);
 /// By then the viewer has asked in vain, or its feedback has told of the loss in vain.
 const LATE: Duration = Duration::from_millis(60);
 /// Missing packets of one feedback that are looked at. Where there are more, the way was gone, and

@@ -3,6 +3,7 @@
 use super::Session;
 use crate::media::{SendBuffer, ViewerStats as MediaStats};
 use crate::peer::Peer;
+use crate::peer::data::Data;
 use crate::peer::ice::Kind;
 use crate::stats::{self, CandidateType, Drops, Name, Rate, Timeline, ViewerStats};
 use crate::time::Now;
@@ -42,6 +43,11 @@ impl Counted {
             queue_drops: 0,
             no_route_drops: 0,
         }
+    }
+
+    /// The viewer is sent this stream from now on.
+    pub(super) fn on_stream(&mut self, name: &str) {
+        self.stream_name = stats::name(name);
     }
 
     pub(super) fn on_answer(&mut self, now: Instant) {
@@ -84,7 +90,7 @@ impl Counted {
         sealed: &SendBuffer,
         media: Option<&MediaStats>,
     ) {
-        self.on_wire(now, sealed.bytes());
+        self.on_wire(now, sealed.bytes().len());
         let Some(media) = media else { return };
         self.media.add(now, media.bytes.saturating_sub(self.media_bytes));
         self.media_bytes = media.bytes;
@@ -95,13 +101,13 @@ impl Counted {
     }
 
     /// A report is part of what the media costs.
-    pub(super) fn on_report(&mut self, now: Instant, datagram: &[u8]) {
-        self.on_wire(now, datagram);
+    pub(super) fn on_report(&mut self, now: Instant, len: usize) {
+        self.on_wire(now, len);
     }
 
-    fn on_wire(&mut self, now: Instant, bytes: &[u8]) {
-        self.wire_bytes += bytes.len() as u64;
-        self.wire.add(now, bytes.len() as u64);
+    fn on_wire(&mut self, now: Instant, bytes: usize) {
+        self.wire_bytes += bytes as u64;
+        self.wire.add(now, bytes as u64);
     }
 
     fn since(&self, now: Instant) -> Duration {
@@ -145,7 +151,12 @@ impl Session {
                 no_route: counted.no_route_drops,
                 ..media.drops
             },
-            held_bytes: (size_of::<Session>() + self.viewer.held_bytes()) as u64,
+            held_bytes: (size_of::<Session>()
+                + self.viewer.held_bytes()
+                + self.peer.data().map_or(0, Data::held_bytes)) as u64,
+            audio: self.viewer.sound().stats(),
+            talkback: self.viewer.sound().talkback_stats(),
+            data: self.peer.data().map(Data::stats).unwrap_or_default(),
         }
     }
 }

@@ -74,6 +74,33 @@ fn what_is_written_has_the_rfcs_shape() {
 }
 
 #[test]
+fn a_block_that_is_written_is_read_again() {
+    let block = ReportBlock {
+        ssrc: 0xaabb_ccdd,
+        fraction_lost: 64,
+        cumulative_lost: -2,
+        highest_sequence: 0x1_0005,
+        jitter: 9,
+        last_sender_report: 0x1_8000,
+        delay_since_last_sender_report: 0x8000,
+    };
+    let mut out = Vec::new();
+    write_receiver_report(&mut out, 0x1122_3344, &block);
+    assert_eq!(out[8..], COMPOUND[28..52]);
+    let Some(Packet::ReceiverReport { ssrc, reports }) = packets(&out).next() else { panic!() };
+    assert_eq!((ssrc, reports.collect::<Vec<_>>()), (0x1122_3344, vec![block]));
+    // 24 bits with a sign, and no more.
+    for (lost, written) in [(i32::MAX, 0x7f_ffff), (i32::MIN, -0x80_0000)] {
+        out.clear();
+        write_receiver_report(&mut out, 1, &ReportBlock { cumulative_lost: lost, ..block });
+        let Some(Packet::ReceiverReport { mut reports, .. }) = packets(&out).next() else {
+            panic!()
+        };
+        assert_eq!(reports.next().unwrap().cumulative_lost, written);
+    }
+}
+
+#[test]
 fn a_nack_names_its_packet_and_those_in_its_mask() {
     let nack = [0x81, 205, 0, 4, 0, 0, 0, 1, 0, 0, 0, 2, 0xff, 0xfe, 0x80, 0x05, 0, 9, 0, 0];
     let Some(Packet::Nack { media_ssrc: 2, lost }) = packets(&nack).next() else { panic!() };

@@ -3,6 +3,7 @@
 use super::choose::{EXT_MID, extension_id};
 use super::{Description, Media, MediaKind, Payload, VideoChoice};
 use crate::wire::audio::AudioCodec;
+use std::fmt;
 
 /// What the camera has for sound.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,6 +13,18 @@ pub struct AudioFormat {
     pub sends: bool,
     /// It has a loudspeaker.
     pub receives: bool,
+}
+
+impl fmt::Display for AudioFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ways = match (self.sends, self.receives) {
+            (true, true) => "microphone and loudspeaker",
+            (true, false) => "microphone",
+            (false, true) => "loudspeaker",
+            (false, false) => "neither way",
+        };
+        write!(f, "{}, {ways}", self.codec.encoding())
+    }
 }
 
 /// What of an offer's audio is accepted.
@@ -57,6 +70,29 @@ impl Description<'_> {
         })
     }
 }
+
+impl Description<'_> {
+    /// Why [`Self::choose_audio`] finds nothing: for the log.
+    pub fn why_no_audio(&self, video: &VideoChoice, audio: AudioFormat) -> &'static str {
+        let audios = || {
+            let audios = self.media.iter().filter(|m| m.kind == MediaKind::Audio);
+            audios.filter(|m| !m.is_rejected())
+        };
+        let bundled = || audios().filter(|m| self.bundles(m.mid, &video.mid) && m.rtcp_mux);
+        if audios().next().is_none() {
+            NOT_ASKED_FOR
+        } else if bundled().next().is_none() {
+            "no audio section shares the video's transport (a=group:BUNDLE, a=rtcp-mux)"
+        } else if !bundled().any(|m| m.payloads.iter().any(|p| is_codec(p, audio.codec))) {
+            "the viewer does not offer the camera's codec"
+        } else {
+            "no direction that the viewer offers is one that the camera has"
+        }
+    }
+}
+
+/// What [`Description::why_no_audio`] says of an offer without any.
+pub const NOT_ASKED_FOR: &str = "the viewer asks for none";
 
 fn is_codec(payload: &Payload<'_>, codec: AudioCodec) -> bool {
     if payload.encoding.is_empty() {

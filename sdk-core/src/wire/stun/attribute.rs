@@ -22,9 +22,14 @@ pub const DONT_FRAGMENT: u16 = 0x001A;
 pub const MESSAGE_INTEGRITY_SHA256: u16 = 0x001C;
 pub const XOR_MAPPED_ADDRESS: u16 = 0x0020;
 pub const RESERVATION_TOKEN: u16 = 0x0022;
+/// ICE's four (RFC 8445 §16.1) are this, USE-CANDIDATE, ICE-CONTROLLED and ICE-CONTROLLING.
+pub const PRIORITY: u16 = 0x0024;
+pub const USE_CANDIDATE: u16 = 0x0025;
 pub const SOFTWARE: u16 = 0x8022;
 pub const ALTERNATE_SERVER: u16 = 0x8023;
 pub const FINGERPRINT: u16 = 0x8028;
+pub const ICE_CONTROLLED: u16 = 0x8029;
+pub const ICE_CONTROLLING: u16 = 0x802A;
 
 /// REQUESTED-TRANSPORT's protocol number for UDP.
 pub const TRANSPORT_UDP: u8 = 17;

@@ -1,7 +1,7 @@
 //! MESSAGE-INTEGRITY and FINGERPRINT, and the key that long-term credentials give.
 
-use super::crc32::crc32;
 use super::md5::md5;
+use crate::wire::crc32::{ETHERNET, crc32};
 use ring::hmac;
 
 /// The HMAC key of long-term credentials.
@@ -44,7 +44,7 @@ pub(super) fn verify_sha256(message: &[u8], at: usize, tag: &[u8], key: &[u8]) -
 /// CRC-32 of what precedes the attribute, so marked that it cannot be taken for another
 /// protocol's. The header's length already counts the attribute.
 pub(super) fn fingerprint(covered: &[u8]) -> u32 {
-    crc32(covered) ^ 0x5354_554E
+    crc32(&ETHERNET, &[covered]) ^ 0x5354_554E
 }
 
 /// The header's length is taken as if the message ended with this attribute, whatever follows.

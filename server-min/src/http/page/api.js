@@ -4,6 +4,13 @@ import { Failure } from './words.js';
 
 const CREATE_WITHIN_MS = 10_000;
 
+/** Has the browser connect to the server already, should it not be. */
+export function warmUp(server) {
+  const link = Object.assign(document.createElement('link'), { rel: 'preconnect', href: server });
+  document.head.append(link);
+  link.remove();
+}
+
 /** Asks for a session. Resolves to the API's answer: sessionId, token, iceServers, mqtt. */
 export async function createSession({ server, key, device, appId, signal }) {
   const abort = new AbortController();

@@ -155,7 +155,8 @@ function string(text) {
   return concat([u16(bytes.length), bytes]);
 }
 
-function concat(parts) {
+/** One behind the other; a WebSocket frame may hold several packets. */
+export function concat(parts) {
   const out = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
   let at = 0;
   for (const part of parts) {

@@ -1,26 +1,30 @@
 // A small MQTT 3.1.1 client over WebSocket. It keeps itself connected: what was subscribed is
 // subscribed again, and what was published at QoS 1 is sent again until the broker has it.
 //
-// Three choices keep the first message early. The socket can be opened before the user name and
+// Four choices keep the first message early. The socket can be opened before the user name and
 // password are known; SUBSCRIBE and PUBLISH follow CONNECT without waiting for CONNACK, as section
-// 3.1.4 allows; and the broker handles them in order, so an answer cannot come before its topic is
-// subscribed.
+// 3.1.4 allows; what waits leaves with them in one frame; and the broker handles them in order, so an
+// answer cannot come before its topic is subscribed.
 //
 // Events: `online`; `offline` {reason}; `refused` {code, reason}: the broker will not have us, and
 // we stop asking; `message` {topic, payload, text, retain, dup}.
 
 import {
-  CONNACK_REASONS, PacketReader, PacketType, SUBSCRIBE_REFUSED, connectPacket, disconnectPacket,
+  CONNACK_REASONS, PacketReader, PacketType, SUBSCRIBE_REFUSED, concat, connectPacket, disconnectPacket,
   pingPacket, pubackPacket, publishPacket, subscribePacket,
 } from './mqtt-packet.js';
 
 /** Most QoS 1 messages that wait for the broker; a further one is refused, not an old one lost. */
 export const MAX_OUTBOX = 256;
 
+/** Several packets go into one frame up to this size; every broker takes it. */
+const MAX_FRAME_BYTES = 64 * 1024;
 const KEEPALIVE_SECONDS = 60;
 const PING_EVERY_MS = 20_000;
 const PONG_WITHIN_MS = 10_000;
 const CONNECT_WITHIN_MS = 8_000;
+/** How long a socket is kept for a user name that has not come: a broker does not wait for ever. */
+const KEEP_UNUSED_MS = 6_000;
 const RESEND_AFTER_MS = 5_000;
 const BACKOFF_FIRST_MS = 1_000;
 const BACKOFF_MAX_MS = 30_000;
@@ -63,7 +67,10 @@ export class MqttClient extends EventTarget {
     return this.#outbox.size;
   }
 
-  /** Opens the socket already; CONNECT follows once `connect` has been called. */
+  /**
+   * Opens the socket already; CONNECT follows once `connect` has been called. One that stays unused
+   * is closed again after a while, without an event; calling again opens another.
+   */
   open() {
     if (this.#connection || this.#closed) return;
     this.#stopReconnecting();
@@ -80,6 +87,7 @@ export class MqttClient extends EventTarget {
       if (used && !sameUrl(used, urls[0])) this.#dropConnection();
     }
     this.open();
+    if (!this.online) this.#awaitConnack(this.#connection);
     this.#sendFirstFlight();
   }
 
@@ -90,7 +98,7 @@ export class MqttClient extends EventTarget {
       entry.qos = qos;
       entry.waiting.push({ resolve, reject });
       this.#subscriptions.set(topic, entry);
-      if (this.#connection?.connectSent) this.#sendSubscribe(topic, entry);
+      if (this.#connection?.connectSent) this.#send(this.#subscribePacket(topic, entry));
     });
   }
 
@@ -110,7 +118,7 @@ export class MqttClient extends EventTarget {
       const packetId = this.#freePacketId();
       const entry = { topic, payload: bytes, retain, sentAt: 0, dup: false, resolve, reject };
       this.#outbox.set(packetId, entry);
-      if (this.#connection?.connectSent) this.#sendPublish(packetId, entry);
+      if (this.#connection?.connectSent) this.#send(this.#publishPacket(packetId, entry));
       this.#resendTimer ??= setInterval(() => this.#resendOverdue(), RESEND_AFTER_MS / 5);
     });
   }
@@ -140,8 +148,7 @@ export class MqttClient extends EventTarget {
     const ended = (reason) => {
       if (this.#connection === connection) this.#onConnectionLost(reason);
     };
-    connection.connectTimer = setTimeout(
-      () => ended(`no answer from ${url} within ${CONNECT_WITHIN_MS / 1000} s`), CONNECT_WITHIN_MS);
+    this.#awaitConnack(connection);
     try {
       connection.socket = new this.#WebSocket(url, 'mqtt');
     } catch (error) {
@@ -171,15 +178,28 @@ export class MqttClient extends EventTarget {
     });
   }
 
+  /** Gives a connection its time: for the broker's word, or for ours. */
+  #awaitConnack(connection) {
+    clearTimeout(connection.connectTimer);
+    const url = this.#urls[this.#urlIndex % this.#urls.length];
+    const limitMs = this.#credentials ? CONNECT_WITHIN_MS : KEEP_UNUSED_MS;
+    connection.connectTimer = setTimeout(() => {
+      if (this.#connection !== connection) return;
+      this.#onConnectionLost(`no answer from ${url} within ${limitMs / 1000} s`);
+    }, limitMs);
+  }
+
   /** CONNECT, and behind it at once everything that is subscribed and that waits to be sent. */
   #sendFirstFlight() {
     const connection = this.#connection;
     if (!connection || connection.connectSent || !this.#credentials) return;
     if (connection.socket?.readyState !== SOCKET_OPEN) return;
     connection.connectSent = true;
-    this.#send(connectPacket(this.#credentials));
-    for (const [topic, entry] of this.#subscriptions) this.#sendSubscribe(topic, entry);
-    for (const [packetId, entry] of this.#outbox) this.#sendPublish(packetId, entry);
+    this.#sendTogether([
+      connectPacket(this.#credentials),
+      ...[...this.#subscriptions].map(([topic, entry]) => this.#subscribePacket(topic, entry)),
+      ...[...this.#outbox].map(([packetId, entry]) => this.#publishPacket(packetId, entry)),
+    ]);
   }
 
   #onPacket(connection, packet) {
@@ -248,6 +268,8 @@ export class MqttClient extends EventTarget {
 
   #onConnectionLost(reason) {
     const connection = this.#connection;
+    // Nobody has missed it yet; `connect` opens another one.
+    if (!this.#credentials) return this.#dropConnection();
     const wasStable = connection.online && performance.now() - connection.onlineAt > STABLE_AFTER_MS;
     if (!connection.online) this.#urlIndex += 1;
     this.#failures = wasStable ? 0 : this.#failures + 1;
@@ -303,19 +325,35 @@ export class MqttClient extends EventTarget {
     }
     if (!this.online) return;
     for (const [packetId, entry] of this.#outbox) {
-      if (performance.now() - entry.sentAt > RESEND_AFTER_MS) this.#sendPublish(packetId, entry);
+      if (performance.now() - entry.sentAt > RESEND_AFTER_MS) this.#send(this.#publishPacket(packetId, entry));
     }
   }
 
-  #sendSubscribe(topic, entry) {
+  #subscribePacket(topic, entry) {
     entry.packetId = this.#freePacketId();
-    this.#send(subscribePacket(entry.packetId, topic, entry.qos));
+    return subscribePacket(entry.packetId, topic, entry.qos);
   }
 
-  #sendPublish(packetId, entry) {
-    this.#send(publishPacket({ ...entry, qos: 1, packetId }));
+  #publishPacket(packetId, entry) {
+    const packet = publishPacket({ ...entry, qos: 1, packetId });
     entry.sentAt = performance.now();
     entry.dup = true; // from the second time on
+    return packet;
+  }
+
+  /** In as few frames as may be: for each, a browser's processes call one another, and answers come back. */
+  #sendTogether(packets) {
+    let frame = [], length = 0;
+    for (const packet of packets) {
+      if (length > 0 && length + packet.length > MAX_FRAME_BYTES) {
+        this.#send(concat(frame));
+        frame = [];
+        length = 0;
+      }
+      frame.push(packet);
+      length += packet.length;
+    }
+    this.#send(concat(frame));
   }
 
   #send(bytes) {

@@ -4,17 +4,27 @@ import { pathInWords, stateInWords } from './words.js';
 
 const NOTHING = '–';
 const COPIED_FOR_MS = 1_500;
+/** A connection that is there sooner shows none of its steps. */
+const STEPS_AFTER_MS = 250;
 
 const element = (id) => document.getElementById(id);
 
 export class Page {
   #video = element('video');
   #stage = element('stage');
+  #media = null; // what the video shows, or will
+  #steps; // timer: the steps of a connection are shown from then on
+  #step = null; // what it will show
 
-  /** `onStart()`: play or try again was pressed. `onConnect({device, key})`: the form was sent. */
-  constructor({ onStart, onConnect }) {
-    element('start').addEventListener('click', onStart);
-    element('retry').addEventListener('click', onStart);
+  /**
+   * `onStart()`: play or try again was pressed; `onReach()`: somebody is about to. `onConnect({device,
+   * key})`: the form was sent.
+   */
+  constructor({ onStart, onReach, onConnect }) {
+    for (const id of ['start', 'retry']) {
+      element(id).addEventListener('click', () => this.#stage.dataset.view !== 'calling' && onStart());
+      for (const type of ['pointerenter', 'focus']) element(id).addEventListener(type, onReach);
+    }
     element('form').addEventListener('submit', (event) => {
       event.preventDefault();
       const device = element('device').value.trim(), key = element('key').value.trim();
@@ -45,7 +55,26 @@ export class Page {
     element('state').textContent = stateInWords({ name: 'idle' });
   }
 
-  showState(state, { sessionId, firstFrameMs, path, retries }) {
+  /**
+   * To draw the first steps of a connection takes the processor as long as they last, and from the
+   * picture. So the play button goes at once, and the steps are shown if they go on for a while.
+   */
+  showState(state, about) {
+    if (state.name !== 'connecting') {
+      clearTimeout(this.#steps);
+      this.#steps = undefined;
+      return this.#show(state, about);
+    }
+    this.#step = [state, about];
+    if (this.#stage.dataset.view === 'waiting') return this.#show(state, about);
+    this.#stage.dataset.view = 'calling';
+    this.#steps ??= setTimeout(() => {
+      this.#steps = undefined;
+      this.#show(...this.#step);
+    }, STEPS_AFTER_MS);
+  }
+
+  #show(state, { sessionId, firstFrameMs, path, retries }) {
     const words = stateInWords(state);
     document.body.dataset.state = state.name;
     if (element('state').textContent !== words) element('state').textContent = words;
@@ -56,6 +85,7 @@ export class Page {
     element('path').dataset.relayed = path?.relayed ?? false;
     switch (state.name) {
       case 'failed':
+        if (firstFrameMs === undefined) this.attach(null); // not even black
         this.#showFailure(state.failure, retries);
         break;
       case 'closed':
@@ -82,17 +112,30 @@ export class Page {
     element('path').dataset.relayed = path?.relayed ?? false;
   }
 
+  /** Has `media` in the picture's place, before there is anything in it: players are slow to begin. */
+  attach(media) {
+    if (this.#media === media) return;
+    this.#media = media;
+    const load = () => {
+      if (this.#media !== media) return;
+      this.#video.srcObject = media;
+      this.#video.play().catch(() => {}); // interrupted by the next one, or not visible: it starts later
+    };
+    // A player that waits for its first frame would keep the page from being loaded.
+    if (document.readyState === 'complete') load();
+    else addEventListener('load', load, { once: true });
+  }
+
   /** Plays; calls back once with the time the first frame was there. */
-  play(stream, onFirstFrame) {
+  play(media, onFirstFrame) {
     const video = this.#video;
-    video.srcObject = stream;
+    this.attach(media);
     if (video.requestVideoFrameCallback) {
       video.requestVideoFrameCallback((now, frame) => onFirstFrame(Math.min(now, frame.presentationTime)));
     }
     // A page in the background shows no frames, but it does load them. Without any, the event says
     // only that the stream has ended.
     video.addEventListener('loadeddata', () => video.videoWidth > 0 && onFirstFrame(performance.now()), { once: true });
-    video.play().catch(() => {}); // interrupted by a new stream, or not visible: it starts later
   }
 
   #showFailure(failure, retries) {

@@ -1,31 +1,38 @@
 // One viewing of one camera, from the request for a session to its end. It speaks the contract in
 // docs/signaling.md and shows nothing: the page listens to its events.
 //
-//     POST /v1/sessions ──────────→ grant ─→ CONNECT, SUBSCRIBE, offer ─→ answer ─→ ICE ─→ picture
-//     WebSocket opens ──────────────────────┘                │
-//     createOffer (makes the DTLS key) ──→ setLocalDescription → candidates, each as it is found
+//     before the click: createOffer (makes the DTLS key), WebSocket, the element that will show it
+//     the click: POST /v1/sessions ─→ grant ─→ CONNECT, SUBSCRIBE, offer ─→ answer ─→ ICE ─→ picture
+//                                       └──→ setLocalDescription → candidates, each as it is found
 //
-// The three lines on the left run side by side. Only setLocalDescription waits for the grant: it
-// starts the gathering, which needs the ICE servers, and setConfiguration can still bring them
-// until then without an ICE restart (JSEP, RFC 8829 section 4.1.18).
+// What needs neither session nor camera can be done by `prepare`, ahead of the click. Only
+// setLocalDescription waits for the grant: it starts the gathering, which needs the ICE servers, and
+// setConfiguration can still bring them until then without an ICE restart (JSEP, RFC 8829 section 4.1.18).
 //
 // A session is used once; whoever wants to try again makes a new one.
 //
-// Events: `state`; `stream` {stream}; `camera-online`: a camera that was offline has come back.
+// Events: `state`; `streams`: what is in `streams` has changed; `sound`: whether there is any, or
+// whether somebody talks, has changed; `camera-online`: a camera that was offline has come back.
 
 import { createSession, deleteSession } from './api.js';
+import { AudioSection } from './audio.js';
+import { Control } from './control.js';
+import { Negotiation, NoAnswer } from './negotiation.js';
 import { createPeer, useIceServers } from './peer.js';
 import { SignalLink } from './signals.js';
 import { readStats } from './stats.js';
+import { Streams, SWITCH_WITHIN_MS } from './streams.js';
+import { Timers } from './timers.js';
 import { Failure, kindOfError } from './words.js';
 
-const OFFER_REPEAT_AFTER_MS = [1_000, 2_000, 4_000];
 const ANSWER_WITHIN_MS = 10_000;
 /** Shorter: a camera that has started anew knows nothing of us, and only a new session helps. */
 const RESTART_ANSWER_WITHIN_MS = 5_000;
 const CONNECT_WITHIN_MS = 15_000;
 const PICTURE_WITHIN_MS = 10_000;
 const KEEPALIVE_EVERY_MS = 20_000;
+/** What is only told to others can wait this long for the picture, which needs the same processor. */
+const PICTURE_FIRST_MS = 500;
 /** A retained "offline" can be the will of a connection that has already been replaced. */
 const OFFLINE_GRACE_MS = 1_500;
 /** Without a retained status this long after subscribing, the camera has never been here. */
@@ -34,12 +41,18 @@ const UNKNOWN_GRACE_MS = 4_000;
 const DISCONNECTED_GRACE_MS = 1_000;
 
 export class ViewerSession extends EventTarget {
-  /** `server`: base URL of the session API. `stream`: `main`, `sub`, or nothing. */
-  constructor({ server, device, key, appId, stream, relayOnly = false }) {
+  /** `server`: base URL of the session API. `stream`, `streams`: names, such as `main` and `sub`. */
+  constructor({ server, device, key, appId, stream, streams, relayOnly = false }) {
     super();
-    Object.assign(this, { server, device, key, appId, streamName: stream, relayOnly });
+    Object.assign(this, { server, device, key, appId, relayOnly });
     this.id = null;
     this.pc = null;
+    /** The MediaStream to show: there from `prepare` or `start` on, the sound once there is some. */
+    this.media = null;
+    /** An AudioSection and a Control, once there is a peer connection. */
+    this.audio = null;
+    this.control = null;
+    this.streams = new Streams({ wanted: stream, names: streams });
     /** `{name}`, with `step` while connecting and `failure` when failed. */
     this.state = { name: 'idle' };
     /** When each step was reached, in `performance.now()` milliseconds. */
@@ -49,36 +62,58 @@ export class ViewerSession extends EventTarget {
 
   #grant = null;
   #link = null;
+  #negotiation = null;
   #abort = new AbortController();
-  #timers = new Map();
-  #negotiation = null; // {offer, candidates, remoteCandidates, restart} until the answer is in
-  #answerSdp = null;
+  #timers = new Timers();
   #heard = false; // anything from the camera in this session
   #cameraOnline; // true, false, or unknown
   #hadPicture = false;
+  #restarting = false;
   #setupMs;
 
   get ended() {
     return this.state.name === 'failed' || this.state.name === 'closed';
   }
 
+  /** Does what needs no session yet, to make the start quick. May be called again, and need not be. */
+  prepare() {
+    if (this.state.name !== 'idle') return;
+    try {
+      this.#prepare();
+    } catch {
+      // `start` meets the same obstacle, and says so.
+    }
+  }
+
   async start() {
     this.#mark('start');
-    this.#setState({ name: 'connecting', step: 'session' });
     try {
       if (typeof RTCPeerConnection === 'undefined') throw new Failure('unsupported');
       const { server, key, device, appId } = this;
+      // First of all: whatever else there is to do fits into the wait for it.
       const grantComes = createSession({ server, key, device, appId, signal: this.#abort.signal });
       grantComes.catch(() => {}); // heard below; until then it must not count as unhandled
-      this.#openLink();
-      this.#openPeer();
-      const offerComes = this.pc.createOffer();
-      offerComes.catch(() => {});
+      this.#prepare();
+      this.#setState({ name: 'connecting', step: 'session' });
       this.#onGrant(await grantComes);
-      await this.#negotiate(offerComes, false);
+      await this.#connect();
     } catch (error) {
       this.#fail(asFailure(error));
     }
+  }
+
+  /** Asks the camera for another of its streams, while this one plays. */
+  selectStream(name) {
+    if (this.ended) return;
+    this.streams.want(name);
+    this.#sendKeepalive();
+    if (this.streams.pending) {
+      this.#timers.after('stream', SWITCH_WITHIN_MS, () => {
+        this.streams.giveUp(`the camera did not change to “${name}”`);
+        this.#emit('streams');
+      });
+    }
+    this.#emit('streams');
   }
 
   /** Ends the session and tells the camera and the service why. */
@@ -97,8 +132,10 @@ export class ViewerSession extends EventTarget {
     if (this.ended || this.#hadPicture) return;
     this.#hadPicture = true;
     this.timeline.firstFrame = atMs;
-    this.#stop('picture');
+    this.#timers.stop('picture');
     this.#settle();
+    this.#takeSound();
+    this.#reportPath();
   }
 
   /** The network has come back: do not sit out the back-off. */
@@ -108,24 +145,30 @@ export class ViewerSession extends EventTarget {
 
   // ---- Signaling -------------------------------------------------------------------------------
 
-  #openLink() {
+  #prepare() {
+    this.#link ??= this.#newLink();
+    this.#link.open();
+    if (!this.pc) this.#openPeer();
+  }
+
+  #newLink() {
     const { server, device, appId } = this;
-    this.#link = new SignalLink({ server, device, appId });
-    const on = (type, run) => this.#link.addEventListener(type, ({ detail }) => run(detail));
+    const link = new SignalLink({ server, device, appId });
+    const on = (type, run) => link.addEventListener(type, ({ detail }) => run(detail));
     on('online', () => this.timeline.broker === undefined && this.#mark('broker'));
     on('signal', (signal) => this.#onSignal(signal));
     on('status', (status) => this.#onStatus(status));
     on('status-known-by-now', () => {
       // The retained status may well have come before the grant of its topic.
       if (this.#cameraOnline !== undefined || this.#heard || this.ended) return;
-      this.#after('status', UNKNOWN_GRACE_MS, () =>
+      this.#timers.after('status', UNKNOWN_GRACE_MS, () =>
         this.#fail(new Failure('offline', 'it has never reported to this server')));
     });
     on('refused', ({ reason }) => {
       // With a picture running, the broker is not needed until something has to be said.
       if (!this.#hadPicture) this.#fail(new Failure('signalingRefused', reason));
     });
-    this.#link.open();
+    return link;
   }
 
   #onGrant(grant) {
@@ -134,25 +177,27 @@ export class ViewerSession extends EventTarget {
     this.#grant = grant;
     this.id = grant.sessionId;
     useIceServers(this.pc, grant.iceServers ?? []);
-    this.#link.enter(grant);
-    this.#setState({ name: 'connecting', step: 'signaling' });
+    this.#link.join(this.id);
     if (grant.deviceOnline === false) this.#onStatus({ online: false });
-    this.#every('keepalive', KEEPALIVE_EVERY_MS, () => this.#sendKeepalive());
+    this.#timers.every('keepalive', KEEPALIVE_EVERY_MS, () => this.#sendKeepalive());
   }
 
   #onSignal({ type, payload, fromCamera }) {
     if (this.ended) return;
     if (fromCamera) {
       this.#heard = true;
-      this.#stop('status');
-      this.#stop('offline');
+      this.#timers.stop('status');
+      this.#timers.stop('offline');
     }
     switch (type) {
       case 'answer':
-        if (fromCamera) this.#onAnswer(payload);
+        if (fromCamera) this.#negotiation.onAnswer(payload);
         break;
       case 'candidate':
-        if (fromCamera) this.#onCandidate(payload);
+        if (fromCamera) this.#negotiation.onCandidate(payload);
+        break;
+      case 'keepalive': // needs no answer
+        if (fromCamera && this.streams.onKeepalive(payload)) this.#emit('streams');
         break;
       // These two can also come from the session service.
       case 'bye':
@@ -161,18 +206,17 @@ export class ViewerSession extends EventTarget {
       case 'error':
         this.#onError(payload);
         break;
-      // `keepalive` needs no answer: that it came is all it says.
     }
   }
 
   #onStatus({ online }) {
     this.#cameraOnline = online;
-    this.#stop('status');
+    this.#timers.stop('status');
     if (online) {
-      this.#stop('offline');
-      if (this.ended) this.dispatchEvent(new Event('camera-online'));
+      this.#timers.stop('offline');
+      if (this.ended) this.#emit('camera-online');
     } else if (!this.#heard && !this.ended) {
-      this.#after('offline', OFFLINE_GRACE_MS, () =>
+      this.#timers.after('offline', OFFLINE_GRACE_MS, () =>
         this.#fail(new Failure('offline', 'its last report says so')));
     }
   }
@@ -190,7 +234,7 @@ export class ViewerSession extends EventTarget {
       ...(connected && this.path && { path: this.path.kind }),
       ...(this.#setupMs !== undefined && { setupMs: this.#setupMs }),
     };
-    if (!toServerOnly) this.#link?.toCamera('keepalive', payload);
+    if (!toServerOnly) this.#link?.toCamera('keepalive', { ...payload, ...this.streams.request });
     this.#link?.toServer(payload);
   }
 
@@ -205,100 +249,99 @@ export class ViewerSession extends EventTarget {
   // ---- Negotiation -----------------------------------------------------------------------------
 
   #openPeer() {
-    const pc = createPeer({ relayOnly: this.relayOnly });
+    const { pc, video, audio } = createPeer({ relayOnly: this.relayOnly });
     this.pc = pc;
-    pc.addEventListener('track', ({ track, streams }) => this.dispatchEvent(
-      new CustomEvent('stream', { detail: { stream: streams[0] ?? new MediaStream([track]) } })));
-    pc.addEventListener('icecandidate', ({ candidate }) => this.#onLocalCandidate(candidate));
+    this.media = new MediaStream([video.receiver.track]);
     pc.addEventListener('connectionstatechange', () => this.#onConnectionState());
-  }
-
-  async #negotiate(offerComes, restart) {
-    const negotiation = { offer: null, applied: null, candidates: [], remoteCandidates: [], restart };
-    this.#negotiation = negotiation;
-    const offer = await offerComes;
-    if (this.ended) return;
-    // Sent before setLocalDescription has done its work: the camera can begin, and the candidates
-    // follow on the same connection, so in order.
-    negotiation.offer = { sdp: offer.sdp, token: this.#grant.token };
-    if (this.streamName) negotiation.offer.stream = this.streamName;
-    this.#link?.toCamera('offer', negotiation.offer);
-    if (!restart) this.#mark('offer');
-    this.#repeatOffer(negotiation, 0);
-    this.#after('answer', restart ? RESTART_ANSWER_WITHIN_MS : ANSWER_WITHIN_MS, () => this.#onNoAnswer());
-    negotiation.applied = this.pc.setLocalDescription(offer);
-    await negotiation.applied;
-  }
-
-  /** The same offer again, and the candidates so far: the camera may have missed them all. */
-  #repeatOffer(negotiation, round) {
-    if (round >= OFFER_REPEAT_AFTER_MS.length) return;
-    this.#after('offer', OFFER_REPEAT_AFTER_MS[round], () => {
-      // While offline it still waits in the outbox, and a copy of it would say nothing new.
-      if (this.#link?.online) {
-        this.#link?.toCamera('offer', negotiation.offer);
-        for (const candidate of negotiation.candidates) this.#link?.toCamera('candidate', candidate);
-      }
-      this.#repeatOffer(negotiation, round + 1);
+    this.#negotiation = new Negotiation(pc, {
+      send: (type, payload) => this.#link?.toCamera(type, payload),
+      isOnline: () => this.#link?.online ?? false,
     });
+    this.#negotiation.prepare();
+    const change = () => this.#change();
+    this.audio = new AudioSection(audio, change);
+    this.audio.addEventListener('change', () => this.#emit('sound'));
+    this.control = new Control(pc, change);
   }
 
-  #onLocalCandidate(candidate) {
-    if (this.ended || !this.#grant) return;
-    const { candidate: text = '', sdpMid = '0', sdpMLineIndex = 0 } = candidate ?? {};
-    // The end comes as an empty candidate and then as null; once is enough.
-    if (candidate && text === '') return;
-    const payload = { candidate: text, sdpMid, sdpMLineIndex };
-    this.#negotiation?.candidates.push(payload);
-    this.#link?.toCamera('candidate', payload);
-  }
-
-  async #onAnswer({ sdp }) {
-    const negotiation = this.#negotiation;
-    // Answers repeat. The same text as last time is a late copy, not the answer to a new offer.
-    if (!negotiation?.offer || typeof sdp !== 'string' || sdp === this.#answerSdp) return;
-    this.#answerSdp = sdp;
-    this.#stop('answer');
-    this.#stop('offer');
-    try {
-      await negotiation.applied;
-      await this.pc.setRemoteDescription({ type: 'answer', sdp });
-    } catch (error) {
-      return this.#fail(new Failure(negotiation.restart ? 'lost' : 'codec', `its answer: ${error.message}`));
-    }
-    this.#negotiation = null;
+  /** The first offer. What follows its answer comes as events of the peer connection. */
+  async #connect() {
     if (this.ended) return;
-    if (/^m=video 0 /m.test(sdp)) return this.#fail(new Failure('codec', 'its answer rejects the video', 406));
-    for (const candidate of negotiation.remoteCandidates) this.#addCandidate(candidate);
-    // So that the camera knows its answer has come, and the service that we are at it.
-    this.#sendKeepalive();
-    if (!negotiation.restart) {
-      this.#mark('answer');
-      if (this.state.step === 'signaling') this.#setState({ name: 'connecting', step: 'answer' });
+    let sdp;
+    try {
+      sdp = await this.#negotiate({
+        withinMs: ANSWER_WITHIN_MS,
+        onSent: () => {
+          this.#link?.enter(this.#grant.mqtt);
+          this.#mark('offer');
+          this.#setState({ name: 'connecting', step: 'signaling' });
+        },
+      });
+    } catch (error) {
+      if (error instanceof NoAnswer) throw this.#noAnswer();
+      throw this.timeline.offer === undefined ? error : new Failure('codec', `its answer: ${error.message}`);
     }
+    if (this.ended) return;
+    this.#mark('answer');
+    if (/^m=video 0 /m.test(sdp)) throw new Failure('codec', 'its answer rejects the video', 406);
+    this.#expectConnection('timeout');
+  }
+
+  /** A further offer, for what somebody wants beside the picture. If it fails, the picture goes on. */
+  async #change() {
+    try {
+      await this.#negotiate({ withinMs: ANSWER_WITHIN_MS });
+    } catch (error) {
+      throw error instanceof NoAnswer ? this.#noAnswer() : asFailure(error);
+    }
+  }
+
+  async #restartIce() {
+    if (this.ended || this.#restarting) return;
+    if (!this.#hadPicture && this.timeline.connected === undefined) {
+      return this.#fail(new Failure('timeout', 'no pair of addresses works', 408));
+    }
+    this.#restarting = true;
+    this.#timers.stop('restart');
+    this.#timers.stop('picture');
+    this.#setState({ name: 'recovering' });
+    this.#sendKeepalive(true);
+    this.#link?.hurry();
+    try {
+      await this.#negotiate({ withinMs: RESTART_ANSWER_WITHIN_MS, iceRestart: true });
+      if (!this.ended) this.#expectConnection('lost');
+    } catch (error) {
+      this.#fail(new Failure('lost', error instanceof NoAnswer ? 'the camera does not answer' : error.message));
+    } finally {
+      this.#restarting = false;
+    }
+  }
+
+  async #negotiate(offer) {
+    const { wanted } = this.streams;
+    const about = { token: this.#grant.token, ...(wanted && { stream: wanted }) };
+    const sdp = await this.#negotiation.offer({ about, ...offer });
+    if (this.#hadPicture && !this.ended) {
+      this.#takeSound();
+      this.#sendKeepalive(); // so that the camera knows its answer has come
+    }
+    return sdp;
+  }
+
+  /** The answer is in. */
+  #expectConnection(otherwise) {
     // An ICE restart need not change the connection's state: the old pair may work again meanwhile.
     if (this.pc.connectionState === 'connected') return this.#settle();
-    this.#after('connect', CONNECT_WITHIN_MS, () => this.#fail(new Failure(
-      negotiation.restart ? 'lost' : 'timeout', `ICE is still “${this.pc.iceConnectionState}”`, 408)));
+    if (this.state.step === 'signaling') this.#setState({ name: 'connecting', step: 'answer' });
+    // A check tells the camera that its answer has come; where none gets through, this does.
+    this.#timers.after('heard', PICTURE_FIRST_MS, () => this.#sendKeepalive());
+    this.#timers.after('connect', CONNECT_WITHIN_MS, () => this.#fail(new Failure(
+      otherwise, `ICE is still “${this.pc.iceConnectionState}”`, 408)));
   }
 
-  /** A candidate belongs to the description it was sent with: before its answer, it waits. */
-  #onCandidate(candidate) {
-    if (this.#negotiation) this.#negotiation.remoteCandidates.push(candidate);
-    else this.#addCandidate(candidate);
-  }
-
-  #addCandidate({ candidate = '', sdpMid = null, sdpMLineIndex = null }) {
-    const init = { candidate, sdpMid, sdpMLineIndex };
-    if (sdpMid === null && sdpMLineIndex === null) init.sdpMLineIndex = 0;
-    this.pc.addIceCandidate(init).catch((error) =>
-      console.warn('p2pcam: candidate not taken:', candidate, error.message));
-  }
-
-  #onNoAnswer() {
-    if (this.#hadPicture) return this.#fail(new Failure('lost', 'the camera does not answer'));
-    if (this.timeline.broker === undefined) return this.#fail(new Failure('signaling', 'not connected within 10 s'));
-    this.#fail(new Failure(this.#cameraOnline === false ? 'offline' : 'silent', 'no answer within 10 s', 408));
+  #noAnswer() {
+    if (this.timeline.broker === undefined) return new Failure('signaling', 'not connected within 10 s');
+    return new Failure(this.#cameraOnline === false ? 'offline' : 'silent', 'no answer within 10 s', 408);
   }
 
   // ---- Connection ------------------------------------------------------------------------------
@@ -307,17 +350,16 @@ export class ViewerSession extends EventTarget {
     if (this.ended) return;
     switch (this.pc.connectionState) {
       case 'connected':
-        this.#stop('connect');
-        this.#stop('restart');
+        for (const name of ['connect', 'restart', 'heard']) this.#timers.stop(name);
         if (this.timeline.connected === undefined) {
           this.#mark('connected');
           this.#setupMs = Math.round(this.timeline.connected - this.timeline.offer);
         }
         this.#settle();
-        this.#reportPath();
+        this.#timers.after('report', this.#hadPicture ? 0 : PICTURE_FIRST_MS, () => this.#reportPath());
         break;
       case 'disconnected':
-        this.#after('restart', DISCONNECTED_GRACE_MS, () => this.#restartIce());
+        this.#timers.after('restart', DISCONNECTED_GRACE_MS, () => this.#restartIce());
         break;
       case 'failed':
         this.#restartIce();
@@ -332,7 +374,7 @@ export class ViewerSession extends EventTarget {
       return;
     }
     this.#setState({ name: 'connecting', step: 'media' });
-    this.#after('picture', PICTURE_WITHIN_MS, async () => {
+    this.#timers.after('picture', PICTURE_WITHIN_MS, async () => {
       const { framesReceived = 0, framesDecoded = 0 } = (await readStats(this.pc)).video ?? {};
       if (framesDecoded > 0) return this.onFirstFrame(performance.now());
       this.#fail(framesReceived > 0
@@ -341,31 +383,21 @@ export class ViewerSession extends EventTarget {
     });
   }
 
+  /** After the picture: until it is there, the sound would only be in its way. */
+  #takeSound() {
+    if (this.audio.heard) this.media.addTrack(this.audio.track);
+    this.#emit('sound');
+  }
+
   async #reportPath() {
-    this.path = (await readStats(this.pc)).path;
+    this.#timers.stop('report');
+    this.path = (await readStats(this.pc)).path ?? this.path;
     if (this.ended) return;
     this.#sendKeepalive();
-    this.#changed();
+    this.#emit('state');
   }
 
-  async #restartIce() {
-    if (this.ended || this.#negotiation) return;
-    if (!this.#hadPicture && this.timeline.connected === undefined) {
-      return this.#fail(new Failure('timeout', 'no pair of addresses works', 408));
-    }
-    this.#stop('restart');
-    this.#stop('picture');
-    this.#setState({ name: 'recovering' });
-    this.#sendKeepalive(true);
-    this.#link?.hurry();
-    try {
-      await this.#negotiate(this.pc.createOffer({ iceRestart: true }), true);
-    } catch (error) {
-      this.#fail(new Failure('lost', error.message));
-    }
-  }
-
-  // ---- State and timers ------------------------------------------------------------------------
+  // ---- State -----------------------------------------------------------------------------------
 
   #fail(failure) {
     if (this.ended) return;
@@ -380,40 +412,24 @@ export class ViewerSession extends EventTarget {
 
   #release() {
     this.#abort.abort();
-    for (const name of [...this.#timers.keys()]) this.#stop(name);
-    this.#negotiation = null;
+    this.#timers.stopAll();
+    this.#negotiation?.close();
+    this.audio?.close();
+    this.control?.close();
     this.pc?.close();
   }
 
   #setState(state) {
     this.state = state;
-    this.#changed();
+    this.#emit('state');
   }
 
-  #changed() {
-    this.dispatchEvent(new Event('state'));
+  #emit(type) {
+    this.dispatchEvent(new Event(type));
   }
 
   #mark(step) {
     this.timeline[step] = performance.now();
-  }
-
-  #after(name, ms, run) {
-    this.#stop(name);
-    this.#timers.set(name, setTimeout(() => {
-      this.#timers.delete(name);
-      run();
-    }, ms));
-  }
-
-  #every(name, ms, run) {
-    this.#stop(name);
-    this.#timers.set(name, setInterval(run, ms));
-  }
-
-  #stop(name) {
-    clearTimeout(this.#timers.get(name)); // clears intervals too
-    this.#timers.delete(name);
   }
 }
 

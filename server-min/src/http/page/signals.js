@@ -36,8 +36,13 @@ export class SignalLink extends EventTarget {
     this.#mqtt.open();
   }
 
-  enter({ sessionId, mqtt: { username, password, wsUrl } }) {
+  /** What is said from now on is of this session; it waits until `enter`. */
+  join(sessionId) {
     this.#sessionId = sessionId;
+  }
+
+  /** Tells the broker who we are, and in one go with that what there is to say already. */
+  enter({ username, password, wsUrl }) {
     this.#mqtt.subscribe(`p2p/signal/app/${this.#appId}`).catch((error) => {
       if (this.online) this.#emit('refused', { reason: error.message });
     });

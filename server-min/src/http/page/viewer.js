@@ -1,9 +1,12 @@
 // The viewer page: reads its address, runs one session after another, and shows how it goes.
 //
-//     /?device=SN#key=APPKEY      optional: &stream=sub  &relay=1 (only relayed paths)  &autostart=0
+//     /?device=SN#key=APPKEY      optional: &stream=sub  &streams=main,sub (those to choose from)
+//                                           &relay=1 (only relayed paths)  &autostart=0
 //
 // The key is in the fragment because a browser sends that to nobody.
 
+import { warmUp } from './api.js';
+import { Bar } from './bar.js';
 import { Page } from './page.js';
 import { ViewerSession } from './session.js';
 import { rates, readStats } from './stats.js';
@@ -21,19 +24,28 @@ const options = {
   device: parameters.get('device')?.trim() ?? '',
   key: secrets.get('key') ?? '',
   stream: parameters.get('stream') ?? undefined,
+  streams: parameters.get('streams')?.split(',').filter(Boolean),
   relayOnly: parameters.get('relay') === '1',
   appId: `app_${randomHex(6)}`,
 };
 
-const page = new Page({ onStart: start, onConnect: connect });
+const page = new Page({ onStart: start, onReach: prepare, onConnect: connect });
+const bar = new Bar();
 let session = null;
+let prepared = null; // the next session, before it is started
 let firstFrameMs; // of the current session: from the click or the opening of the page
 let failuresSincePicture = 0;
 let everPlayed = false;
 let retryTimer;
 let lastSample = null;
 
-/** For tests and for the browser's console. */
+/** The session's `control`, for longer than one session. Events: `message` {text}. */
+const control = Object.assign(new EventTarget(), {
+  open: () => session?.control?.open(),
+  send: (text) => session?.control?.send(text) ?? false,
+});
+
+/** For tests, for pages around this one, and for the browser's console. */
 window.p2pcam = {
   get session() { return session; },
   get sessionId() { return session?.id ?? null; },
@@ -41,6 +53,9 @@ window.p2pcam = {
   get error() { return session?.state.failure?.toJSON() ?? null; },
   get pc() { return session?.pc ?? null; },
   get path() { return session?.path ?? null; },
+  get streams() { return session?.streams ?? null; },
+  get audio() { return session?.audio ?? null; },
+  control,
   get timeline() { return session?.timeline ?? {}; },
   get firstFrameMs() { return firstFrameMs ?? null; },
   stats: async () => (session?.pc ? readStats(session.pc) : null),
@@ -49,7 +64,11 @@ window.p2pcam = {
 
 page.showTarget(options);
 if (!options.device || !options.key) page.askForTarget(options);
-else if (parameters.get('autostart') === '0') page.offerStart();
+else if (parameters.get('autostart') === '0') {
+  page.offerStart();
+  prepare();
+  page.attach(prepared.media);
+}
 // From the opening of the page: what has been loaded so far counts, too.
 else begin(0);
 
@@ -57,8 +76,19 @@ setInterval(sample, SAMPLE_EVERY_MS);
 addEventListener('online', () => session?.hurry());
 addEventListener('hashchange', () => location.reload());
 // A page that goes into the back-forward cache comes back without its connections.
-addEventListener('pagehide', () => session?.close('the viewer left the page'));
+addEventListener('pagehide', () => {
+  session?.close('the viewer left the page');
+  prepared?.close();
+  prepared = null;
+});
 addEventListener('pageshow', (event) => event.persisted && session && start());
+
+/** Somebody may be about to click: what needs neither session nor camera is done by then. */
+function prepare() {
+  prepared ??= new ViewerSession(options);
+  prepared.prepare();
+  warmUp(options.server);
+}
 
 /** A click: on play, or on try again. */
 function start() {
@@ -69,6 +99,8 @@ function start() {
 /** The form: the address then says what is watched, and can be kept or passed on. */
 function connect({ device, key }) {
   Object.assign(options, { device, key });
+  prepared?.close(); // it was for another one
+  prepared = null;
   parameters.set('device', device);
   secrets.set('key', key);
   history.replaceState(null, '', `?${parameters}#${secrets}`);
@@ -79,23 +111,25 @@ function connect({ device, key }) {
 function begin(clickedAtMs) {
   clearTimeout(retryTimer);
   session?.close('started anew');
-  const current = new ViewerSession(options);
+  const current = prepared ?? new ViewerSession(options);
+  prepared = null;
   session = current;
   firstFrameMs = undefined;
   lastSample = null;
-  current.addEventListener('state', () => current === session && onState());
-  current.addEventListener('stream', ({ detail }) => {
-    if (current !== session) return;
-    page.play(detail.stream, (atMs) => {
-      if (current !== session || current.ended || firstFrameMs !== undefined) return;
-      firstFrameMs = atMs - clickedAtMs;
-      everPlayed = true;
-      failuresSincePicture = 0;
-      current.onFirstFrame(atMs);
-    });
-  });
-  current.addEventListener('camera-online', () => current === session && start());
+  const on = (target, type, run) => target?.addEventListener(type, (event) => current === session && run(event));
+  on(current, 'state', onState);
+  on(current, 'streams', onStreams);
+  on(current, 'camera-online', start);
   current.start();
+  on(current.control, 'message', ({ detail }) => control.dispatchEvent(new CustomEvent('message', { detail })));
+  bar.follow(current);
+  page.play(current.media, (atMs) => {
+    if (current !== session || current.ended || firstFrameMs !== undefined) return;
+    firstFrameMs = atMs - clickedAtMs;
+    everPlayed = true;
+    failuresSincePicture = 0;
+    current.onFirstFrame(atMs);
+  });
 }
 
 function onState() {
@@ -108,6 +142,12 @@ function onState() {
     retryTimer = setTimeout(() => begin(performance.now()), after * (0.5 + Math.random() / 2));
   }
   page.showState(state, { sessionId: session.id, firstFrameMs, path: session.path, retries });
+}
+
+function onStreams() {
+  const { wanted, current } = session.streams;
+  options.stream = wanted; // of the next session, too
+  page.showTarget({ ...options, stream: current ?? wanted });
 }
 
 async function sample() {

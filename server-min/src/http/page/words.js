@@ -131,6 +131,18 @@ const FAILURES = {
     title: 'The request was not understood',
     advice: 'Check the device name. The page and the camera may also be of different versions.',
   },
+  microphone: {
+    title: 'The microphone cannot be used',
+    advice: 'Open the page by https, and allow it the microphone.',
+  },
+  mute: {
+    title: 'The camera does not listen',
+    advice: 'It has no loudspeaker, or it is switched off.',
+  },
+  control: {
+    title: 'The camera takes no commands',
+    advice: 'It has nothing to be moved, or another viewer is moving it.',
+  },
   unsupported: {
     title: 'This browser has no WebRTC',
     advice: 'Use a current Chrome, Edge, Firefox or Safari.',
