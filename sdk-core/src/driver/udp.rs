@@ -18,6 +18,9 @@ use tokio::io::unix::AsyncFd;
 /// All sockets of all viewers.
 pub(super) struct Sockets {
     open: Vec<Socket>,
+    /// The socket whose turn it is to be read: a viewer that sends without end must not keep the
+    /// others from being heard.
+    turn: usize,
     next_id: u32,
     include_loopback: bool,
     counters: Arc<Counters>,
@@ -65,6 +68,7 @@ impl Sockets {
     pub(super) fn new(include_loopback: bool, counters: Arc<Counters>) -> Sockets {
         Sockets {
             open: Vec::new(),
+            turn: 0,
             next_id: 0,
             include_loopback,
             counters,
@@ -114,9 +118,10 @@ impl Sockets {
 
     /// Waits for something to arrive on any socket. Cancel-safe.
     pub(super) async fn receive(&mut self) -> Received<'_> {
-        let Sockets { open, received, .. } = self;
+        let Sockets { open, turn, received, .. } = self;
         let (socket, meta) = poll_fn(|cx| {
-            for socket in open.iter() {
+            let (before, from) = open.split_at((*turn).min(open.len()));
+            for (at, socket) in from.iter().chain(before).enumerate() {
                 while let Poll::Ready(Ok(mut ready)) = socket.udp.poll_read_ready(cx) {
                     let mut meta = [RecvMeta::default()];
                     let got = ready.try_io(|udp| {
@@ -124,7 +129,10 @@ impl Sockets {
                         socket.state.recv(udp.get_ref().into(), &mut buffers, &mut meta)
                     });
                     match got {
-                        Ok(Ok(_)) => return Poll::Ready((socket.id, meta[0])),
+                        Ok(Ok(_)) => {
+                            *turn = (before.len() + at + 1) % open.len();
+                            return Poll::Ready((socket.id, meta[0]));
+                        }
                         // An ICMP error of an earlier send; the next call reads on.
                         Ok(Err(_)) => {}
                         // Nothing there: it is waited for.
@@ -214,5 +222,23 @@ mod tests {
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         assert_eq!(count(&counters.sends), 2, "one a run, and none through a closed socket");
         assert_eq!((count(&counters.datagrams), count(&counters.dropped)), (12, 0));
+    }
+
+    #[tokio::test]
+    async fn each_socket_has_its_turn() {
+        let mut sockets = Sockets::new(true, Arc::default());
+        let ours: Vec<LocalSocket> =
+            (0..3).map(|_| sockets.bind([127, 0, 0, 1].into()).unwrap()).collect();
+        let other = UdpSocket::bind("127.0.0.1:0").unwrap();
+        for socket in &ours {
+            // Different sizes, so that the system does not hand them over together.
+            (1..=3).for_each(|len| _ = other.send_to(&vec![0; len], socket.addr).unwrap());
+        }
+        let mut heard = Vec::new();
+        for _ in 0..9 {
+            let receive = tokio::time::timeout(Duration::from_secs(5), sockets.receive());
+            heard.push(receive.await.unwrap().socket.0);
+        }
+        assert_eq!(heard, [0, 1, 2, 0, 1, 2, 0, 1, 2]);
     }
 }
