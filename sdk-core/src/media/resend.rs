@@ -1,5 +1,5 @@
 //! What a viewer was sent under which sequence number, so that a lost packet is found again in the
-//! stream's history; and how often it may be sent again.
+//! stream's history; and which packets were sent again, and how often they may be.
 
 use super::video_stream::Train;
 use std::collections::VecDeque;
@@ -53,18 +53,46 @@ impl SentTrains {
         (sequence < segment.first_sequence + u64::from(segment.packets))
             .then_some((segment, sequence))
     }
+
+    /// The same by the packet's transport-wide number.
+    pub(super) fn find_transport(&self, transport_sequence: u16) -> Option<(Segment, u64)> {
+        let place = |s: &Segment| u32::from(transport_sequence.wrapping_sub(s.transport_sequence));
+        let segment = self.segments.iter().rev().find(|s| place(s) < s.packets)?;
+        Some((*segment, segment.first_sequence + u64::from(place(segment))))
+    }
 }
 
-/// Lets a packet be sent again once per round trip, and no more than [`MAX_RESENDS`] packets in
+/// Whether a packet may be sent again now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Resend {
+    No,
+    First,
+    /// It was before, and has not arrived.
+    Repeat,
+}
+
+/// The packets that were sent again: each once per round trip, and no more than [`MAX_RESENDS`] in
 /// that time.
-pub(super) struct ResendLimiter {
-    /// By sequence number modulo its size: what was sent again, and when.
-    recent: Box<[Option<Instant>; MAX_RESENDS]>,
+pub(super) struct Resends {
+    /// By sequence number modulo its size.
+    recent: Box<[Option<Resent>; MAX_RESENDS]>,
 }
 
-impl ResendLimiter {
-    pub(super) fn new() -> ResendLimiter {
-        ResendLimiter { recent: Box::new([None; MAX_RESENDS]) }
+#[derive(Debug, Clone, Copy)]
+struct Resent {
+    /// `None` once it is known that it did not arrive.
+    at: Option<Instant>,
+    /// The lower half of the 48 bits and more.
+    sequence: u32,
+    /// Its transport-wide number, where it went out under one of its own.
+    transport_sequence: Option<u16>,
+    /// How often it went out again without being asked for.
+    unasked: u8,
+}
+
+impl Resends {
+    pub(super) fn new() -> Resends {
+        Resends { recent: Box::new([None; MAX_RESENDS]) }
     }
 
     /// Heap memory.
@@ -72,21 +100,57 @@ impl ResendLimiter {
         size_of_val(&*self.recent)
     }
 
-    pub(super) fn may_resend(&mut self, now: Instant, sequence: u64, rtt: Duration) -> bool {
-        let recent = &mut self.recent[(sequence % MAX_RESENDS as u64) as usize];
+    /// Unless it may not, it counts as sent again.
+    pub(super) fn may_resend(&mut self, now: Instant, sequence: u64, rtt: Duration) -> Resend {
+        let recent = self.place_of(sequence);
         // Whether it was this packet or another one does not matter: there are enough places that
         // it is nearly always this one, and the bound holds in either case.
-        if recent.is_some_and(|sent| now < sent + rtt) {
-            return false;
+        if recent.and_then(|resent| resent.at).is_some_and(|at| now < at + rtt) {
+            return Resend::No;
         }
-        *recent = Some(now);
-        true
+        let before = recent.filter(|resent| resent.sequence == sequence as u32);
+        let unasked = before.map_or(0, |resent| resent.unasked);
+        *recent = Some(Resent {
+            at: Some(now),
+            sequence: sequence as u32,
+            transport_sequence: None,
+            unasked,
+        });
+        if before.is_some() { Resend::Repeat } else { Resend::First }
+    }
+
+    /// The packet went out again under this number.
+    pub(super) fn on_resent(&mut self, sequence: u64, transport_sequence: u16) {
+        if let Some(resent) = self.place_of(sequence) {
+            resent.transport_sequence = Some(transport_sequence);
+        }
+    }
+
+    pub(super) fn has(&mut self, sequence: u64) -> bool {
+        self.place_of(sequence).is_some_and(|resent| resent.sequence == sequence as u32)
+    }
+
+    /// What was sent again under this number and is lost once more, if it may go out again unasked.
+    /// The answer is given once.
+    pub(super) fn take_lost(&mut self, transport_sequence: u16) -> Option<u16> {
+        let number = Some(transport_sequence);
+        let mut resent = self.recent.iter_mut().flatten();
+        let resent = resent.find(|resent| resent.transport_sequence == number)?;
+        (resent.at, resent.transport_sequence) = (None, None);
+        resent.unasked += 1;
+        (resent.unasked <= MAX_UNASKED).then_some(resent.sequence as u16)
+    }
+
+    fn place_of(&mut self, sequence: u64) -> &mut Option<Resent> {
+        &mut self.recent[(sequence % MAX_RESENDS as u64) as usize]
     }
 }
 
 /// Some four seconds at 30 frames a second, of which a keyframe may take several.
 const MAX_SEGMENTS: usize = 128;
 const MAX_RESENDS: usize = 256;
+/// A way that loses a packet that often loses it for another reason than chance.
+const MAX_UNASKED: u8 = 3;
 
 #[cfg(test)]
 #[allow(clippy::disallowed_methods, reason = "virtual time needs a moment to count from")]
@@ -130,11 +194,49 @@ mod tests {
     fn a_packet_is_sent_again_once_per_round_trip_and_all_of_them_are_bounded() {
         let start = Instant::now();
         let rtt = Duration::from_millis(80);
-        let mut limiter = ResendLimiter::new();
-        assert!(limiter.may_resend(start, 5, rtt));
-        assert!(!limiter.may_resend(start + Duration::from_millis(79), 5, rtt));
-        assert!(limiter.may_resend(start + rtt, 5, rtt));
-        let many = (0..10_000).filter(|&sequence| limiter.may_resend(start + rtt, sequence, rtt));
+        let mut resends = Resends::new();
+        let mut may = |at, sequence| resends.may_resend(at, sequence, rtt);
+        assert_eq!(may(start, 5), Resend::First);
+        assert_eq!(may(start + Duration::from_millis(79), 5), Resend::No);
+        assert_eq!(may(start + rtt, 5), Resend::Repeat);
+        let many = (0..10_000).filter(|&sequence| may(start + rtt, sequence) != Resend::No);
         assert_eq!(many.count(), MAX_RESENDS - 1);
+    }
+
+    #[test]
+    fn a_packet_is_found_by_its_transport_wide_number() {
+        let mut sent = SentTrains::new();
+        sent.push(Segment { transport_sequence: 0xfffe, ..segment(100, 4) });
+        // One was sent again between them, under 2.
+        sent.push(Segment { transport_sequence: 3, ..segment(104, 2) });
+        let found = |number| sent.find_transport(number).map(|(_, sequence)| sequence);
+        assert_eq!([0xfffe, 0xffff, 0, 1].map(found), [100, 101, 102, 103].map(Some));
+        assert_eq!([3, 4].map(found), [104, 105].map(Some));
+        assert_eq!([2, 5, 0xfffd].map(found), [None; 3]);
+    }
+
+    #[test]
+    fn what_is_lost_again_goes_out_again_unasked_but_not_for_ever() {
+        let mut resends = Resends::new();
+        let (mut now, rtt, mut number) = (Instant::now(), Duration::from_millis(20), 500);
+        assert!(!resends.has(70_000));
+        assert_eq!(resends.take_lost(number), None);
+        let mut unasked = 0;
+        while resends.may_resend(now, 70_000, rtt) != Resend::No {
+            resends.on_resent(70_000, number);
+            assert!(resends.has(70_000) && !resends.has(70_000 + MAX_RESENDS as u64));
+            now += rtt;
+            let lost = resends.take_lost(number);
+            assert_eq!(resends.take_lost(number), None, "said once");
+            number += 1;
+            match lost {
+                Some(sequence) => assert_eq!(sequence, 70_000_u64 as u16),
+                None => break,
+            }
+            unasked += 1;
+        }
+        assert_eq!(unasked, MAX_UNASKED);
+        let asked = resends.may_resend(now, 70_000, rtt);
+        assert_eq!(asked, Resend::Repeat, "the viewer may still ask");
     }
 }

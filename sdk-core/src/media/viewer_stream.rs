@@ -13,7 +13,7 @@ pub use reporting::Companions;
 use super::bandwidth::Bandwidth;
 use super::history::HistoryPacket;
 use super::reports::ReportSchedule;
-use super::resend::{ResendLimiter, Segment, SentTrains};
+use super::resend::{Resends, Segment, SentTrains};
 use super::send_buffer::{CHANNEL_HEADER_LEN, SendBuffer};
 use super::single_nals::{self, SingleNal};
 use super::srtp::{SealError, SrtpKeys, SrtpReceiver, SrtpSender};
@@ -132,7 +132,7 @@ pub struct ViewerStream {
     newest: Option<(u32, Instant)>,
     last_keyframe: Option<Instant>,
     sent: SentTrains,
-    limiter: ResendLimiter,
+    resends: Resends,
     reports: ReportSchedule,
     last_fir: Option<u8>,
     stats: ViewerStats,
@@ -177,7 +177,7 @@ impl ViewerStream {
             newest: None,
             last_keyframe: None,
             sent: SentTrains::new(),
-            limiter: ResendLimiter::new(),
+            resends: Resends::new(),
             reports: ReportSchedule::default(),
             last_fir: None,
             stats: ViewerStats::default(),
@@ -218,7 +218,7 @@ impl ViewerStream {
 
     /// Heap memory of this viewer, by capacity.
     pub fn held_bytes(&self) -> usize {
-        self.sent.held_bytes() + self.limiter.held_bytes() + self.bandwidth.held_bytes()
+        self.sent.held_bytes() + self.resends.held_bytes() + self.bandwidth.held_bytes()
     }
 
     pub fn stats(&self) -> &ViewerStats {

@@ -1,7 +1,7 @@
 //! What a viewer says about its stream, and what it gets sent again.
 
 use super::{PacketizationMode, SendBuffer, ViewerStream, for_each_payload};
-use crate::media::resend::Segment;
+use crate::media::resend::{Resend, Segment};
 use crate::media::srtp::{OpenError, SealError};
 use crate::media::video_stream::{Sources, VideoStream};
 use crate::wire::rtcp::{self, Packet, ReportBlock};
@@ -23,6 +23,15 @@ pub struct RtcpFacts {
     pub max_bitrate: Option<u64>,
 }
 
+/// What there is to answer with, and what came of it.
+struct Answer<'a> {
+    now: Instant,
+    sources: &'a dyn Sources,
+    channel: Option<u16>,
+    out: &'a mut SendBuffer,
+    facts: RtcpFacts,
+}
+
 impl ViewerStream {
     /// Opens a datagram with RTCP where it lies, and seals the packets that it says were lost again
     /// into `out`.
@@ -37,8 +46,9 @@ impl ViewerStream {
         let len = self.receiver.open_rtcp(datagram)?.len();
         let compound = datagram.get(..len).unwrap_or_default();
         let ssrc = self.config.ssrc;
-        let mut facts = RtcpFacts { len, ..RtcpFacts::default() };
-        out.start_group();
+        let facts = RtcpFacts { len, ..RtcpFacts::default() };
+        let mut answer = Answer { now, sources, channel, out, facts };
+        answer.out.start_group();
         for packet in rtcp::packets(compound) {
             match packet {
                 Packet::SenderReport { reports, .. } | Packet::ReceiverReport { reports, .. } => {
@@ -48,30 +58,34 @@ impl ViewerStream {
                 }
                 Packet::Nack { media_ssrc, lost } if media_ssrc == ssrc => {
                     self.stats.nacks += 1;
-                    lost.for_each(|seq| self.on_lost(now, seq, sources, channel, out, &mut facts));
+                    lost.for_each(|sequence| self.on_lost(sequence, &mut answer));
                 }
                 Packet::PictureLoss { media_ssrc } if media_ssrc == ssrc => {
                     self.stats.plis += 1;
-                    facts.keyframe_wanted |= !self.crossed_a_keyframe(now);
+                    answer.facts.keyframe_wanted |= !self.crossed_a_keyframe(now);
                 }
                 Packet::FullIntraRequests(requests) => {
                     for (_, number) in requests.filter(|&(media_ssrc, _)| media_ssrc == ssrc) {
-                        self.on_fir(now, number, &mut facts);
+                        self.on_fir(now, number, &mut answer.facts);
                     }
                 }
                 Packet::MaxBitrate { bits_per_second, .. } => {
                     self.bandwidth.on_max_bitrate(bits_per_second);
-                    facts.max_bitrate = Some(bits_per_second);
+                    answer.facts.max_bitrate = Some(bits_per_second);
                 }
                 Packet::TransportFeedback(feedback) => {
                     self.bandwidth.on_transport_feedback(now, &feedback);
+                    let missing = feedback.arrivals().filter(|packet| packet.delta.is_none());
+                    for packet in missing.take(MAX_UNASKED) {
+                        self.on_missing(packet.sequence, &mut answer);
+                    }
                 }
-                Packet::Goodbye(_) => facts.goodbye = true,
+                Packet::Goodbye(_) => answer.facts.goodbye = true,
                 _ => (),
             }
         }
-        out.start_group();
-        Ok(facts)
+        answer.out.start_group();
+        Ok(answer.facts)
     }
 
     fn on_report_block(&mut self, now: Instant, block: &ReportBlock) {
@@ -98,36 +112,87 @@ impl ViewerStream {
         self.last_keyframe.is_some_and(|sent| now < sent + rtt)
     }
 
-    fn on_lost(
-        &mut self,
-        now: Instant,
-        sequence: u16,
-        sources: &dyn Sources,
-        channel: Option<u16>,
-        out: &mut SendBuffer,
-        facts: &mut RtcpFacts,
-    ) {
+    fn on_lost(&mut self, sequence: u16, answer: &mut Answer<'_>) {
         self.stats.nacked_packets += 1;
         let Some((segment, sequence)) = self.sent.find(sequence) else { return };
-        let source = sources.video(segment.train.source);
-        let age = now.saturating_duration_since(self.started);
-        let age = rtp::abs_send_time(age).wrapping_sub(segment.abs_send_time) & 0x00ff_ffff;
-        let Some(stream) = source.filter(|s| s.holds(&segment.train) && age < RESEND_WITHIN) else {
+        match self.held(&segment, answer) {
+            Some(stream) => self.send_again(stream, &segment, sequence, answer),
             // The viewer cannot repair its picture any more.
-            facts.keyframe_wanted = true;
+            None => answer.facts.keyframe_wanted = true,
+        }
+    }
+
+    /// A packet did not arrive that the viewer has not asked for again: the request may have been
+    /// lost as well. And that a packet is lost that was sent again, a viewer that does not know its
+    /// round trip notices after 100 ms, when its picture stands still already.
+    ///
+    /// Only with RTX, where each copy has a number of its own.
+    fn on_missing(&mut self, number: u16, answer: &mut Answer<'_>) {
+        if self.rtx.is_none() {
             return;
+        }
+        let found = match self.resends.take_lost(number) {
+            Some(sequence) => self.sent.find(sequence),
+            // Where it was asked for, that has been answered, or was too much.
+            None => self.sent.find_transport(number).filter(|found| !self.resends.has(found.1)),
         };
+        if let Some((segment, sequence)) = found
+            && let Some(stream) = self.held(&segment, answer)
+        {
+            self.send_again(stream, &segment, sequence, answer);
+        }
+    }
+
+    /// Where the segment's packets lie, if they still do and are of use.
+    fn held<'a>(&self, segment: &Segment, answer: &Answer<'a>) -> Option<&'a VideoStream> {
+        let source = answer.sources.video(segment.train.source);
+        let is_of_use = self.age(answer.now, segment) < RESEND_WITHIN;
+        source.filter(|stream| is_of_use && stream.holds(&segment.train))
+    }
+
+    /// Seals a packet again, unless it was only just, or it is too much.
+    fn send_again(
+        &mut self,
+        stream: &VideoStream,
+        segment: &Segment,
+        sequence: u64,
+        answer: &mut Answer<'_>,
+    ) {
         if self.resend_allowance == 0 {
             self.stats.resends_withheld += 1;
             return;
         }
         let rtt = self.stats.rtt.unwrap_or(UNKNOWN_RTT).clamp(MIN_RTT, MAX_RTT);
-        if !self.limiter.may_resend(now, sequence, rtt) {
-            return;
+        let is_late = self.age(answer.now, segment) > rtt + LATE;
+        // A copy is lost as easily as the first packet was, and a further round comes too late.
+        let copies = match self.resends.may_resend(answer.now, sequence, rtt) {
+            Resend::No => 0,
+            Resend::First if !is_late => 1,
+            Resend::First | Resend::Repeat => 1 + usize::from(self.rtx.is_some()),
+        };
+        for _ in 0..copies {
+            self.send_copy(stream, segment, sequence, answer);
         }
+    }
+
+    /// How long ago the segment went out first: less than a minute.
+    fn age(&self, now: Instant, segment: &Segment) -> Duration {
+        let now = rtp::abs_send_time(now.saturating_duration_since(self.started));
+        let ticks = now.wrapping_sub(segment.abs_send_time) & 0xff_ffff;
+        Duration::from_micros((u64::from(ticks) * 1_000_000) >> 18)
+    }
+
+    fn send_copy(
+        &mut self,
+        stream: &VideoStream,
+        segment: &Segment,
+        sequence: u64,
+        answer: &mut Answer<'_>,
+    ) {
+        let Answer { now, channel, out, facts, .. } = answer;
         let place = (sequence - segment.first_sequence) as u32;
         let mark = out.mark();
-        if self.resend(now, &segment, place, stream, channel, out).is_err() {
+        if self.resend(*now, segment, place, stream, *channel, out).is_err() {
             out.rewind(mark);
             return;
         }
@@ -141,7 +206,10 @@ impl ViewerStream {
                 None
             }
         };
-        self.bandwidth.on_sent(now, number, bytes);
+        if let Some(number) = number {
+            self.resends.on_resent(sequence, number);
+        }
+        self.bandwidth.on_sent(*now, number, bytes);
         self.stats.resent_packets += 1;
         facts.resent += 1;
     }
@@ -209,8 +277,13 @@ impl ViewerStream {
     }
 }
 
-/// Four seconds, in abs-send-time's units: later no player waits for the packet any more.
-const RESEND_WITHIN: u32 = 4 << 18;
+/// Later no player waits for the packet any more.
+const RESEND_WITHIN: Duration = Duration::from_secs(4);
+/// By then the viewer has asked in vain, or its feedback has told of the loss in vain.
+const LATE: Duration = Duration::from_millis(60);
+/// Missing packets of one feedback that are looked at. Where there are more, the way was gone, and
+/// the viewer asks.
+const MAX_UNASKED: usize = 64;
 /// What a packet sent again may take to arrive before it is asked for again.
 const UNKNOWN_RTT: Duration = Duration::from_millis(50);
 const MIN_RTT: Duration = Duration::from_millis(5);
