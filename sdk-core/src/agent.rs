@@ -41,8 +41,6 @@ pub struct Agent {
     route: Option<Route>,
     /// What a viewer says, on its way to the loudspeaker.
     spoken: Vec<u8>,
-    /// The next session to be asked for media.
-    cursor: usize,
     signaling_up: bool,
     /// How often the link to the broker came up.
     signaling_ups: u32,
@@ -186,7 +184,6 @@ impl Agent {
             pushed: heapless::Deque::new(),
             route: None,
             spoken: Vec::new(),
-            cursor: 0,
             signaling_up: false,
             signaling_ups: 0,
         }
@@ -295,11 +292,7 @@ impl Agent {
                 break;
             }
         }
-        let spoken = self.sessions.iter_mut().find_map(|session| {
-            let (codec, piece) = session.poll_talkback(now, &mut self.spoken)?;
-            Some((session.id(), codec, piece))
-        });
-        match spoken {
+        match self.sessions.speak_next(now, &mut self.spoken) {
             Some((session, codec, piece)) => Output::Talkback(Talkback {
                 session,
                 codec,
@@ -375,16 +368,12 @@ impl Agent {
     fn seal_next(&mut self, now: Now) -> bool {
         self.sealed.clear();
         self.sent_runs = 0;
-        while let Some(session) = self.sessions.get_mut(self.cursor) {
-            if let Some(route) = session.seal(now, &self.streams, &mut self.sealed) {
-                self.route = Some(route);
-                self.finishes = session.take_finished();
-                return true;
-            }
-            self.cursor += 1;
-        }
-        self.cursor = 0;
-        false
+        let Some((route, finishes)) = self.sessions.seal_next(now, &self.streams, &mut self.sealed)
+        else {
+            return false;
+        };
+        (self.route, self.finishes) = (Some(route), finishes);
+        true
     }
 
     fn poll_timeout(&mut self) -> Option<Instant> {

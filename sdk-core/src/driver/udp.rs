@@ -1,11 +1,14 @@
 //! The viewers' UDP sockets.
 
+mod ready;
 mod send;
 
 use crate::net::{SocketId, Transmit};
 use crate::peer::LocalSocket;
 use quinn_udp::{RecvMeta, UdpSocketState};
+use ready::{Place, ReadyList};
 use send::{Sender, Way};
+use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
@@ -17,10 +20,8 @@ use tokio::io::unix::AsyncFd;
 
 /// All sockets of all viewers.
 pub(super) struct Sockets {
-    open: Vec<Socket>,
-    /// The socket whose turn it is to be read: a viewer that sends without end must not keep the
-    /// others from being heard.
-    turn: usize,
+    open: BTreeMap<SocketId, Socket>,
+    ready: ReadyList,
     next_id: u32,
     include_loopback: bool,
     counters: Arc<Counters>,
@@ -29,7 +30,7 @@ pub(super) struct Sockets {
 }
 
 struct Socket {
-    id: SocketId,
+    place: Place,
     /// Waited for to be readable only: a socket that is writable again after each send would wake
     /// this thread for nothing.
     udp: AsyncFd<UdpSocket>,
@@ -67,8 +68,8 @@ const RECEIVE_BUFFER: usize = 64 * 1024;
 impl Sockets {
     pub(super) fn new(include_loopback: bool, counters: Arc<Counters>) -> Sockets {
         Sockets {
-            open: Vec::new(),
-            turn: 0,
+            open: BTreeMap::new(),
+            ready: ReadyList::default(),
             next_id: 0,
             include_loopback,
             counters,
@@ -96,7 +97,9 @@ impl Sockets {
     }
 
     pub(super) fn close(&mut self, ids: &[SocketId]) {
-        self.open.retain(|s| !ids.contains(&s.id));
+        for id in ids {
+            self.open.remove(id);
+        }
         if self.open.is_empty() {
             self.received = Box::default();
         }
@@ -104,9 +107,7 @@ impl Sockets {
 
     /// Sends a run of datagrams. What the kernel has no room for is dropped, as by any full network.
     pub(super) fn send(&mut self, transmit: &Transmit, data: &[u8]) {
-        let Some(Socket { udp, state, sender, .. }) =
-            self.open.iter_mut().find(|s| s.id == transmit.socket)
-        else {
+        let Some(Socket { udp, state, sender, .. }) = self.open.get_mut(&transmit.socket) else {
             return;
         };
         let Transmit { destination, segment_size, .. } = *transmit;
@@ -118,20 +119,23 @@ impl Sockets {
 
     /// Waits for something to arrive on any socket. Cancel-safe.
     pub(super) async fn receive(&mut self) -> Received<'_> {
-        let Sockets { open, turn, received, .. } = self;
+        let Sockets { open, ready, received, .. } = self;
         let (socket, meta) = poll_fn(|cx| {
-            let (before, from) = open.split_at((*turn).min(open.len()));
-            for (at, socket) in from.iter().chain(before).enumerate() {
-                while let Poll::Ready(Ok(mut ready)) = socket.udp.poll_read_ready(cx) {
+            loop {
+                let id = std::task::ready!(ready.poll_next(cx));
+                // It may have been closed since.
+                let Some(Socket { place, udp, state, .. }) = open.get(&id) else { continue };
+                let mut own = place.take();
+                while let Poll::Ready(Ok(mut guard)) = udp.poll_read_ready(&mut own) {
                     let mut meta = [RecvMeta::default()];
-                    let got = ready.try_io(|udp| {
+                    let got = guard.try_io(|udp| {
                         let mut buffers = [IoSliceMut::new(received)];
-                        socket.state.recv(udp.get_ref().into(), &mut buffers, &mut meta)
+                        state.recv(udp.get_ref().into(), &mut buffers, &mut meta)
                     });
                     match got {
                         Ok(Ok(_)) => {
-                            *turn = (before.len() + at + 1) % open.len();
-                            return Poll::Ready((socket.id, meta[0]));
+                            place.again();
+                            return Poll::Ready((id, meta[0]));
                         }
                         // An ICMP error of an earlier send; the next call reads on.
                         Ok(Err(_)) => {}
@@ -140,7 +144,6 @@ impl Sockets {
                     }
                 }
             }
-            Poll::Pending
         })
         .await;
         let len = meta.len.min(received.len());
@@ -165,7 +168,7 @@ impl Sockets {
         let udp = unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE)? };
         let id = SocketId(self.next_id);
         self.next_id = self.next_id.wrapping_add(1);
-        self.open.push(Socket { id, udp, state, sender });
+        self.open.insert(id, Socket { place: self.ready.place(id), udp, state, sender });
         if self.received.is_empty() {
             self.received = vec![0; RECEIVE_BUFFER].into();
         }

@@ -5,6 +5,7 @@ pub mod admission;
 mod audio;
 mod offer;
 mod outputs;
+mod roster;
 mod sound;
 mod states;
 mod stream;

@@ -163,8 +163,9 @@ impl Session {
         self.stream
     }
 
-    pub fn owns(&self, socket: SocketId) -> bool {
-        self.sockets.contains(&socket)
+    /// Its own, while it has any.
+    pub fn sockets(&self) -> &[SocketId] {
+        &self.sockets
     }
 
     pub fn is_closed(&self) -> bool {

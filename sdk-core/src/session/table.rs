@@ -3,17 +3,20 @@
 use super::admission::{Admission, Refusal};
 use super::audio::MediaTimes;
 use super::outputs::{Outputs, To, Want};
+use super::roster::{Entry, Roster};
 use super::states::{ChannelRequest, Session, Settings};
 use super::streams::Streams;
 use super::target::Demand;
 use crate::event::{CloseReason, Event, StreamId};
-use crate::media::Train;
+use crate::media::jitter::Piece;
+use crate::media::{SendBuffer, Sources, Train, TrainId};
 use crate::net::Datagram;
-use crate::peer::LocalSocket;
 use crate::peer::dtls::Identity;
+use crate::peer::{LocalSocket, Route};
 use crate::random::Random;
 use crate::signaling::mailbox::{FirstOffer, Mailbox};
 use crate::time::{Now, earlier};
+use crate::wire::audio::AudioCodec;
 use crate::wire::sdp::AudioFormat;
 use crate::wire::signal::{
     Body, ErrorCode, Offer, SERVER_NAME, SessionId, Signal, SignalError, is_valid_id,
@@ -27,7 +30,7 @@ pub struct Table {
     config: TableConfig,
     /// What the camera has for sound.
     audio: Option<AudioFormat>,
-    sessions: Vec<Session>,
+    sessions: Roster,
     mailbox: Mailbox,
     refusals: RefusalLimit,
     /// What viewers can take may have changed.
@@ -49,7 +52,7 @@ impl Table {
             identity,
             config,
             audio: None,
-            sessions: Vec::new(),
+            sessions: Roster::default(),
             mailbox: Mailbox::new(),
             refusals: RefusalLimit::default(),
             targets_moved: false,
@@ -62,21 +65,44 @@ impl Table {
     }
 
     /// What the viewers of a stream ask of its encoder together.
-    pub fn demand(&self, stream: StreamId) -> Demand {
-        let watching = self.sessions.iter().filter(|s| s.stream() == stream && s.is_connected());
-        watching.fold(Demand::Nobody, |demand, session| demand.and(session.target()))
+    pub fn demand(&mut self, stream: StreamId) -> Demand {
+        let watching = self.sessions.iter_mut().filter_map(|entry| entry.known().watches);
+        watching
+            .filter(|(watched, _)| *watched == stream)
+            .fold(Demand::Nobody, |demand, (_, target)| demand.and(target))
     }
 
     pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Session> {
-        self.sessions.iter_mut()
+        self.sessions.iter_mut().map(|entry| &mut **entry)
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &Session> {
-        self.sessions.iter()
+        self.sessions.iter().map(|entry| &**entry)
     }
 
-    pub fn get_mut(&mut self, index: usize) -> Option<&mut Session> {
-        self.sessions.get_mut(index)
+    /// Seals what waits for one viewer; says where it goes, and which train ends with it.
+    pub fn seal_next(
+        &mut self,
+        now: Now,
+        sources: &dyn Sources,
+        out: &mut SendBuffer,
+    ) -> Option<(Route, Option<TrainId>)> {
+        self.sessions.seal_next(|session| {
+            let route = session.seal(now, sources, out)?;
+            Some((route, session.take_finished()))
+        })
+    }
+
+    /// What one viewer says by now; a packet's bytes are written over `data`.
+    pub fn speak_next(
+        &mut self,
+        now: Now,
+        data: &mut Vec<u8>,
+    ) -> Option<(SessionId, AudioCodec, Piece)> {
+        self.sessions.speak_next(|session| {
+            let (codec, piece) = session.poll_talkback(now, data)?;
+            Some((session.id(), codec, piece))
+        })
     }
 
     /// Takes one message from the broker.
@@ -153,12 +179,13 @@ impl Table {
         random: &mut Random,
         out: &mut Outputs,
     ) {
-        match self.sessions.iter_mut().find(|s| s.id() == id) {
+        match self.sessions.find(id) {
             Some(session) => {
                 session.on_sockets(now, sockets, &self.identity, random, out);
                 for candidate in self.mailbox.collect(now.instant, id, session.app()) {
                     session.on_candidate(now, &candidate, out);
                 }
+                self.sessions.on_sockets();
             }
             // It was closed in the meantime.
             None => {
@@ -191,19 +218,19 @@ impl Table {
         streams: &mut Streams,
         out: &mut Outputs,
     ) {
-        let Some(session) = self.sessions.iter_mut().find(|s| s.owns(datagram.socket)) else {
-            return;
-        };
+        let Some(session) = self.sessions.owner(datagram.socket) else { return };
         let before = session.target();
         session.handle_datagram(now, datagram, streams, out);
         self.targets_moved |= session.target() != before;
-        self.bury(now);
+        if session.is_closed() {
+            self.bury(now);
+        }
     }
 
     /// What the camera has for sound from now on. Who watches already hears it after its next offer.
     pub fn set_audio(&mut self, audio: Option<AudioFormat>) {
         self.audio = audio;
-        self.sessions.iter_mut().for_each(Session::end_sound);
+        self.sessions.iter_mut().for_each(|session| session.end_sound());
     }
 
     /// `times` is what the clocks of a stream and of the sound show now.
@@ -215,8 +242,8 @@ impl Table {
     ) {
         // A viewer that says nothing is taken to have less.
         self.targets_moved = true;
-        for session in &mut self.sessions {
-            if session.poll_timeout().is_some_and(|at| at <= now.instant) {
+        for session in self.sessions.iter_mut() {
+            if session.known().timeout.is_some_and(|at| at <= now.instant) {
                 session.handle_timeout(now, times, out);
             }
         }
@@ -224,7 +251,7 @@ impl Table {
     }
 
     pub fn poll_timeout(&mut self) -> Option<Instant> {
-        self.sessions.iter_mut().map(Session::poll_timeout).fold(None, earlier)
+        self.sessions.iter_mut().map(|entry| entry.known().timeout).fold(None, earlier)
     }
 
     /// What the firmware wants of a viewer's data channel.
@@ -244,7 +271,7 @@ impl Table {
 
     /// A frame was cut into packets: for whoever watches that stream, or waits for its keyframe.
     pub fn on_train(&mut self, now: Now, train: &Train, streams: &Streams, out: &mut Outputs) {
-        for session in &mut self.sessions {
+        for session in self.sessions.iter_mut() {
             let before = session.stream();
             session.on_train(now, train, streams, out);
             self.targets_moved |= session.stream() != before;
@@ -271,7 +298,7 @@ impl Table {
     pub fn on_stream_stopped(&mut self, now: Now, stream: StreamId, out: &mut Outputs) {
         let reason = CloseReason::ClosedByDevice("the stream was stopped");
         self.close_all(now, &reason, |s| s.stream() == stream, out);
-        for session in &mut self.sessions {
+        for session in self.sessions.iter_mut() {
             session.on_stream_stopped(stream);
         }
     }
@@ -308,7 +335,7 @@ impl Table {
         out: &mut Outputs,
     ) {
         let id = signal.session_id;
-        if let Some(session) = self.sessions.iter_mut().find(|s| s.id() == id) {
+        if let Some(session) = self.sessions.find(id) {
             if session.app() != signal.from {
                 self.refuse(now, id, &signal.from, in_use(), out);
                 return;
@@ -412,22 +439,18 @@ impl Table {
         true
     }
 
-    fn find(&mut self, id: SessionId) -> Option<&mut Session> {
-        self.sessions.iter_mut().find(|s| s.id() == id)
+    fn find(&mut self, id: SessionId) -> Option<&mut Entry> {
+        self.sessions.find(id)
     }
 
-    fn find_of(&mut self, id: SessionId, app: &str) -> Option<&mut Session> {
+    fn find_of(&mut self, id: SessionId, app: &str) -> Option<&mut Entry> {
         self.find(id).filter(|s| s.app() == app)
     }
 
     fn bury(&mut self, now: Now) {
         let Table { sessions, mailbox, targets_moved, .. } = self;
-        sessions.retain(|s| {
-            if s.is_closed() {
-                *targets_moved = true;
-                mailbox.on_closed(now.instant, s.id(), s.correspondence());
-            }
-            !s.is_closed()
+        *targets_moved |= sessions.remove_closed(|session| {
+            mailbox.on_closed(now.instant, session.id(), session.correspondence());
         });
     }
 }
