@@ -82,10 +82,11 @@ pub(super) struct Resends {
 struct Resent {
     /// `None` once it is known that it did not arrive.
     at: Option<Instant>,
-    /// The lower half of the 48 bits and more.
+    /// The lower bits of the 48: enough for as long as it is remembered.
     sequence: u32,
-    /// Its transport-wide number, where it went out under one of its own.
-    transport_sequence: Option<u16>,
+    /// Its transport-wide number, if it went out under one of its own.
+    transport_sequence: u16,
+    is_numbered: bool,
     /// How often it went out again without being asked for.
     unasked: u8,
 }
@@ -113,7 +114,8 @@ impl Resends {
         *recent = Some(Resent {
             at: Some(now),
             sequence: sequence as u32,
-            transport_sequence: None,
+            transport_sequence: 0,
+            is_numbered: false,
             unasked,
         });
         if before.is_some() { Resend::Repeat } else { Resend::First }
@@ -122,7 +124,7 @@ impl Resends {
     /// The packet went out again under this number.
     pub(super) fn on_resent(&mut self, sequence: u64, transport_sequence: u16) {
         if let Some(resent) = self.place_of(sequence) {
-            resent.transport_sequence = Some(transport_sequence);
+            (resent.transport_sequence, resent.is_numbered) = (transport_sequence, true);
         }
     }
 
@@ -133,10 +135,10 @@ impl Resends {
     /// What was sent again under this number and is lost once more, if it may go out again unasked.
     /// The answer is given once.
     pub(super) fn take_lost(&mut self, transport_sequence: u16) -> Option<u16> {
-        let number = Some(transport_sequence);
         let mut resent = self.recent.iter_mut().flatten();
-        let resent = resent.find(|resent| resent.transport_sequence == number)?;
-        (resent.at, resent.transport_sequence) = (None, None);
+        let resent = resent
+            .find(|resent| resent.is_numbered && resent.transport_sequence == transport_sequence)?;
+        (resent.at, resent.is_numbered) = (None, false);
         resent.unasked += 1;
         (resent.unasked <= MAX_UNASKED).then_some(resent.sequence as u16)
     }
