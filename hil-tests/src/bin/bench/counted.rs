@@ -25,6 +25,8 @@ pub(crate) async fn counters() -> Measured {
         ("allocs_per_packet", one.allocations_per_packet.max(eight.allocations_per_packet)),
         ("allocs_per_packet_1_viewer", one.allocations_per_packet),
         ("allocs_per_packet_8_viewers", eight.allocations_per_packet),
+        ("allocs_in_median_second_1_viewer", one.allocations_in_median_second),
+        ("allocs_in_median_second_8_viewers", eight.allocations_in_median_second),
         ("sends_per_frame_per_viewer", one.sends_per_frame.max(eight.sends_per_frame)),
         ("sends_per_frame_per_viewer_1_viewer", one.sends_per_frame),
         ("sends_per_frame_per_viewer_8_viewers", eight.sends_per_frame),
@@ -69,13 +71,20 @@ async fn start() -> Result<Lab, String> {
 
 struct Window {
     allocations_per_packet: f64,
+    /// Most seconds have none: what there is comes with a signal, a report or a check.
+    allocations_in_median_second: f64,
     sends_per_frame: f64,
 }
 
 async fn window(lab: &mut Lab, crowd: &mut Crowd, viewers: f64) -> Result<Window, String> {
     sleep(SETTLE).await;
     let (first, before) = (counters_line(lab).await?, crowd.counts().await?);
+    let mark = lab.camera().mark();
     sleep(WINDOW).await;
+    let seconds: Vec<[f64; 3]> =
+        lab.camera().lines().iter().skip(mark).filter_map(|line| parse_counters(line)).collect();
+    let allocations: Vec<f64> = seconds.windows(2).map(|pair| pair[1][1] - pair[0][1]).collect();
+    let median = percentile(&allocations, 0.5).ok_or("the camera counted nothing")?;
     let (last, after) = (counters_line(lab).await?, crowd.counts().await?);
     let [frames_sent, allocations, sends] = [0, 1, 2].map(|i| last[i] - first[i]);
     let (mut packets, mut frames) = (0, 0);
@@ -90,20 +99,23 @@ async fn window(lab: &mut Lab, crowd: &mut Crowd, viewers: f64) -> Result<Window
     let packets_sent = frames_sent * viewers * packets as f64 / frames as f64;
     Ok(Window {
         allocations_per_packet: allocations / packets_sent,
+        allocations_in_median_second: median,
         sends_per_frame: sends / (frames_sent * viewers),
     })
 }
 
-/// The next `counters` line: frames, allocations, sends.
+/// The next `counters` line.
 async fn counters_line(lab: &mut Lab) -> Result<[f64; 3], String> {
     let camera = lab.camera();
     let mark = camera.mark();
-    let parse = |line: &str| {
-        let rest = line.strip_prefix("counters ")?;
-        let mut numbers = rest.split_whitespace().map(|w| w.split_once('=')?.1.parse::<f64>().ok());
-        Some([numbers.next()??, numbers.next()??, numbers.next()??])
-    };
-    camera.line_after(mark, "its counters", PATIENCE, parse).await
+    camera.line_after(mark, "its counters", PATIENCE, parse_counters).await
+}
+
+/// `counters frames=30 allocations=12 sends=34`, since the camera's start.
+fn parse_counters(line: &str) -> Option<[f64; 3]> {
+    let rest = line.strip_prefix("counters ")?;
+    let mut numbers = rest.split_whitespace().map(|w| w.split_once('=')?.1.parse::<f64>().ok());
+    Some([numbers.next()??, numbers.next()??, numbers.next()??])
 }
 
 /// `wire 410/1 395/1 30210/4`: microseconds and sends of each frame.
@@ -124,5 +136,7 @@ mod tests {
         assert_eq!(wire_line("wire 410/1 30210/4").collect::<Vec<_>>(), [(410.0, 1), (30210.0, 4)]);
         assert_eq!(wire_line("wire").count(), 0);
         assert_eq!(wire_line("stats 1/2").count(), 0);
+        let counters = "counters frames=30 allocations=12 sends=34";
+        assert_eq!(parse_counters(counters), Some([30.0, 12.0, 34.0]));
     }
 }
