@@ -17,6 +17,7 @@ export class Bar {
   constructor() {
     element('sound').addEventListener('click', () => {
       this.#video.muted = !this.#video.muted;
+      this.#show(); // at once: `volumechange` comes a task later
     });
     this.#video.addEventListener('volumechange', () => this.#show());
     element('talk').addEventListener('click', () => this.#toggleTalking());
