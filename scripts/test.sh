@@ -50,6 +50,7 @@ needed=(
     cc:gcc c++:g++ make:make valgrind:valgrind ffmpeg:ffmpeg chromium:chromium
     mosquitto:mosquitto mosquitto_pub:mosquitto-clients turnutils_uclient:coturn
     node:nodejs npm:npm pgrep:procps openssl:openssl
+    redis-server:redis-server promtool:prometheus
 )
 
 install_packages() {

@@ -13,6 +13,7 @@ pub use load::{ConfigError, Setting, from_environment, load};
 use crate::mqtt::BrokerConfig;
 use crate::session::record::SESSION_TTL_S;
 use crate::stun_turn::TurnConfig;
+use crate::tls::TlsConfig;
 use crate::{http, logger};
 use sdk_core::wire::signal::is_valid_id;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -39,6 +40,8 @@ pub struct Config {
     pub mqtt: MqttConfig,
     pub turn: TurnConfig,
     pub session: SessionConfig,
+    /// The certificate of every listener that speaks TLS or DTLS.
+    pub tls: TlsConfig,
 }
 
 #[derive(Debug, Clone, Deserialize, Serialize)]
@@ -105,6 +108,7 @@ impl Default for Config {
             mqtt: MqttConfig::default(),
             turn: TurnConfig::default(),
             session: SessionConfig::default(),
+            tls: TlsConfig::default(),
         }
     }
 }
@@ -213,6 +217,9 @@ impl Config {
         }
         if let Err(text) = self.turn.check() {
             return Err(ConfigError::new(format!("turn.{text}")));
+        }
+        if let Err(text) = self.tls.check() {
+            return Err(ConfigError::new(format!("tls.{text}")));
         }
         let session = &self.session;
         let bounds = [

@@ -9,3 +9,4 @@ pub mod mqtt;
 pub mod server;
 pub mod session;
 pub mod stun_turn;
+pub mod tls;

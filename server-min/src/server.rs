@@ -10,6 +10,7 @@ use crate::session::keys::random;
 use crate::session::service::{Links, SERVER_ID, ServiceConfig};
 use crate::session::{Access, MemoryStore, Metrics, Service, SigningKey};
 use crate::stun_turn::{TurnConfig, TurnHandle, TurnServer};
+use crate::tls::Tls;
 use sdk_core::wire::signal::SERVER_TOPIC;
 use std::fmt;
 use std::io;
@@ -35,6 +36,8 @@ pub struct Server {
     pub public_key: [u8; 32],
     pub service: Rc<Service>,
     pub broker: Broker,
+    /// `None` without `[tls]`.
+    pub tls: Option<Tls>,
     turn: Rc<TurnHandle>,
     stop: watch::Sender<bool>,
     tasks: Vec<JoinHandle<()>>,
@@ -54,6 +57,7 @@ impl Server {
             None => Secret::new(generated().map_err(other)?),
         };
         warn_of_gaps(&config);
+        let tls = Tls::load(&config.tls).map_err(|text| other(io::Error::other(text)))?;
 
         let http_listener = bind("http.listen", config.http.listen).await?;
         let mqtt_listener = bind("mqtt.listen", config.mqtt.listen).await?;
@@ -119,7 +123,7 @@ impl Server {
             tokio::task::spawn_local(hear_reports(client, service.clone())),
             tokio::task::spawn_local(sweep(config.session.sweep_interval_s, service.clone())),
         ];
-        Ok(Server { http, mqtt, stun, public_key, service, broker, turn, stop, tasks })
+        Ok(Server { http, mqtt, stun, public_key, service, broker, tls, turn, stop, tasks })
     }
 
     /// `ready: http=127.0.0.1:8080 mqtt=127.0.0.1:1883 stun=127.0.0.1:3478`

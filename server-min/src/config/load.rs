@@ -16,6 +16,7 @@ const SECTIONS: &[(&str, &str)] = &[
     ("mqtt_", "mqtt"),
     ("turn_", "turn"),
     ("session_", "session"),
+    ("tls_", "tls"),
 ];
 
 /// A value for one key from outside the file.
