@@ -107,8 +107,22 @@ fn each_message_says_what_it_should() {
                     stream: Some("sub".into()),
                     streams: vec!["main".into(), "sub".into()],
                     stream_error: Some("the stream \"attic\" is not running on this device".into()),
+                    ..Keepalive::default()
                 }),
                 1750929860120,
+            ),
+        ),
+        (
+            "keepalive_closed.json",
+            device_says(
+                "server",
+                Body::Keepalive(Keepalive {
+                    state: Some(SessionState::Closed),
+                    code: Some(408),
+                    reason: Some("no way to the viewer was found within 20 s".into()),
+                    ..Keepalive::default()
+                }),
+                1750929856120,
             ),
         ),
         (

@@ -8,7 +8,7 @@ mod load;
 
 pub use apps::AppConfig;
 pub use flags::{Action, Command, HELP, parse_args};
-pub use load::{ConfigError, Setting, from_environment, load};
+pub use load::{ConfigError, Loaded, Setting, Source, from_environment, load};
 
 use crate::mqtt::BrokerConfig;
 use crate::session::record::SESSION_TTL_S;
@@ -26,11 +26,17 @@ use std::path::PathBuf;
 pub struct Config {
     /// Level of the log, and of single modules: `info,mqtt=debug`.
     pub log: String,
+    pub log_format: logger::Format,
+    /// Lines a second from one place in the program, after ten times as many at once; 0 is no limit.
+    /// Lines of sessions may be ten times as many.
+    pub log_limit: u32,
     /// Name of this node's region, a label of its metrics.
     pub region: String,
     /// The host name or address that phones and cameras reach this server under. Where it is not
     /// set, the host that the session request itself was sent to.
     pub public_host: Option<String>,
+    /// How long SIGTERM waits for those who are there to leave.
+    pub drain_s: u64,
     /// Whoever presents one of these may create sessions.
     pub app_keys: Vec<Secret>,
     /// Whoever presents a token signed by one of these may create sessions in its name.
@@ -100,8 +106,11 @@ impl Default for Config {
     fn default() -> Config {
         Config {
             log: "info".into(),
+            log_format: logger::Format::Text,
+            log_limit: 10,
             region: "local".into(),
             public_host: None,
+            drain_s: 5,
             app_keys: Vec::new(),
             apps: Vec::new(),
             http: HttpConfig::default(),
@@ -223,6 +232,8 @@ impl Config {
         }
         let session = &self.session;
         let bounds = [
+            ("drain_s", self.drain_s, 0, 3600),
+            ("log_limit", self.log_limit.into(), 0, 1_000_000),
             ("session.token_ttl_s", session.token_ttl_s, 10, session.ttl_s),
             ("session.ttl_s", session.ttl_s, 60, 30 * 86_400),
             ("session.stale_after_s", session.stale_after_s, 60, session.ttl_s),
@@ -236,6 +247,12 @@ impl Config {
             }
         }
         Ok(())
+    }
+
+    /// How to log. `validate` has read the levels already.
+    pub fn logging(&self) -> logger::Settings {
+        let levels = logger::Levels::parse(&self.log).unwrap_or_default();
+        logger::Settings { levels, format: self.log_format, limit: self.log_limit }
     }
 
     /// The configuration as it would be used, as TOML, with secrets hidden.

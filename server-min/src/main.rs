@@ -2,15 +2,15 @@
 
 use base64::Engine as _;
 use sdk_core::wire::signal::is_valid_id;
-use server_min::config::{self, Action, Command, Config, ConfigError, HELP};
+use server_min::config::{self, Action, Command, Config, ConfigError, HELP, Loaded, Source};
 use server_min::logger;
+use server_min::ops::lifecycle::{self, Signals};
 use server_min::server::Server;
 use server_min::session::credentials::{device_password, hex};
 use server_min::session::keys::SigningKey;
 use std::io::{self, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::LocalSet;
 
 /// What was asked for cannot be done as it was asked (a wrong flag or setting).
@@ -40,21 +40,24 @@ fn run(command: Command) -> Result<ExitCode, ConfigError> {
     let from_env = |name| std::env::var_os(name).filter(|v| !v.is_empty()).map(Into::into);
     let file = command.config_file.or_else(|| from_env("SERVER_MIN_CONFIG"));
     let ready_file = command.ready_file.or_else(|| from_env("SERVER_MIN_READY_FILE"));
-    let config = config::load(file.as_deref(), &settings)?;
+    let source = Source { file, settings };
+    let loaded = source.load()?;
+    let config = &loaded.config;
     match command.action {
         Action::CheckConfig => Ok(say(&config.describe())),
-        Action::DevicePassword { sn } => print_device_password(&config, &sn),
-        Action::PublicKey { base64 } => print_public_key(&config, base64),
-        _ => Ok(serve(config, ready_file.as_deref())),
+        Action::DevicePassword { sn } => print_device_password(config, &sn),
+        Action::PublicKey { base64 } => print_public_key(config, base64),
+        _ => Ok(serve(source, loaded, ready_file.as_deref())),
     }
 }
 
-fn serve(config: Config, ready_file: Option<&Path>) -> ExitCode {
-    // validate() has read the level already.
-    let _ = logger::init(&config.log);
+fn serve(source: Source, loaded: Loaded, ready_file: Option<&Path>) -> ExitCode {
+    logger::init(loaded.config.logging());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let served = match runtime {
-        Ok(runtime) => LocalSet::new().block_on(&runtime, serve_until_told(config, ready_file)),
+        Ok(runtime) => {
+            LocalSet::new().block_on(&runtime, serve_until_told(source, loaded, ready_file))
+        }
         Err(e) => Err(e.to_string()),
     };
     match served {
@@ -66,11 +69,14 @@ fn serve(config: Config, ready_file: Option<&Path>) -> ExitCode {
     }
 }
 
-async fn serve_until_told(config: Config, ready_file: Option<&Path>) -> Result<(), String> {
+async fn serve_until_told(
+    source: Source,
+    loaded: Loaded,
+    ready_file: Option<&Path>,
+) -> Result<(), String> {
     // Before anything is ready, so that no signal is lost.
-    let mut terminate = signal(SignalKind::terminate()).map_err(|e| e.to_string())?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(|e| e.to_string())?;
-    let server = Server::start(config).await.map_err(|e| e.to_string())?;
+    let signals = Signals::listen().map_err(|e| e.to_string())?;
+    let server = Server::start(loaded.config.clone()).await.map_err(|e| e.to_string())?;
     let ready = server.ready_line() + "\n";
     log::info!("public key {}", hex(&server.public_key));
     say(&ready);
@@ -78,12 +84,7 @@ async fn serve_until_told(config: Config, ready_file: Option<&Path>) -> Result<(
         write_whole(path, &ready)
             .map_err(|e| format!("ready file {} cannot be written: {e}", path.display()))?;
     }
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-    log::info!("stopping");
-    server.stop().await;
+    lifecycle::run(server, source, loaded, signals).await;
     Ok(())
 }
 

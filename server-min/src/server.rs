@@ -2,9 +2,10 @@
 
 use crate::clock;
 use crate::config::{Config, Secret};
-use crate::counters::{broker_metrics, relay_metrics};
 use crate::http::{self, PublicAddress, Site};
+use crate::logger;
 use crate::mqtt::{Broker, Identity, LocalClient, Role};
+use crate::ops::{Ops, Parts};
 use crate::session::credentials::hex;
 use crate::session::keys::random;
 use crate::session::service::{Links, SERVER_ID, ServiceConfig};
@@ -12,6 +13,7 @@ use crate::session::{Access, MemoryStore, Metrics, Service, SigningKey};
 use crate::stun_turn::{TurnConfig, TurnHandle, TurnServer};
 use crate::tls::Tls;
 use sdk_core::wire::signal::SERVER_TOPIC;
+use std::cell::Cell;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
@@ -27,6 +29,8 @@ use tokio::task::JoinHandle;
 const REPORTS_WAITING: usize = 10_000;
 /// How long clients may take to end at a shutdown.
 const GRACE: Duration = Duration::from_secs(3);
+/// How often what the logger left out is written down.
+const LOG_FLUSH_EVERY: Duration = Duration::from_secs(10);
 
 /// A running server. Made, used and stopped within one `LocalSet`.
 pub struct Server {
@@ -38,6 +42,8 @@ pub struct Server {
     pub broker: Broker,
     /// `None` without `[tls]`.
     pub tls: Option<Tls>,
+    pub ops: Rc<Ops>,
+    site: Rc<Site>,
     turn: Rc<TurnHandle>,
     stop: watch::Sender<bool>,
     tasks: Vec<JoinHandle<()>>,
@@ -87,7 +93,7 @@ impl Server {
             stale_after_s: config.session.stale_after_s,
         };
         let store = Rc::new(MemoryStore::new(config.session.max_sessions));
-        let service = Rc::new(Service::new(service_config, store, key, metrics.clone(), links));
+        let service = Rc::new(Service::new(service_config, store.clone(), key, metrics, links));
 
         let (stop, stopped) = watch::channel(false);
         let address = PublicAddress {
@@ -99,31 +105,44 @@ impl Server {
             turn_ip: config.turn.external_ip,
             turn: stun.clone(),
         };
-        let all_metrics = {
-            let (broker, turn, region) = (broker.clone(), turn.clone(), config.region.clone());
-            move || {
-                let relay = turn.counters();
-                metrics.render() + &relay_metrics(relay, &region) + &broker_metrics(&broker.stats())
-            }
-        };
-        let site = Rc::new(Site::new(
-            service.clone(),
-            address,
-            &config,
-            websocket_door(&broker),
-            Box::new(all_metrics),
-        ));
-        let max = config.http.max_connections;
+        let ops = Ops::new();
+        let sweep_interval_s = Rc::new(Cell::new(config.session.sweep_interval_s));
+        ops.register(&Parts {
+            service: &service,
+            store: &store,
+            broker: &broker,
+            turn: &turn,
+            tls: tls.as_ref(),
+            sweep_interval_s: &sweep_interval_s,
+            config: &config,
+        });
+        let door = websocket_door(&broker);
+        let site = Site::new(service.clone(), address, &config, door, ops.clone());
         let tasks = vec![
-            tokio::task::spawn_local(http::serve(http_listener, site, max, stopped)),
+            tokio::task::spawn_local(http::serve(http_listener, site.clone(), stopped)),
             tokio::task::spawn_local({
                 let broker = broker.clone();
                 async move { broker.serve_tcp(mqtt_listener).await }
             }),
             tokio::task::spawn_local(hear_reports(client, service.clone())),
-            tokio::task::spawn_local(sweep(config.session.sweep_interval_s, service.clone())),
+            tokio::task::spawn_local(sweep(sweep_interval_s, service.clone())),
+            tokio::task::spawn_local(flush_log()),
         ];
-        Ok(Server { http, mqtt, stun, public_key, service, broker, tls, turn, stop, tasks })
+        ops.register_tasks(&tasks);
+        Ok(Server {
+            http,
+            mqtt,
+            stun,
+            public_key,
+            service,
+            broker,
+            tls,
+            ops,
+            site,
+            turn,
+            stop,
+            tasks,
+        })
     }
 
     /// `ready: http=127.0.0.1:8080 mqtt=127.0.0.1:1883 stun=127.0.0.1:3478`
@@ -132,10 +151,27 @@ impl Server {
         format!("ready: http={} mqtt={} stun={}", self.http, self.mqtt, stun.join(","))
     }
 
+    /// Whether nobody would miss it: no MQTT client, and nothing relayed.
+    pub fn is_idle(&self) -> bool {
+        self.turn.allocations() == 0 && self.broker.stats().connections == 0
+    }
+
+    /// For the log.
+    pub fn who_is_here(&self) -> String {
+        let (relayed, clients) = (self.turn.allocations(), self.broker.stats().connections);
+        format!("{clients} MQTT clients, {relayed} TURN allocations")
+    }
+
     /// Takes no more, lets answers under way finish, tells the broker's clients, and frees the relay.
     pub async fn stop(self) {
         self.stop.send_replace(true);
-        self.broker.shutdown(GRACE).await;
+        let answered = async {
+            while self.site.connections() > 0 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        let (_, ()) =
+            tokio::join!(tokio::time::timeout(GRACE, answered), self.broker.shutdown(GRACE));
         self.turn.shutdown();
         for task in &self.tasks {
             task.abort();
@@ -273,13 +309,20 @@ async fn hear_reports(client: LocalClient, service: Rc<Service>) {
     }
 }
 
-async fn sweep(interval_s: u64, service: Rc<Service>) {
+async fn sweep(interval_s: Rc<Cell<u64>>, service: Rc<Service>) {
     loop {
-        tokio::time::sleep(Duration::from_secs(interval_s)).await;
+        tokio::time::sleep(Duration::from_secs(interval_s.get())).await;
         match service.sweep(clock::now_ms()).await {
             Ok(0) => {}
             Ok(closed) => log::info!("sweep: {closed} stale sessions closed"),
             Err(e) => log::error!("sweep: {e}"),
         }
+    }
+}
+
+async fn flush_log() {
+    loop {
+        tokio::time::sleep(LOG_FLUSH_EVERY).await;
+        logger::flush();
     }
 }

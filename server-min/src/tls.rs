@@ -1,6 +1,8 @@
 //! Our certificate, for every listener that speaks TLS or DTLS. One set of files serves all of them; it
 //! can be read again while the server runs, and connections that are open stay as they are.
 
+mod expiry;
+
 use rustls::RootCertStore;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
@@ -90,6 +92,11 @@ impl Tls {
     /// The chain, ours first, and the key, for DTLS.
     pub fn chain_and_key(&self) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
         self.read(|loaded| (loaded.chain.clone(), loaded.key.clone_key()))
+    }
+
+    /// Until when the chain is good: Unix seconds at which the first of its certificates expires.
+    pub fn not_after_s(&self) -> Option<u64> {
+        self.read(|loaded| loaded.chain.iter().filter_map(|der| expiry::not_after_s(der)).min())
     }
 
     fn read<T>(&self, of: impl FnOnce(&Loaded) -> T) -> T {

@@ -461,7 +461,7 @@ impl Session {
                 out.signal(now, self.id, To::App(&self.app), body);
             }
         }
-        self.keepalive(now, false, out);
+        self.report_end(now, &reason, out);
         self.peer.close(now.instant);
         self.end_channels(out);
         while let Some((transmit, data)) = self.peer.poll_transmit() {
@@ -557,13 +557,27 @@ impl Session {
                 setup_ms: Some(*setup_ms),
                 ..Keepalive::default()
             },
-            Phase::Closed => {
-                Keepalive { state: Some(SessionState::Closed), ..Keepalive::default() }
-            }
+            Phase::Closed => return,
         };
         if to_viewer {
             out.signal(now, self.id, To::App(&self.app), Body::Keepalive(keepalive.clone()));
         }
+        out.signal(now, self.id, To::Service, Body::Keepalive(keepalive));
+    }
+
+    /// The service counts sessions by what ended them.
+    fn report_end(&self, now: Now, reason: &CloseReason, out: &mut Outputs) {
+        let (code, words) = match reason {
+            CloseReason::Failed { code, message } => (Some(*code), message.clone()),
+            CloseReason::Lost => (Some(ErrorCode::Timeout), reason.to_string()),
+            _ => (None, reason.to_string()),
+        };
+        let keepalive = Keepalive {
+            state: Some(SessionState::Closed),
+            code: code.map(ErrorCode::number),
+            reason: Some(words),
+            ..Keepalive::default()
+        };
         out.signal(now, self.id, To::Service, Body::Keepalive(keepalive));
     }
 

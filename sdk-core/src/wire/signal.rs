@@ -72,6 +72,12 @@ pub struct Keepalive {
     /// From a camera: why it goes on with the stream it sends instead of the one asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stream_error: Option<String>,
+    /// To the service, with `closed`: the number of the error that ended the session, if one did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<u16>,
+    /// And in words, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
 }
 
 /// `status` of a session's record and `state` of a keepalive.
@@ -462,6 +468,8 @@ mod tests {
                 stream: Some("main".into()),
                 streams: vec!["main".into(), "sub".into()],
                 stream_error: Some("the stream is not running".into()),
+                code: Some(408),
+                reason: Some("not connected in time".into()),
             }),
             Body::Error { code: ErrorCode::TooMany, message: "full".into() },
         ];

@@ -2,8 +2,9 @@
 //! key, and where its value came from.
 
 use super::{Config, Secret};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use toml::{Table, Value};
 
 /// Keys whose values never appear in an error.
@@ -46,8 +47,80 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
+/// Where the configuration comes from; it can be read again.
+#[derive(Debug, Clone, Default)]
+pub struct Source {
+    pub file: Option<PathBuf>,
+    /// From the environment and the command line, in the order they apply.
+    pub settings: Vec<Setting>,
+}
+
+/// A configuration, and what was written to make it.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    pub config: Config,
+    /// With secrets, so it is compared and never shown.
+    written: Written,
+}
+
+#[derive(Clone)]
+struct Written(BTreeMap<String, Value>);
+
+impl fmt::Debug for Written {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
+impl Source {
+    pub fn load(&self) -> Result<Loaded, ConfigError> {
+        let (config, table) = read(self.file.as_deref(), &self.settings)?;
+        let mut written = BTreeMap::new();
+        flatten("", Value::Table(table), &mut written);
+        Ok(Loaded { config, written: Written(written) })
+    }
+}
+
+impl Loaded {
+    /// The keys of what is set otherwise in `new`, in their order.
+    pub fn changes(&self, new: &Loaded) -> Vec<String> {
+        let (before, after) = (&self.written.0, &new.written.0);
+        let effective = |loaded: &Loaded| {
+            let mut all = BTreeMap::new();
+            if let Ok(value) = Value::try_from(&loaded.config) {
+                flatten("", value, &mut all);
+            }
+            all
+        };
+        let (held, holds) = (effective(self), effective(new));
+        let keys: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
+        let has_changed = |key: &String| {
+            // A default that is written down is no change. Of secrets, the effective values are hidden.
+            before.get(key) != after.get(key) && (is_secret(key) || held.get(key) != holds.get(key))
+        };
+        keys.into_iter().filter(|key| has_changed(key)).cloned().collect()
+    }
+}
+
+/// Tables become keys with dots; what is in lists belongs to the list's key.
+fn flatten(prefix: &str, value: Value, into: &mut BTreeMap<String, Value>) {
+    match value {
+        Value::Table(table) => {
+            for (key, value) in table {
+                let key = if prefix.is_empty() { key } else { format!("{prefix}.{key}") };
+                flatten(&key, value, into);
+            }
+        }
+        value => drop(into.insert(prefix.to_owned(), value)),
+    }
+}
+
 /// Reads `file` and applies `settings` in their order.
 pub fn load(file: Option<&Path>, settings: &[Setting]) -> Result<Config, ConfigError> {
+    read(file, settings).map(|(config, _)| config)
+}
+
+fn read(file: Option<&Path>, settings: &[Setting]) -> Result<(Config, Table), ConfigError> {
     let text = match file {
         Some(path) => std::fs::read_to_string(path)
             .map_err(|e| ConfigError::new(format!("configuration file {}: {e}", path.display())))?,
@@ -66,7 +139,7 @@ pub fn load(file: Option<&Path>, settings: &[Setting]) -> Result<Config, ConfigE
     }
     config.app_keys.append(&mut more_keys);
     config.validate()?;
-    Ok(config)
+    Ok((config, table))
 }
 
 /// What the environment sets: `SERVER_MIN_…`, and `P2PCAM_APP_KEY` for one more application key.
@@ -165,11 +238,14 @@ fn in_file(name: &str, text: &str, error: &toml::de::Error) -> ConfigError {
     ConfigError::new(format!("{name} line {line_number}{key}: {message}"))
 }
 
+fn is_secret(key: &str) -> bool {
+    SECRET_KEYS.iter().any(|secret| key.ends_with(secret))
+}
+
 /// Takes the value out of a message about a secret: `invalid type: string "…", expected …`.
 fn hide(key: &str, message: &str) -> String {
-    let secret = SECRET_KEYS.iter().any(|secret| key.ends_with(secret));
     match message.split_once("expected") {
-        Some((found, expected)) if secret && !found.starts_with("unknown field") => {
+        Some((found, expected)) if is_secret(key) && !found.starts_with("unknown field") => {
             format!("expected{expected}")
         }
         _ => message.to_owned(),

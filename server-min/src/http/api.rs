@@ -4,6 +4,7 @@ use super::caller::{Caller, refused};
 use super::reply::{self, Reply};
 use super::router::Site;
 use crate::clock;
+use crate::session::ending::{Ending, Reason};
 use crate::session::record::SessionRecord;
 use crate::session::service::{Addresses, CreateError, Created, Request as SessionRequest};
 use crate::session::store::StoreError;
@@ -11,10 +12,10 @@ use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Body;
 use hyper::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
-    ACCESS_CONTROL_MAX_AGE, ALLOW, HeaderValue, VARY,
+    ACCESS_CONTROL_MAX_AGE, ALLOW, HeaderValue, RETRY_AFTER, VARY,
 };
-use hyper::{Method, Request, StatusCode};
-use sdk_core::wire::signal::SessionId;
+use hyper::{Method, Request, StatusCode, Uri};
+use sdk_core::wire::signal::{ErrorCode, SessionId};
 use serde::Deserialize;
 use serde_json::json;
 use std::net::SocketAddr;
@@ -24,6 +25,9 @@ use std::time::Duration;
 const MAX_BODY_LEN: usize = 16 * 1024;
 /// A body that takes longer is not coming.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// While the server stops: what takes its place is there by then.
+const RETRY_AFTER_S: &str = "5";
 
 const NO_SUCH_SESSION: &str = "there is no such session; create one with POST /v1/sessions";
 
@@ -39,7 +43,7 @@ where
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let mut reply = route(site, request, local).await;
-    if let Some(origin) = &site.cors_origin {
+    if let Some(origin) = &site.settings().cors_origin {
         let headers = reply.headers_mut();
         headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
         headers.insert(VARY, HeaderValue::from_static("Origin"));
@@ -81,7 +85,9 @@ where
     };
     match (id, record) {
         (Some(id), Ok(Some(record))) => match caller.may_use(&record) {
-            Ok(()) if *request.method() == Method::DELETE => close(site, id, now_ms).await,
+            Ok(()) if *request.method() == Method::DELETE => {
+                close(site, id, code_of(request.uri()), now_ms).await
+            }
             Ok(()) => show(id, &record),
             Err(refusal) => {
                 log::info!("sessionId={id} {} refused to {caller}", request.method());
@@ -98,6 +104,12 @@ where
     B: Body,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
+    if site.ops.health.is_draining() {
+        let text =
+            "this server is stopping; another one, or the same a little later, takes sessions";
+        let reply = reply::error(StatusCode::SERVICE_UNAVAILABLE, text);
+        return reply::with(reply, RETRY_AFTER, RETRY_AFTER_S);
+    }
     let caller = match Caller::of_application(site, request.headers(), clock::now_ms()) {
         Ok(caller) => caller,
         Err(refusal) => return refused(&refusal),
@@ -173,11 +185,23 @@ fn show(id: SessionId, record: &SessionRecord) -> Reply {
 }
 
 /// Closing what is closed already is no error: the caller has what it wanted.
-async fn close(site: &Site, id: SessionId, now_ms: u64) -> Reply {
-    match site.service.close(id, "closed through the session API", now_ms).await {
+async fn close(site: &Site, id: SessionId, code: Option<ErrorCode>, now_ms: u64) -> Reply {
+    let reason = match code {
+        None => Reason::Api,
+        Some(code) => code.into(),
+    };
+    let ending = Ending::new(reason, "closed through the session API");
+    match site.service.close(id, ending, now_ms).await {
         Ok(_) => reply::empty(StatusCode::NO_CONTENT),
         Err(e) => failed(&format!("sessionId={id} closing it"), &e.to_string()),
     }
+}
+
+/// `?code=408`: what the caller gives the session up for.
+fn code_of(uri: &Uri) -> Option<ErrorCode> {
+    let mut pairs = uri.query()?.split('&').filter_map(|pair| pair.split_once('='));
+    let (_, number) = pairs.find(|(name, _)| *name == "code")?;
+    number.parse().ok().map(ErrorCode::from_number)
 }
 
 async fn read_body<B>(body: B) -> Result<bytes::Bytes, Reply>

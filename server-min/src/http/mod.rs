@@ -4,7 +4,8 @@
 //! POST   /v1/sessions        api.rs      a new session
 //! GET    /v1/sessions/{id}   api.rs      its record; caller.rs says for whom
 //! DELETE /v1/sessions/{id}   api.rs      closes it
-//! GET    /metrics /healthz   router.rs
+//! GET    /metrics            router.rs   metrics.rs counts requests
+//! GET    /healthz /readyz    router.rs
 //! GET    / and its files     assets.rs   the viewer page
 //! GET    /mqtt               upgrade.rs  WebSocket, handed to the broker
 //! ```
@@ -13,6 +14,7 @@ mod address;
 mod api;
 mod assets;
 mod caller;
+mod metrics;
 mod reply;
 mod router;
 mod server;

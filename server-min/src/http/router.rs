@@ -2,15 +2,18 @@
 
 use super::address::PublicAddress;
 use super::assets::Assets;
+use super::metrics::HttpMetrics;
 use super::reply::{self, Reply};
 use super::{api, upgrade};
-use crate::config::{AppConfig, Secret};
+use crate::config::{AppConfig, Config, Secret};
+use crate::ops::Ops;
 use crate::session::Service;
 use hyper::body::Incoming;
 use hyper::header::{ALLOW, HeaderValue};
 use hyper::upgrade::Upgraded;
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
+use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
@@ -21,35 +24,75 @@ pub type WebSocketDoor = Rc<dyn Fn(TokioIo<Upgraded>, SocketAddr)>;
 pub struct Site {
     pub(super) service: Rc<Service>,
     pub(super) address: PublicAddress,
+    pub(super) ops: Rc<Ops>,
+    pub(super) metrics: HttpMetrics,
+    settings: RefCell<Rc<Settings>>,
+    broker: WebSocketDoor,
+    assets: Assets,
+}
+
+/// What a reload may change. A request goes by what held when it came.
+pub(super) struct Settings {
     pub(super) app_keys: Vec<Secret>,
     pub(super) apps: Vec<AppConfig>,
     pub(super) cors_origin: Option<HeaderValue>,
-    broker: WebSocketDoor,
-    /// Everything counted, as Prometheus reads it.
-    metrics: Box<dyn Fn() -> String>,
-    assets: Assets,
+    pub(super) max_connections: usize,
+}
+
+impl Settings {
+    fn of(config: &Config) -> Settings {
+        let origin = &config.http.cors_origin;
+        Settings {
+            app_keys: config.app_keys.clone(),
+            apps: config.apps.clone(),
+            cors_origin: HeaderValue::from_str(origin).ok().filter(|_| !origin.is_empty()),
+            max_connections: config.http.max_connections,
+        }
+    }
 }
 
 impl Site {
     pub fn new(
         service: Rc<Service>,
         address: PublicAddress,
-        config: &crate::config::Config,
+        config: &Config,
         broker: WebSocketDoor,
-        metrics: Box<dyn Fn() -> String>,
-    ) -> Site {
-        let origin = &config.http.cors_origin;
-        let cors_origin = HeaderValue::from_str(origin).ok().filter(|_| !origin.is_empty());
-        Site {
+        ops: Rc<Ops>,
+    ) -> Rc<Site> {
+        let site = Rc::new(Site {
             service,
             address,
-            app_keys: config.app_keys.clone(),
-            apps: config.apps.clone(),
-            cors_origin,
+            ops: ops.clone(),
+            metrics: HttpMetrics::new(),
+            settings: RefCell::new(Rc::new(Settings::of(config))),
             broker,
-            metrics,
             assets: Assets::new(),
-        }
+        });
+        // Weak: the site itself holds `ops`.
+        let counted = Rc::downgrade(&site);
+        ops.registry.add(move |text| {
+            if let Some(site) = counted.upgrade() {
+                site.metrics.write(text, site.settings().max_connections);
+            }
+        });
+        let changed = Rc::downgrade(&site);
+        let settings = &["app_keys", "apps", "http.cors_origin", "http.max_connections"];
+        ops.reload.add(settings, move |config| {
+            if let Some(site) = changed.upgrade() {
+                site.settings.replace(Rc::new(Settings::of(config)));
+            }
+            Ok(())
+        });
+        site
+    }
+
+    pub(super) fn settings(&self) -> Rc<Settings> {
+        self.settings.borrow().clone()
+    }
+
+    /// HTTP connections open.
+    pub fn connections(&self) -> u64 {
+        self.metrics.connections()
     }
 
     /// Answers one request that came from `peer` to our address `local`.
@@ -73,10 +116,11 @@ impl Site {
         }
         match path {
             "/metrics" => {
-                let body = (self.metrics)();
+                let body = self.ops.registry.render();
                 reply::text(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", body)
             }
             "/healthz" => reply::text(StatusCode::OK, "text/plain; charset=utf-8", "ok\n"),
+            "/readyz" => self.readiness(),
             _ => self.assets.answer(path, request.headers()).unwrap_or_else(|| {
                 reply::error(
                     StatusCode::NOT_FOUND,
@@ -84,5 +128,17 @@ impl Site {
                 )
             }),
         }
+    }
+    fn readiness(&self) -> Reply {
+        let not_ready = self.ops.health.not_ready();
+        let status = match not_ready.is_empty() {
+            true => StatusCode::OK,
+            false => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        let mut body = if not_ready.is_empty() { "ready\n" } else { "not ready\n" }.to_owned();
+        for part in not_ready {
+            body += &format!("{}: {}\n", part.name, part.why);
+        }
+        reply::text(status, "text/plain; charset=utf-8", body)
     }
 }

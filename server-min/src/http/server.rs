@@ -1,5 +1,6 @@
 //! The listener: connections in, bounded in number and in time, so that silent clients hold nothing.
 
+use super::metrics::Route;
 use super::router::Site;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -8,11 +9,10 @@ use sdk_core::wire::signal::SessionId;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
-use tokio::time::timeout;
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout};
 
 /// A request's head must be there within this time of the connection or of the last answer.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -24,13 +24,7 @@ const MAX_HEADER_LEN: usize = 16 * 1024;
 const MAX_HEADERS: usize = 64;
 
 /// Serves until `stop` says true. Within a `LocalSet`.
-pub async fn serve(
-    listener: TcpListener,
-    site: Rc<Site>,
-    max_connections: usize,
-    mut stop: watch::Receiver<bool>,
-) {
-    let places = Arc::new(Semaphore::new(max_connections));
+pub async fn serve(listener: TcpListener, site: Rc<Site>, mut stop: watch::Receiver<bool>) {
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -46,37 +40,56 @@ pub async fn serve(
             }
         };
         // Past the bound a newcomer is turned away at once, rather than kept waiting.
-        let Ok(place) = places.clone().try_acquire_owned() else {
-            log::warn!("{peer} turned away: {max_connections} connections (http.max_connections)");
+        let Some(place) = Place::take(&site) else {
+            let max = site.settings().max_connections;
+            log::warn!("{peer} turned away: {max} connections (http.max_connections)");
             continue;
         };
-        let (site, stop) = (site.clone(), stop.clone());
-        tokio::task::spawn_local(async move {
-            connection(stream, peer, site, stop).await;
-            drop(place);
-        });
+        let stop = stop.clone();
+        tokio::task::spawn_local(async move { connection(stream, peer, &place.0, stop).await });
+    }
+}
+
+/// One connection's place among all; given back when dropped.
+struct Place(Rc<Site>);
+
+impl Place {
+    fn take(site: &Rc<Site>) -> Option<Place> {
+        if site.connections() >= site.settings().max_connections as u64 {
+            site.metrics.on_turned_away();
+            return None;
+        }
+        site.metrics.on_connection();
+        Some(Place(site.clone()))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.metrics.on_connection_end();
     }
 }
 
 async fn connection(
     stream: TcpStream,
     peer: SocketAddr,
-    site: Rc<Site>,
+    site: &Site,
     mut stop: watch::Receiver<bool>,
 ) {
     let Ok(local) = stream.local_addr() else { return };
     let _ = stream.set_nodelay(true);
-    let answer = service_fn(|request| {
-        let site = &site;
-        async move {
-            let path = request.uri().path();
-            let session = path.strip_prefix("/v1/sessions/").and_then(SessionId::parse);
-            let of_it = session.map_or(String::new(), |id| format!("sessionId={id} "));
-            let what = format!("{of_it}{peer} {} {path}", request.method());
-            let reply = site.answer(request, peer, local).await;
-            log::debug!("{what} {}", reply.status().as_u16());
-            Ok::<_, Infallible>(reply)
-        }
+    let answer = service_fn(|request| async move {
+        let started = Instant::now();
+        let path = request.uri().path();
+        let route = Route::of(path);
+        let session = path.strip_prefix("/v1/sessions/").and_then(SessionId::parse);
+        let of_it = session.map_or(String::new(), |id| format!("sessionId={id} "));
+        let what = format!("{of_it}{peer} {} {path}", request.method());
+        let reply = site.answer(request, peer, local).await;
+        let status = reply.status().as_u16();
+        site.metrics.on_answer(route, status, started.elapsed());
+        log::debug!("{what} {status}");
+        Ok::<_, Infallible>(reply)
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

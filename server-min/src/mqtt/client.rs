@@ -133,6 +133,7 @@ impl Client {
         let silence_allowed = config.silence_allowed(connect.keep_alive_s);
         let identity = opened.identity;
         log::debug!("mqtt: {peer}: {client_id:?} is {:?} {:?}", identity.role, identity.id);
+        broker.0.counters.update(|c| *c.signed_in_mut(identity.role) += 1);
         Ok(Self {
             broker,
             link,
@@ -210,6 +211,7 @@ impl Client {
     /// Gives the session back; only the first call counts.
     pub(crate) fn leave(&mut self, ending: Ending, now: Instant) {
         if !std::mem::replace(&mut self.has_left, true) {
+            self.broker.0.counters.update(|c| *c.signed_in_mut(self.identity.role) -= 1);
             let graceful = ending == Ending::Graceful;
             self.broker.0.router.borrow_mut().close(self.session, &self.link, graceful, now);
         }

@@ -1,11 +1,17 @@
 //! What the broker counts. One thread owns the counters, so plain cells do.
 
+use super::access::Role;
 use std::cell::Cell;
 
-/// A snapshot for metrics. Totals only grow; the first five are gauges.
+/// A snapshot for metrics. Totals only grow; what comes before them are gauges.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BrokerStats {
     pub connections: u64,
+    /// Clients signed in, by role.
+    pub devices: u64,
+    pub apps: u64,
+    /// Services and operators.
+    pub others: u64,
     /// Online and offline ones.
     pub sessions: u64,
     pub subscriptions: u64,
@@ -33,6 +39,16 @@ pub struct BrokerStats {
     pub access_denied_total: u64,
     /// Clients disconnected because they did not read.
     pub slow_consumers_total: u64,
+}
+
+impl BrokerStats {
+    pub(crate) fn signed_in_mut(&mut self, role: Role) -> &mut u64 {
+        match role {
+            Role::Device => &mut self.devices,
+            Role::App => &mut self.apps,
+            Role::Service | Role::Admin => &mut self.others,
+        }
+    }
 }
 
 pub(crate) struct Counters(Cell<BrokerStats>);

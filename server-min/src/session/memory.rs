@@ -1,17 +1,18 @@
 //! The session store of a single node: a bounded map in memory.
 
 use super::record::SessionRecord;
-use super::store::{Answer, Change, SessionStore, StoreError, Updated};
+use super::store::{Answer, Change, Counts, SessionStore, StoreError, Updated};
 use sdk_core::wire::signal::{SessionId, SessionState};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use tokio::sync::watch;
 
 /// Session records of this process. Full means full: nobody's open session makes room for another,
 /// but what has been closed or has expired does.
 pub struct MemoryStore {
-    max: usize,
+    max: Cell<usize>,
     sessions: RefCell<HashMap<SessionId, Entry>>,
+    counts: Cell<Counts>,
 }
 
 struct Entry {
@@ -22,7 +23,16 @@ struct Entry {
 
 impl MemoryStore {
     pub fn new(max_sessions: usize) -> MemoryStore {
-        MemoryStore { max: max_sessions, sessions: RefCell::default() }
+        MemoryStore {
+            max: Cell::new(max_sessions),
+            sessions: RefCell::default(),
+            counts: Cell::default(),
+        }
+    }
+
+    /// From now on. Those that are there and too many stay.
+    pub fn set_max(&self, max_sessions: usize) {
+        self.max.set(max_sessions);
     }
 
     pub fn len(&self) -> usize {
@@ -31,6 +41,32 @@ impl MemoryStore {
 
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// One record came, went, or changed its state.
+    fn count(&self, before: Option<SessionState>, after: Option<SessionState>) {
+        let mut counts = self.counts.get();
+        if let Some(state) = before {
+            *counts.of_mut(state) -= 1;
+        }
+        if let Some(state) = after {
+            *counts.of_mut(state) += 1;
+        }
+        self.counts.set(counts);
+    }
+
+    fn forget(
+        &self,
+        sessions: &mut HashMap<SessionId, Entry>,
+        which: impl Fn(&SessionRecord) -> bool,
+    ) {
+        sessions.retain(|_, entry| {
+            let forgotten = which(&entry.record);
+            if forgotten {
+                self.count(Some(entry.record.status), None);
+            }
+            !forgotten
+        });
     }
 }
 
@@ -51,14 +87,16 @@ impl SessionStore for MemoryStore {
             if sessions.contains_key(&id) {
                 return Err(StoreError::Exists);
             }
-            if sessions.len() >= self.max {
+            let max = self.max.get();
+            if sessions.len() >= max {
                 // An expired but open one still owns a TURN allocation: the sweep takes it first.
-                sessions.retain(|_, entry| !entry.record.is_closed());
+                self.forget(&mut sessions, SessionRecord::is_closed);
             }
-            if sessions.len() >= self.max {
-                return Err(StoreError::Full { max: self.max });
+            if sessions.len() >= max {
+                return Err(StoreError::Full { max });
             }
             debug_assert!(!record.is_expired(now_ms));
+            self.count(None, Some(record.status));
             sessions.insert(id, Entry { record, updates: None });
             Ok(())
         })
@@ -81,6 +119,7 @@ impl SessionStore for MemoryStore {
             }
             let before = entry.record.clone();
             change.apply(&mut entry.record, now_ms);
+            self.count(Some(before.status), Some(entry.record.status));
             entry.publish();
             Ok(Some(Updated { before, after: entry.record.clone() }))
         })
@@ -95,6 +134,7 @@ impl SessionStore for MemoryStore {
             }
             let before = entry.record.clone();
             entry.record.status = SessionState::Closed;
+            self.count(Some(before.status), Some(SessionState::Closed));
             entry.record.turn_allocation = None;
             entry.record.updated_at = entry.record.updated_at.max(now_ms);
             entry.publish();
@@ -105,7 +145,7 @@ impl SessionStore for MemoryStore {
     fn stale(&self, now_ms: u64, idle_ms: u64, limit: usize) -> Answer<'_, Vec<SessionRecord>> {
         Box::pin(async move {
             let mut sessions = self.sessions.borrow_mut();
-            sessions.retain(|_, e| !(e.record.is_closed() && e.record.is_expired(now_ms)));
+            self.forget(&mut sessions, |r| r.is_closed() && r.is_expired(now_ms));
             let stale = sessions.values().map(|entry| &entry.record).filter(|record| {
                 !record.is_closed()
                     && (record.is_stale(now_ms, idle_ms) || record.is_expired(now_ms))
@@ -122,6 +162,10 @@ impl SessionStore for MemoryStore {
             let updates = entry.updates.get_or_insert_with(|| watch::Sender::new(record.clone()));
             Ok(Some(updates.subscribe()))
         })
+    }
+
+    fn counts(&self) -> Option<Counts> {
+        Some(self.counts.get())
     }
 }
 
@@ -260,6 +304,37 @@ mod tests {
             store.close(id(1), end_ms).await.unwrap().unwrap();
             store.stale(end_ms, u64::MAX, 9).await.unwrap();
             assert_eq!(store.len(), 1);
+        });
+    }
+
+    #[test]
+    fn records_are_counted_by_state() {
+        run(async {
+            let store = MemoryStore::new(2);
+            let counts = || {
+                let Counts { connecting, connected, closed } = store.counts().unwrap();
+                (connecting, connected, closed)
+            };
+            for n in [1, 2] {
+                store.create(record(n, 0), 0).await.unwrap();
+            }
+            let connected = Change { state: Some(SessionState::Connected), ..Change::default() };
+            for _ in 0..2 {
+                store.update(id(1), connected, 1).await.unwrap();
+            }
+            assert_eq!(counts(), (1, 1, 0));
+            for _ in 0..2 {
+                store.close(id(2), 2).await.unwrap();
+            }
+            assert_eq!(counts(), (0, 1, 1));
+            // Full: what is closed makes room.
+            store.create(record(3, 3), 3).await.unwrap();
+            assert_eq!(counts(), (1, 1, 0));
+            store.set_max(3);
+            store.create(record(4, 3), 3).await.unwrap();
+            store.close(id(1), 4).await.unwrap();
+            store.stale(SESSION_TTL_S * 1000, u64::MAX, 9).await.unwrap();
+            assert_eq!(counts(), (2, 0, 0));
         });
     }
 }

@@ -1,23 +1,40 @@
-//! The service's counters, in Prometheus' text format (version 0.0.4).
+//! What became of sessions, counted since the start.
 
+use super::ending::Reason;
+use super::store::{Counts, StoreError};
+use crate::metrics::{Histogram, Kind, Text};
 use sdk_core::wire::signal::Path;
-use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 
-/// Upper bounds of `p2p_latency_seconds`, in milliseconds, with their labels.
-const BUCKETS_MS: [(u64, &str); 6] =
-    [(100, "0.1"), (250, "0.25"), (500, "0.5"), (1000, "1"), (2500, "2.5"), (5000, "5")];
+/// Upper bounds of `p2p_latency_seconds`.
+const LATENCY_S: &[f64] = &[0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
 
-/// What became of sessions, counted since the start.
-#[derive(Default)]
 pub struct Metrics {
     attempts: AtomicU64,
     successes: AtomicU64,
     direct: AtomicU64,
     relayed: AtomicU64,
-    latency: [AtomicU64; BUCKETS_MS.len()],
-    latency_count: AtomicU64,
-    latency_sum_ms: AtomicU64,
+    latency: Histogram,
+    /// Ended before they connected, and after; by [`Reason`].
+    failures: [AtomicU64; Reason::ALL.len()],
+    disconnections: [AtomicU64; Reason::ALL.len()],
+    store_errors: [AtomicU64; StoreError::LABELS.len()],
+}
+
+impl Default for Metrics {
+    fn default() -> Metrics {
+        Metrics {
+            attempts: AtomicU64::default(),
+            successes: AtomicU64::default(),
+            direct: AtomicU64::default(),
+            relayed: AtomicU64::default(),
+            latency: Histogram::new(LATENCY_S),
+            failures: Default::default(),
+            disconnections: Default::default(),
+            store_errors: Default::default(),
+        }
+    }
 }
 
 impl Metrics {
@@ -31,7 +48,8 @@ impl Metrics {
         self.successes.fetch_add(1, Relaxed);
     }
 
-    /// It became known how a session's media travels.
+    /// It became known how a session's media travels; again, where a path that one side took for a
+    /// direct one turns out to be relayed.
     pub fn on_path(&self, path: Path) {
         let counter = if path == Path::Relay { &self.relayed } else { &self.direct };
         counter.fetch_add(1, Relaxed);
@@ -39,57 +57,67 @@ impl Metrics {
 
     /// It became known how long a session took from its offer to its connection.
     pub fn on_latency(&self, setup_ms: u64) {
-        for ((bound_ms, _), counter) in BUCKETS_MS.iter().zip(&self.latency) {
-            if setup_ms <= *bound_ms {
-                counter.fetch_add(1, Relaxed);
+        self.latency.observe(Duration::from_millis(setup_ms));
+    }
+
+    /// A session ended.
+    pub fn on_end(&self, connected: bool, reason: Reason) {
+        let counters = if connected { &self.disconnections } else { &self.failures };
+        counters[reason as usize].fetch_add(1, Relaxed);
+    }
+
+    pub fn on_store_error(&self, error: &StoreError) {
+        self.store_errors[error.index()].fetch_add(1, Relaxed);
+    }
+
+    /// `counts` are the sessions there are, where the store knows.
+    pub fn write(&self, text: &mut Text, counts: Option<Counts>) {
+        let of = |counter: &AtomicU64| counter.load(Relaxed);
+        text.counter("p2p_connection_attempts_total", "Sessions created", of(&self.attempts));
+        text.counter(
+            "p2p_connection_success_total",
+            "Sessions that connected",
+            of(&self.successes),
+        );
+        let name = "p2p_connections_total";
+        text.family(name, Kind::Counter, "Connections by the path of their media");
+        text.sample(name, &[("path", "direct")], of(&self.direct));
+        text.sample(name, &[("path", "relay")], of(&self.relayed));
+        let name = "p2p_latency_seconds";
+        text.family(name, Kind::Histogram, "From an offer to its connection");
+        self.latency.write(text, name, &[]);
+        for (name, help, counters) in [
+            (
+                "p2p_connection_failures_total",
+                "Sessions that ended without having connected, by reason",
+                &self.failures,
+            ),
+            (
+                "p2p_disconnections_total",
+                "Sessions that ended after having connected, by reason",
+                &self.disconnections,
+            ),
+        ] {
+            text.family(name, Kind::Counter, help);
+            for reason in Reason::ALL {
+                let count = of(&counters[reason as usize]);
+                text.sample(name, &[("reason", reason.label())], count);
             }
         }
-        self.latency_count.fetch_add(1, Relaxed);
-        self.latency_sum_ms.fetch_add(setup_ms, Relaxed);
-    }
-}
-
-impl Metrics {
-    /// Everything as Prometheus reads it.
-    pub fn render(&self) -> String {
-        let mut text = Text(String::with_capacity(2048));
-        let plain = [
-            ("p2p_connection_attempts_total", "Sessions created", &self.attempts),
-            ("p2p_connection_success_total", "Sessions that connected", &self.successes),
-        ];
-        for (name, help, counter) in plain {
-            text.family(name, "counter", help);
-            text.sample(name, "", counter.load(Relaxed));
+        if let Some(Counts { connecting, connected, closed }) = counts {
+            let name = "p2p_sessions";
+            text.family(name, Kind::Gauge, "Session records in the store by their state");
+            for (state, count) in
+                [("connecting", connecting), ("connected", connected), ("closed", closed)]
+            {
+                text.sample(name, &[("state", state)], count);
+            }
         }
-        text.family("p2p_connections_total", "counter", "Connections by the path of their media");
-        for (path, counter) in [("direct", &self.direct), ("relay", &self.relayed)] {
-            let labels = format!("{{path=\"{path}\"}}");
-            text.sample("p2p_connections_total", &labels, counter.load(Relaxed));
+        let name = "session_store_errors_total";
+        text.family(name, Kind::Counter, "Calls of the session store that failed, by their error");
+        for (label, counter) in StoreError::LABELS.iter().zip(&self.store_errors) {
+            text.sample(name, &[("error", label)], of(counter));
         }
-        text.family("p2p_latency_seconds", "histogram", "From an offer to its connection");
-        let count = self.latency_count.load(Relaxed);
-        for ((_, label), counter) in BUCKETS_MS.iter().zip(&self.latency) {
-            let labels = format!("{{le=\"{label}\"}}");
-            text.sample("p2p_latency_seconds_bucket", &labels, counter.load(Relaxed));
-        }
-        text.sample("p2p_latency_seconds_bucket", "{le=\"+Inf\"}", count);
-        let sum_s = self.latency_sum_ms.load(Relaxed) as f64 / 1000.0;
-        text.sample("p2p_latency_seconds_sum", "", sum_s);
-        text.sample("p2p_latency_seconds_count", "", count);
-        text.0
-    }
-}
-
-/// Prometheus' text format as it grows.
-pub struct Text(pub String);
-
-impl Text {
-    pub fn family(&mut self, name: &str, kind: &str, help: &str) {
-        let _ = write!(self.0, "# HELP {name} {help}.\n# TYPE {name} {kind}\n");
-    }
-
-    pub fn sample(&mut self, name: &str, labels: &str, value: impl std::fmt::Display) {
-        let _ = writeln!(self.0, "{name}{labels} {value}");
     }
 }
 
@@ -106,7 +134,12 @@ mod tests {
         metrics.on_path(Path::Prflx);
         metrics.on_latency(250);
         metrics.on_latency(9000);
-        let text = metrics.render();
+        metrics.on_end(false, Reason::Timeout);
+        metrics.on_end(true, Reason::Left);
+        metrics.on_store_error(&StoreError::Full { max: 1 });
+        let mut text = Text::default();
+        metrics.write(&mut text, Some(Counts { connected: 3, ..Counts::default() }));
+        let text = text.into_string();
         for line in [
             "p2p_connection_attempts_total 1",
             "p2p_connection_success_total 1",
@@ -114,10 +147,18 @@ mod tests {
             "p2p_connections_total{path=\"relay\"} 1",
             "p2p_latency_seconds_bucket{le=\"0.1\"} 0",
             "p2p_latency_seconds_bucket{le=\"0.25\"} 1",
+            "p2p_latency_seconds_bucket{le=\"0.5\"} 1",
+            "p2p_latency_seconds_bucket{le=\"1\"} 1",
+            "p2p_latency_seconds_bucket{le=\"2.5\"} 1",
             "p2p_latency_seconds_bucket{le=\"5\"} 1",
             "p2p_latency_seconds_bucket{le=\"+Inf\"} 2",
             "p2p_latency_seconds_sum 9.25",
             "p2p_latency_seconds_count 2",
+            "p2p_connection_failures_total{reason=\"timeout\"} 1",
+            "p2p_connection_failures_total{reason=\"left\"} 0",
+            "p2p_disconnections_total{reason=\"left\"} 1",
+            "p2p_sessions{state=\"connected\"} 3",
+            "session_store_errors_total{error=\"full\"} 1",
         ] {
             assert!(text.lines().any(|l| l == line), "{line}\n{text}");
         }

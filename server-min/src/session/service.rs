@@ -1,16 +1,21 @@
 //! The session service: gives sessions out, hears what becomes of them, and ends them.
 
 use super::credentials::{self, Credentials};
+use super::ending::{Ending, Reason};
 use super::keys::{self, SigningKey};
 use super::metrics::Metrics;
+use super::recent::{Ended, Recent};
 use super::record::SessionRecord;
 use super::store::{Change, SessionStore, StoreError};
 use crate::config::Secret;
+use crate::metrics::Text;
 use crate::mqtt::{Identity, Role};
 use sdk_core::wire::signal::{
-    Body, Keepalive, SessionId, SessionState, Signal, app_topic, device_topic, is_valid_id,
+    Body, ErrorCode, Keepalive, Path, SessionId, SessionState, Signal, app_topic, device_topic,
+    is_valid_id,
 };
 use sdk_core::wire::token::{self, Claims, IceServer};
+use std::cell::RefCell;
 use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -33,6 +38,7 @@ pub trait Links {
 }
 
 /// The service's settings.
+#[derive(Clone)]
 pub struct ServiceConfig {
     /// Shared with the relay; the first one signs.
     pub turn_secret: Vec<u8>,
@@ -93,11 +99,12 @@ impl fmt::Display for CreateError {
 }
 
 pub struct Service {
-    config: ServiceConfig,
+    config: RefCell<Rc<ServiceConfig>>,
     store: Rc<dyn SessionStore>,
     key: SigningKey,
     metrics: Arc<Metrics>,
     links: Rc<dyn Links>,
+    recent: Recent,
 }
 
 impl Service {
@@ -108,7 +115,31 @@ impl Service {
         metrics: Arc<Metrics>,
         links: Rc<dyn Links>,
     ) -> Service {
-        Service { config, store, key, metrics, links }
+        let config = RefCell::new(Rc::new(config));
+        Service { config, store, key, metrics, links, recent: Recent::default() }
+    }
+
+    /// Changes settings for what comes from now on.
+    pub fn reconfigure(&self, change: impl FnOnce(&mut ServiceConfig)) {
+        change(Rc::make_mut(&mut self.config.borrow_mut()));
+    }
+
+    fn config(&self) -> Rc<ServiceConfig> {
+        self.config.borrow().clone()
+    }
+
+    /// The last sessions that ended, as this process saw it.
+    pub fn recent(&self) -> &Recent {
+        &self.recent
+    }
+
+    pub fn write_metrics(&self, text: &mut Text) {
+        self.metrics.write(text, self.store.counts());
+    }
+
+    /// What the store answered; its errors are counted.
+    fn kept<T>(&self, answer: Result<T, StoreError>) -> Result<T, StoreError> {
+        answer.inspect_err(|error| self.metrics.on_store_error(error))
     }
 
     /// Gives out a session: its record, its token, and both sides' credentials.
@@ -119,13 +150,14 @@ impl Service {
         now_ms: u64,
     ) -> Result<Created, CreateError> {
         check(&request).map_err(CreateError::Invalid)?;
+        let config = self.config();
         let random = keys::random().map_err(|e| CreateError::Internal(e.to_string()))?;
         let id = SessionId::from_random(random);
         let sid = id.to_string();
         let now_s = now_ms / 1000;
-        let end_s = now_s + self.config.ttl_s;
-        let expires_at_s = now_s + self.config.token_ttl_s;
-        let turn = credentials::turn(&self.config.turn_secret, &sid, end_s);
+        let end_s = now_s + config.ttl_s;
+        let expires_at_s = now_s + config.token_ttl_s;
+        let turn = credentials::turn(&config.turn_secret, &sid, end_s);
         let ice_servers = ice_servers(addresses, &turn);
         let record = SessionRecord {
             session_id: sid.clone(),
@@ -136,12 +168,12 @@ impl Service {
             turn_allocation: Some(turn.username),
             created_at: now_ms,
             updated_at: now_ms,
-            ttl: self.config.ttl_s,
+            ttl: config.ttl_s,
             path: None,
             setup_ms: None,
             region: request.region,
         };
-        self.store.create(record, now_ms).await.map_err(CreateError::Store)?;
+        self.kept(self.store.create(record, now_ms).await).map_err(CreateError::Store)?;
         self.metrics.on_attempt();
         log::info!(
             "sessionId={sid} created for app {} and device {} by {}",
@@ -163,11 +195,7 @@ impl Service {
             token,
             expires_at_s,
             ice_servers,
-            mqtt: credentials::mqtt_app(
-                self.config.mqtt_app_secret.expose(),
-                &request.app_id,
-                end_s,
-            ),
+            mqtt: credentials::mqtt_app(config.mqtt_app_secret.expose(), &request.app_id, end_s),
             device_online: self.links.is_online(Role::Device, &request.device_id),
         })
     }
@@ -177,18 +205,19 @@ impl Service {
         id: SessionId,
         now_ms: u64,
     ) -> Result<Option<SessionRecord>, StoreError> {
-        self.store.get(id, now_ms).await
+        self.kept(self.store.get(id, now_ms).await)
     }
 
     /// Closes a session and says `bye` to both sides. `false` where there was nothing to close.
     pub async fn close(
         &self,
         id: SessionId,
-        reason: &str,
+        ending: Ending,
         now_ms: u64,
     ) -> Result<bool, StoreError> {
-        let Some(record) = self.end(id, reason, now_ms).await? else { return Ok(false) };
-        let bye = Body::Bye { reason: reason.to_owned() };
+        let reason = ending.words.clone();
+        let Some(record) = self.end(id, ending, now_ms).await? else { return Ok(false) };
+        let bye = Body::Bye { reason };
         self.to_device(id, &record.device_id, bye.clone(), now_ms);
         self.to_app(id, &record.app_id, bye, now_ms);
         Ok(true)
@@ -228,22 +257,22 @@ impl Service {
     /// Closes sessions that nobody reports on any more or whose time is over, frees their
     /// allocations, and says `bye` to the sides that are there. How many were closed.
     pub async fn sweep(&self, now_ms: u64) -> Result<usize, StoreError> {
-        let idle_ms = self.config.stale_after_s.saturating_mul(1000);
+        let idle_ms = self.config().stale_after_s.saturating_mul(1000);
         let mut closed = 0;
         loop {
-            let stale = self.store.stale(now_ms, idle_ms, SWEEP_BATCH).await?;
+            let stale = self.kept(self.store.stale(now_ms, idle_ms, SWEEP_BATCH).await)?;
             if stale.is_empty() {
                 return Ok(closed);
             }
             for record in &stale {
-                let reason = match record.is_expired(now_ms) {
-                    true => "its time is over",
-                    false => "nobody reported on it",
+                let ending = match record.is_expired(now_ms) {
+                    true => Ending::new(Reason::Expired, "its time is over"),
+                    false => Ending::new(Reason::Silent, "nobody reported on it"),
                 };
                 if let Some(id) = SessionId::parse(&record.session_id)
-                    && self.end(id, reason, now_ms).await?.is_some()
+                    && self.end(id, ending.clone(), now_ms).await?.is_some()
                 {
-                    self.bye_to_those_online(id, record, reason, now_ms);
+                    self.bye_to_those_online(id, record, &ending.words, now_ms);
                     closed += 1;
                 }
             }
@@ -257,16 +286,25 @@ impl Service {
             // So a device learns the time, whether or not its session is still known.
             self.to_device(id, from, Body::Keepalive(Keepalive::default()), now_ms);
         }
-        let Some(record) = self.store.get(id, now_ms).await? else { return Ok(()) };
+        let Some(record) = self.get(id, now_ms).await? else { return Ok(()) };
         let side = if is_device { &record.device_id } else { &record.app_id };
         if side != from {
             log::warn!("sessionId={id} report of {from} ignored: not a side of it");
             return Ok(());
         }
         match &signal.body {
-            Body::Bye { reason } => self.end_by(id, &signal.from, reason, now_ms).await,
+            Body::Bye { reason } => {
+                let ending = Ending::reported(from, None, reason);
+                self.end(id, ending, now_ms).await.map(drop)
+            }
+            Body::Error { code, message } => {
+                let ending = Ending::reported(from, Some(*code), message);
+                self.end(id, ending, now_ms).await.map(drop)
+            }
             Body::Keepalive(k) if k.state == Some(SessionState::Closed) => {
-                self.end_by(id, &signal.from, "reported closed", now_ms).await
+                let words = k.reason.as_deref().unwrap_or("reported closed");
+                let ending = Ending::reported(from, k.code.map(ErrorCode::from_number), words);
+                self.end(id, ending, now_ms).await.map(drop)
             }
             Body::Keepalive(keepalive) => self.report(id, &signal.from, keepalive, now_ms).await,
             other => {
@@ -295,7 +333,8 @@ impl Service {
             path: path.filter(|_| connected),
             setup_ms: setup_ms.filter(|_| connected),
         };
-        let Some(updated) = self.store.update(id, change, now_ms).await? else { return Ok(()) };
+        let updated = self.kept(self.store.update(id, change, now_ms).await)?;
+        let Some(updated) = updated else { return Ok(()) };
         let (before, after) = (&updated.before, &updated.after);
         if before.status != after.status {
             log::info!("sessionId={id} connected, says {from}");
@@ -305,8 +344,9 @@ impl Service {
             && before.path != after.path
         {
             log::info!("sessionId={id} path={path:?}, says {from}");
-            // A connection counts once, by what was said of it first.
-            if before.path.is_none() {
+            // A connection counts once on each path: as relayed also where the other side, which
+            // may not be able to see that, called it direct before.
+            if before.path.is_none() || path == Path::Relay {
                 self.metrics.on_path(path);
             }
         }
@@ -317,27 +357,23 @@ impl Service {
         Ok(())
     }
 
-    async fn end_by(
-        &self,
-        id: SessionId,
-        from: &str,
-        reason: &str,
-        now_ms: u64,
-    ) -> Result<(), StoreError> {
-        let reason: String = reason.chars().take(200).collect();
-        self.end(id, &format!("{from}: {reason}"), now_ms).await.map(drop)
-    }
-
     /// Closes the record and frees what the relay holds for it; exactly once.
     async fn end(
         &self,
         id: SessionId,
-        reason: &str,
+        mut ending: Ending,
         now_ms: u64,
     ) -> Result<Option<SessionRecord>, StoreError> {
-        let closed = self.store.close(id, now_ms).await?;
+        let closed = self.kept(self.store.close(id, now_ms).await)?;
         if let Some(record) = &closed {
-            log::info!("sessionId={id} closed ({reason})");
+            let connected = record.status == SessionState::Connected;
+            if !connected {
+                let device_online = self.links.is_online(Role::Device, &record.device_id);
+                ending.reason = ending.reason.of_unconnected(device_online);
+            }
+            log::info!("sessionId={id} closed {ending}");
+            self.metrics.on_end(connected, ending.reason);
+            self.recent.push(Ended::new(record, connected, ending, now_ms));
             self.links.free_relay(&record.session_id);
         }
         Ok(closed)

@@ -34,6 +34,34 @@ pub trait SessionStore {
     /// What is published on `session_updates:{id}`: the record after each change, the newest only
     /// where the watcher is slower. Ends when the record is forgotten. `None`: no such session.
     fn watch(&self, id: SessionId) -> Answer<'_, Option<watch::Receiver<SessionRecord>>>;
+
+    /// Whether sessions can be kept and found right now; the error says why not.
+    fn ready(&self) -> Result<(), String> {
+        Ok(())
+    }
+
+    /// How many records there are; `None` where that is not known without asking around.
+    fn counts(&self) -> Option<Counts> {
+        None
+    }
+}
+
+/// Records by their state.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    pub connecting: usize,
+    pub connected: usize,
+    pub closed: usize,
+}
+
+impl Counts {
+    pub fn of_mut(&mut self, state: SessionState) -> &mut usize {
+        match state {
+            SessionState::Connecting => &mut self.connecting,
+            SessionState::Connected => &mut self.connected,
+            SessionState::Closed => &mut self.closed,
+        }
+    }
 }
 
 /// What a report says about a session. Empty is a sign of life and nothing else.
@@ -61,6 +89,20 @@ pub enum StoreError {
     Exists,
     /// The store cannot be reached, with the reason.
     Unavailable(String),
+}
+
+impl StoreError {
+    /// As metrics name them.
+    pub const LABELS: [&str; 3] = ["full", "exists", "unavailable"];
+
+    /// Which of [`LABELS`](Self::LABELS) this one is.
+    pub fn index(&self) -> usize {
+        match self {
+            StoreError::Full { .. } => 0,
+            StoreError::Exists => 1,
+            StoreError::Unavailable(_) => 2,
+        }
+    }
 }
 
 impl fmt::Display for StoreError {

@@ -77,6 +77,7 @@ impl Core {
         let is_first_try = request.get(attr::USERNAME).is_none();
         if code != 438 && !is_first_try {
             self.stats.requests_refused += 1;
+            self.stats.refused.count(code);
             self.stats.requests_unauthorized += u64::from(code == 401);
             // A stranger's text: only what can be printed reaches the log.
             let name = request.get_str(attr::USERNAME).unwrap_or("-");
@@ -109,6 +110,9 @@ impl Core {
             (Err(_), _) => (Class::Error, &mut stats.requests_refused),
         };
         *counter += 1;
+        if let Err(refusal) = &outcome {
+            stats.refused.count(refusal.code);
+        }
         let response = self.respond(request, class, out);
         let response = match outcome {
             Ok(Granted::Done) => response,

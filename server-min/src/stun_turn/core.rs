@@ -9,6 +9,7 @@ use super::bandwidth::Cap;
 use super::config::TurnConfig;
 use super::credentials::{Credentials, session_of};
 use super::peers::PeerPolicy;
+use super::refusals::Refused;
 use super::relays::Owner;
 use super::relays::{Relay, RelayId, RelayPorts};
 use ring::hmac;
@@ -67,11 +68,14 @@ pub struct CoreStats {
     pub requests_refused: u64,
     /// Those of `requests_refused` with wrong or expired credentials.
     pub requests_unauthorized: u64,
+    /// Bindings and others, by their error.
+    pub refused: Refused,
     pub allocations_created: u64,
     pub packets_relayed: u64,
     pub bytes_relayed: u64,
     /// Over the bandwidth cap.
     pub packets_capped: u64,
+    pub bytes_capped: u64,
 }
 
 pub struct Core {

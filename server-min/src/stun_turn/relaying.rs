@@ -76,6 +76,7 @@ impl Core {
         let Some(allocation) = self.allocations.get_mut(id) else { return Action::None };
         if !allocation.to_peer.meter.take(now.instant, payload.len(), &self.cap) {
             self.stats.packets_capped += 1;
+            self.stats.bytes_capped += payload.len() as u64;
             return Action::None;
         }
         allocation.to_peer.bytes += payload.len() as u64;
@@ -111,6 +112,7 @@ impl Core {
         }
         if !allocation.to_client.meter.take(now.instant, len, &self.cap) {
             self.stats.packets_capped += 1;
+            self.stats.bytes_capped += len as u64;
             return None;
         }
         let mut out = ToClient {

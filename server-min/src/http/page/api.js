@@ -42,8 +42,9 @@ export async function createSession({ server, key, device, appId, signal }) {
 }
 
 /** Closes a session while the page goes away; the request outlives the page. */
-export function deleteSession({ server, sessionId, token }) {
-  fetch(new URL(`v1/sessions/${sessionId}`, server), {
+export function deleteSession({ server, sessionId, token, code }) {
+  const query = code === undefined ? '' : `?code=${code}`;
+  fetch(new URL(`v1/sessions/${sessionId}${query}`, server), {
     method: 'DELETE', headers: { authorization: `Bearer ${token}` }, keepalive: true,
   }).catch(() => {});
 }

@@ -238,12 +238,13 @@ export class ViewerSession extends EventTarget {
     this.#link?.toServer(payload);
   }
 
-  #sayBye(reason) {
+  /** `code`: the number of what went wrong, for the service's statistics. */
+  #sayBye(reason, code) {
     if (!this.#grant) return;
     this.#link?.toCamera('bye', { reason });
-    this.#link?.toServer({ state: 'closed' });
+    this.#link?.toServer({ state: 'closed', reason, code });
     // The page may be going away before the broker has these: this request outlives it.
-    deleteSession({ server: this.server, sessionId: this.id, token: this.#grant.token });
+    deleteSession({ server: this.server, sessionId: this.id, token: this.#grant.token, code });
   }
 
   // ---- Negotiation -----------------------------------------------------------------------------
@@ -401,7 +402,7 @@ export class ViewerSession extends EventTarget {
 
   #fail(failure) {
     if (this.ended) return;
-    this.#sayBye(`${failure.title}: ${failure.message}`);
+    this.#sayBye(`${failure.title}: ${failure.message}`, failure.number);
     this.#setState({ name: 'failed', failure });
     this.#release();
     // Only an offline camera is worth listening for: its status says when to try again.

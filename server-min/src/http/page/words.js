@@ -9,6 +9,11 @@ export class Failure extends Error {
     this.code = code;
   }
 
+  /** As a number of docs/signaling.md; none where nothing is wrong with this side. */
+  get number() {
+    return this.code ?? NUMBERS[this.kind];
+  }
+
   get title() {
     return (FAILURES[this.kind] ?? FAILURES.internal).title;
   }
@@ -22,6 +27,8 @@ export class Failure extends Error {
     return { kind, code, title, advice, detail };
   }
 }
+
+const NUMBERS = { codec: 406, lost: 408, silent: 408, timeout: 408, internal: 500 };
 
 /** The kind of failure a camera's or the session service's `error` message means. */
 export function kindOfError(code) {

@@ -5,6 +5,7 @@ use super::sys::{Waker, raise_file_limit};
 use crate::stun_turn::config::TurnConfig;
 use crate::stun_turn::core::{Core, CoreEvent, CoreStats};
 use crate::stun_turn::credentials::session_of;
+use crate::stun_turn::refusals::SharedRefused;
 use ring::rand::{SecureRandom as _, SystemRandom};
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
@@ -65,10 +66,13 @@ pub struct TurnCounters {
     pub requests_refused: AtomicU64,
     /// Those of `requests_refused` with wrong or expired credentials.
     pub requests_unauthorized: AtomicU64,
+    /// Bindings and others, by their error.
+    pub refused: SharedRefused,
     pub packets_relayed: AtomicU64,
     pub bytes_relayed: AtomicU64,
     /// Over a bandwidth cap.
     pub packets_capped: AtomicU64,
+    pub bytes_capped: AtomicU64,
     /// Refused by the kernel: a full buffer, or no route.
     pub packets_unsent: AtomicU64,
 }
@@ -138,6 +142,12 @@ impl TurnHandle {
         self.counters.allocations.load(Relaxed)
     }
 
+    /// Whether the relay's thread still runs.
+    pub fn is_running(&self) -> bool {
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        thread.as_ref().is_some_and(|thread| !thread.is_finished())
+    }
+
     pub fn counters(&self) -> &Arc<TurnCounters> {
         &self.counters
     }
@@ -174,11 +184,13 @@ impl TurnCounters {
             (&self.packets_relayed, stats.packets_relayed),
             (&self.bytes_relayed, stats.bytes_relayed),
             (&self.packets_capped, stats.packets_capped),
+            (&self.bytes_capped, stats.bytes_capped),
             (&self.packets_unsent, unsent),
         ];
         for (counter, value) in pairs {
             counter.store(value, Relaxed);
         }
+        self.refused.publish(&stats.refused);
     }
 }
 

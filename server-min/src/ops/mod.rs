@@ -1,0 +1,47 @@
+//! Running the server: what is counted, whether it is ready, how it takes a new configuration and how
+//! it ends.
+//!
+//! ```text
+//! GET /metrics ─→ Registry ─→ each part's own numbers
+//! GET /readyz ──→ Health ───→ each part's own check
+//! SIGHUP ───────→ lifecycle ─→ Source::load ─→ Reload ─→ each part's own change
+//! SIGTERM ──────→ lifecycle ─→ Health::drain ─→ drain_s, or until nobody is left ─→ Server::stop
+//! ```
+
+mod health;
+pub mod lifecycle;
+pub mod process;
+mod reload;
+mod wiring;
+
+pub use health::{Health, NotReady};
+pub use reload::{Reload, Reloaded};
+pub(crate) use wiring::Parts;
+
+use crate::metrics::Registry;
+use std::rc::Rc;
+
+/// What parts register themselves with when the server starts.
+pub struct Ops {
+    pub registry: Registry,
+    pub health: Health,
+    pub reload: Reload,
+}
+
+impl Ops {
+    pub fn new() -> Rc<Ops> {
+        let ops = Rc::new(Ops {
+            registry: Registry::default(),
+            health: Health::default(),
+            reload: Reload::default(),
+        });
+        let weak = Rc::downgrade(&ops);
+        ops.registry.add(move |text| {
+            if let Some(ops) = weak.upgrade() {
+                ops.health.write_metrics(text);
+                ops.reload.write_metrics(text);
+            }
+        });
+        ops
+    }
+}
