@@ -104,6 +104,7 @@ impl Session {
             stream: streams.get(self.stream).map(|stream| stream.name().to_owned()),
             streams: streams.names(),
             stream_error: error,
+            ..Keepalive::default()
         };
         out.signal(now, self.id, To::App(&self.app), Body::Keepalive(keepalive));
     }
