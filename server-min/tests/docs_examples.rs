@@ -212,24 +212,3 @@ fn the_configurations_shown_can_be_used() {
         loaded.unwrap_or_else(|e| panic!("{e}:\n{block}"));
     }
 }
-
-/// The list of metrics has each that there is, and none that is not.
-#[test]
-fn the_metrics_listed_are_those_there_are() {
-    let page = doc("server.md");
-    let section = page.split("\n## Metrics\n").nth(1).unwrap().split("\n## ").next().unwrap();
-    let listed: BTreeSet<String> = section
-        .lines()
-        .filter_map(|line| line.strip_prefix("| `")?.split(" |").next())
-        .flat_map(|cell| cell.split('`'))
-        .map(|text| text.split('{').next().unwrap().to_owned())
-        .filter(|name| name.contains('_'))
-        .collect();
-    with_server(&[], |server| async move {
-        new_session(server.http, "cam_1", "app_1").await;
-        let metrics = get(server.http, "/metrics").await.body;
-        let families = metrics.lines().filter_map(|l| l.strip_prefix("# TYPE ")?.split(' ').next());
-        assert_eq!(families.map(str::to_owned).collect::<BTreeSet<_>>(), listed);
-        server
-    });
-}
