@@ -5,7 +5,7 @@
 
 mod api_support;
 
-use api_support::{APP_KEY, bearer, get, new_session, request, with_server};
+use api_support::{APP_KEY, bearer, request, with_server};
 use sdk_core::wire::signal::{SessionId, Signal};
 use sdk_core::wire::token::Claims;
 use serde_json::{Value, json};

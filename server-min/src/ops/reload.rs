@@ -17,8 +17,10 @@ pub struct Reload {
 struct Taker {
     /// The settings that it takes: `app_keys`, `session.ttl_s`, or a section such as `geoip`.
     settings: &'static [&'static str],
-    take: Box<dyn Fn(&Config) -> Result<(), String>>,
+    take: Take,
 }
+
+type Take = Box<dyn Fn(&Config) -> Result<(), String>>;
 
 /// What became of a new configuration.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

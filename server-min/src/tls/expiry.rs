@@ -3,19 +3,18 @@
 
 /// Unix seconds; `None` where it cannot be read.
 pub(super) fn not_after_s(certificate: &[u8]) -> Option<u64> {
-    let (body, _) = read(certificate, SEQUENCE)?;
-    let (mut fields, _) = read(body, SEQUENCE)?;
-    if let Some((_, rest)) = read(fields, VERSION) {
-        fields = rest;
+    let body = read(certificate, SEQUENCE)?.content;
+    let mut fields = read(body, SEQUENCE)?.content;
+    if let Some(version) = read(fields, VERSION) {
+        fields = version.rest;
     }
     for tag in [INTEGER, SEQUENCE, SEQUENCE] {
         // Serial number, signature algorithm, issuer.
-        fields = read(fields, tag)?.1;
+        fields = read(fields, tag)?.rest;
     }
-    let (validity, _) = read(fields, SEQUENCE)?;
-    let (_, after_begin) = any(validity)?;
-    let ((tag, end), _) = any(after_begin)?;
-    time_s(tag, end)
+    let validity = read(fields, SEQUENCE)?.content;
+    let not_after = Element::first_of(Element::first_of(validity)?.rest)?;
+    time_s(not_after.tag, not_after.content)
 }
 
 const INTEGER: u8 = 0x02;
@@ -25,26 +24,33 @@ const SEQUENCE: u8 = 0x30;
 /// `[0] EXPLICIT`
 const VERSION: u8 = 0xa0;
 
-/// The content of the first element, if it has this tag, and what follows it.
-fn read(data: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
-    let ((found, content), rest) = any(data)?;
-    (found == tag).then_some((content, rest))
+struct Element<'d> {
+    tag: u8,
+    content: &'d [u8],
+    /// What follows it.
+    rest: &'d [u8],
 }
 
-/// Tag and content of the first element, and what follows it.
-fn any(data: &[u8]) -> Option<((u8, &[u8]), &[u8])> {
-    let (&tag, rest) = data.split_first()?;
-    let (&first, rest) = rest.split_first()?;
-    let (len, rest) = match first {
-        0..=0x7f => (usize::from(first), rest),
-        0x81..=0x84 => {
-            let (bytes, rest) = rest.split_at_checked(usize::from(first & 0x7f))?;
-            (bytes.iter().fold(0, |len, byte| len << 8 | usize::from(*byte)), rest)
-        }
-        _ => return None,
-    };
-    let (content, rest) = rest.split_at_checked(len)?;
-    Some(((tag, content), rest))
+impl Element<'_> {
+    fn first_of(data: &[u8]) -> Option<Element<'_>> {
+        let (&tag, rest) = data.split_first()?;
+        let (&first, rest) = rest.split_first()?;
+        let (len, rest) = match first {
+            0..=0x7f => (usize::from(first), rest),
+            0x81..=0x84 => {
+                let (bytes, rest) = rest.split_at_checked(usize::from(first & 0x7f))?;
+                (bytes.iter().fold(0, |len, byte| len << 8 | usize::from(*byte)), rest)
+            }
+            _ => return None,
+        };
+        let (content, rest) = rest.split_at_checked(len)?;
+        Some(Element { tag, content, rest })
+    }
+}
+
+/// The first element, if it has this tag.
+fn read(data: &[u8], tag: u8) -> Option<Element<'_>> {
+    Element::first_of(data).filter(|element| element.tag == tag)
 }
 
 /// `YYMMDDHHMMSSZ` or `YYYYMMDDHHMMSSZ` (RFC 5280 §4.1.2.5).
