@@ -84,19 +84,27 @@ test('a camera known to be offline is said to be, and called when it comes back'
     10_000, 'it was not called again');
 });
 
-for (const [code, kind, title] of [
-  [401, 'token', 'The camera refused access'],
-  [406, 'codec', 'This browser cannot play the camera’s video'],
-  [429, 'full', 'Too many viewers'],
-  [503, 'stream', 'No such stream'],
-  [599, 'internal', 'Something went wrong'],
+/** Sessions that ended without having connected, as the server counts them by their reason. */
+const failures = async (reason) => {
+  const metrics = await (await fetch(new URL('metrics', server.url))).text();
+  return Number(metrics.match(`p2p_connection_failures_total{reason="${reason}"} (\\d+)`)[1]);
+};
+
+for (const [code, kind, title, reason] of [
+  [401, 'token', 'The camera refused access', 'unauthorized'],
+  [406, 'codec', 'This browser cannot play the camera’s video', 'unplayable'],
+  [429, 'full', 'Too many viewers', 'busy'],
+  [503, 'stream', 'No such stream', 'unavailable'],
+  [599, 'internal', 'Something went wrong', 'internal'],
 ]) {
-  test(`the camera’s error ${code} becomes “${title}”`, TIMEOUT, async (t) => {
+  test(`the camera’s error ${code} becomes “${title}”, and the server counts it`, TIMEOUT, async (t) => {
+    const before = await failures(reason);
     await camera(t, `cam_${code}`, refusing(code, `because of ${code}`));
     const page = await open(t, server.viewer(`cam_${code}`, { query: '&stream=sub' }));
     const { error } = await failed(page);
     assert.deepEqual([error.kind, error.code, error.title], [kind, code, title]);
     assert.match(await shown(page, 'failure-detail').textContent(), new RegExp(`because of ${code}`));
+    await until(() => failures(reason), (count) => count === before + 1, 5_000, `it is not counted as ${reason}`);
   });
 }
 

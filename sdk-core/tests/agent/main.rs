@@ -22,7 +22,7 @@ use sdk_core::event::{CloseReason, Event};
 use sdk_core::media::srtp::SrtpProfile;
 use sdk_core::wire::annexb::nal_units;
 use sdk_core::wire::h264::{NalHeader, Payload};
-use sdk_core::wire::signal::{Body, Offer, Path, SessionId};
+use sdk_core::wire::signal::{Body, Keepalive, Offer, Path, SessionId, SessionState};
 use std::time::Duration;
 use viewer::{CM_ONLY, FakeViewer, GCM_AND_CM, Packet};
 use world::{STREAM, World};
@@ -299,6 +299,33 @@ fn a_viewer_that_vanishes_is_noticed_and_cleared_away() {
     let lost = Event::ViewerClosed { session: ids[0], reason: CloseReason::Lost };
     assert!(world.events.contains(&lost), "{:?}", world.events);
     assert!(world.open_sockets.is_empty());
+    // The service counts sessions by what ended them.
+    assert_eq!(end_reported(&world), (Some(408), Some(CloseReason::Lost.to_string())));
+}
+
+/// What the service was told last: the code and the words of a session's end.
+fn end_reported(world: &World) -> (Option<u16>, Option<String>) {
+    let to_service = world.signals.iter().filter(|(topic, _)| topic == "p2p/signal/server");
+    match to_service.last().map(|(_, signal)| signal.body.clone()) {
+        Some(Body::Keepalive(Keepalive {
+            state: Some(SessionState::Closed),
+            code,
+            reason,
+            ..
+        })) => (code, reason),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn the_service_is_told_why_a_session_did_not_connect() {
+    let mut world = World::new(|_| ());
+    world.lose = Box::new(|_, _, _| true);
+    world.join(FakeViewer::new("198.51.100.1:5000", GCM_AND_CM), 1);
+    world.run(Duration::from_secs(60));
+    let (code, words) = end_reported(&world);
+    assert_eq!(code, Some(408));
+    assert!(words.is_some_and(|words| words.contains("connect")), "{:?}", world.events);
 }
 
 #[test]
@@ -365,6 +392,7 @@ fn goodbyes_reach_everybody() {
     let (mut world, ids) = connected(2);
     world.signal(ids[0], "app_1", Body::Bye { reason: "seen enough".into() });
     let left = CloseReason::ViewerLeft("seen enough".into());
+    assert_eq!(end_reported(&world), (None, Some(left.to_string())));
     assert!(world.events.contains(&Event::ViewerClosed { session: ids[0], reason: left }));
     world.input(sdk_core::agent::Input::Shutdown);
     assert!(world.bodies_to("app_2").any(|b| matches!(b, Body::Bye { .. })));

@@ -228,6 +228,9 @@ impl Allocation {
 
     /// Whether a packet comes through, and back.
     pub fn relays(&mut self) -> bool {
+        for socket in [&self.socket, &self.peer] {
+            socket.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+        }
         let mut buffer = [0; 2048];
         let address = self.peer.local_addr().unwrap();
         let len = self.turn.wrap(address, b"there", &mut buffer).unwrap();
