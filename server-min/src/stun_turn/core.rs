@@ -5,12 +5,13 @@
 //! their [`Allocation`], and goes with it.
 
 use super::allocation::{Allocation, ReservationToken};
-use super::bandwidth::Cap;
 use super::config::TurnConfig;
 use super::credentials::{Credentials, session_of};
 use super::peers::PeerPolicy;
+use super::refusals::Refused;
 use super::relays::Owner;
 use super::relays::{Relay, RelayId, RelayPorts};
+use super::quota::{SessionName, Quota};
 use ring::hmac;
 use slab::Slab;
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
@@ -67,27 +68,37 @@ pub struct CoreStats {
     pub requests_refused: u64,
     /// Those of `requests_refused` with wrong or expired credentials.
     pub requests_unauthorized: u64,
+    /// Bindings and others, by their error.
+    pub refused: Refused,
     pub allocations_created: u64,
     pub packets_relayed: u64,
     pub bytes_relayed: u64,
-    /// Over the bandwidth cap.
+    /// Over the bandwidth cap of a session, or of the node.
     pub packets_capped: u64,
+    pub bytes_capped: u64,
+    /// Those of `packets_capped` that were over the node's.
+    pub packets_capped_by_node: u64,
+    /// Payload that no permission or channel lets through, or to our own listeners.
+    pub packets_denied: u64,
+    /// Neither STUN nor ChannelData, or STUN that no client sends.
+    pub packets_malformed: u64,
 }
 
 pub struct Core {
     pub(super) config: TurnConfig,
     pub(super) policy: PeerPolicy,
-    pub(super) cap: Cap,
+    /// The same for all cores of a relay.
+    pub(super) quota: Arc<Quota>,
     pub(super) credentials: Credentials,
     pub(super) allocations: Slab<Allocation>,
     pub(super) by_client: HashMap<Client, AllocationId>,
     pub(super) relays: Slab<Relay>,
-    /// Where relay sockets are bound.
+    /// Where relay sockets are bound, if the world knows them by another address.
     pub(super) by_local: HashSet<SocketAddr>,
     pub(super) reservations: HashMap<ReservationToken, RelayId>,
     pub(super) stats: CoreStats,
-    /// By session, or static user.
-    pub(super) sessions: HashMap<Box<str>, Session>,
+    /// By session or static user: one of its relay sockets, which names the next.
+    pub(super) sessions: HashMap<SessionName, RelayId>,
     /// The local address of each listener.
     pub(super) listeners: Vec<SocketAddr>,
     pub(super) timers: BTreeSet<(Instant, Timer)>,
@@ -97,12 +108,6 @@ pub struct Core {
 
 pub(super) type AllocationId = usize;
 
-#[derive(Default)]
-pub(super) struct Session {
-    pub(super) allocations: Vec<AllocationId>,
-    pub(super) reserved: Vec<RelayId>,
-}
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Timer {
     Allocation(AllocationId),
@@ -110,10 +115,11 @@ pub(super) enum Timer {
 }
 
 impl Core {
-    /// `listeners` are the local addresses that [`Client::listener`] counts; `seed` is secret
-    /// randomness.
+    /// `quota` is made from the same configuration; `listeners` are the local addresses that
+    /// [`Client::listener`] counts; `seed` is secret randomness.
     pub fn new(
         config: TurnConfig,
+        quota: Arc<Quota>,
         listeners: Vec<SocketAddr>,
         seed: [u8; 32],
         now: Instant,
@@ -121,19 +127,16 @@ impl Core {
         let mut random = Random::new(seed);
         let nonce_secret = random.bytes();
         Core {
-            policy: PeerPolicy {
-                allow_loopback: config.allow_loopback_peers,
-                allow_private: config.allow_private_peers,
-            },
-            cap: Cap::new(config.bandwidth_bps, config.bandwidth_burst_bytes),
+            policy: PeerPolicy::new(&config),
             credentials: Credentials::new(
                 &config.realm,
-                &config.secrets,
+                quota.clone(),
                 &config.static_users,
                 &nonce_secret,
                 now,
             ),
             config,
+            quota,
             allocations: Slab::new(),
             by_client: HashMap::new(),
             relays: Slab::new(),
@@ -180,24 +183,14 @@ impl Core {
     /// Frees all that belongs to a session, given by its id or by its whole user name; how many
     /// allocations that were.
     pub fn close_session(&mut self, name: &str, ports: &mut impl RelayPorts) -> usize {
-        let Some(session) = self.sessions.get_mut(session_of(name)) else { return 0 };
-        let (allocations, reserved) =
-            (std::mem::take(&mut session.allocations), std::mem::take(&mut session.reserved));
-        for &id in &allocations {
-            self.free(id, ports);
+        let before = self.allocations.len();
+        while let Some(&relay) = self.sessions.get(session_of(name)) {
+            match self.relays.get(relay.0 as usize).map(|relay| &relay.owner) {
+                Some(&Owner::Allocation(id)) => self.free(id, ports),
+                _ => self.release(relay, ports),
+            }
         }
-        for relay in reserved {
-            self.release(relay, ports);
-        }
-        self.sessions.remove(session_of(name));
-        allocations.len()
-    }
-
-    pub(super) fn has_quota(&self, username: &str, wanted: usize) -> bool {
-        let session = self.sessions.get(session_of(username));
-        let used = session.map_or(0, |s| s.allocations.len() + s.reserved.len());
-        used + wanted <= self.config.allocations_per_session
-            && self.relays.len() + wanted <= self.config.allocations_total
+        before - self.allocations.len()
     }
 
     pub(super) fn insert(&mut self, allocation: Allocation) -> AllocationId {
@@ -208,7 +201,6 @@ impl Core {
         if let Some(relay) = self.relays.get_mut(relay.0 as usize) {
             relay.owner = Owner::Allocation(id);
         }
-        self.sessions.entry(session_of(&username).into()).or_default().allocations.push(id);
         self.timers.insert((expires, Timer::Allocation(id)));
         self.stats.allocations_created += 1;
         self.events.push_back(CoreEvent::Created { username, relayed });
@@ -227,21 +219,12 @@ impl Core {
         self.by_client.remove(&allocation.client);
         self.timers.remove(&(allocation.expires, Timer::Allocation(id)));
         self.close_relay(allocation.relay, ports);
-        self.forget(session_of(&allocation.username), |s| s.allocations.retain(|a| *a != id));
         self.events.push_back(CoreEvent::Freed {
             username: allocation.username,
             relayed: allocation.relayed,
-            bytes_to_peer: allocation.to_peer.bytes,
-            bytes_to_client: allocation.to_client.bytes,
+            bytes_to_peer: allocation.bytes_to_peer,
+            bytes_to_client: allocation.bytes_to_client,
         });
-    }
-
-    pub(super) fn forget(&mut self, session: &str, remove: impl FnOnce(&mut Session)) {
-        let Some(entry) = self.sessions.get_mut(session) else { return };
-        remove(entry);
-        if entry.allocations.is_empty() && entry.reserved.is_empty() {
-            self.sessions.remove(session);
-        }
     }
 }
 

@@ -4,6 +4,7 @@
 use super::allocation::ReservationToken;
 use super::core::{AllocationId, Client, Core, Timer};
 use super::credentials::session_of;
+use super::quota::Place;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
@@ -32,6 +33,9 @@ pub(super) struct Relay {
     /// Where the socket is bound.
     pub(super) local: SocketAddr,
     pub(super) owner: Owner,
+    pub(super) place: Place,
+    /// Another one of the same session.
+    next: Option<RelayId>,
 }
 
 pub(super) enum Owner {
@@ -39,7 +43,6 @@ pub(super) enum Owner {
     /// The odd neighbour of an even port, held for a while (RFC 8656 §7.2).
     Reserved {
         token: ReservationToken,
-        session: Box<str>,
         expires: Instant,
     },
 }
@@ -55,6 +58,7 @@ impl Core {
         &mut self,
         ip: IpAddr,
         even: bool,
+        place: Place,
         ports: &mut impl RelayPorts,
     ) -> Option<RelayId> {
         let (min, max) = (u32::from(self.config.min_port), u32::from(self.config.max_port));
@@ -64,10 +68,11 @@ impl Core {
         let start = self.random.number().checked_rem(count)?;
         for i in 0..count.min(MAX_PORT_TRIES) {
             let port = u16::try_from(first + (start + i) % count * step).ok()?;
-            match self.open_relay_at(SocketAddr::new(ip, port), ports) {
-                Ok(id) => return Some(id),
-                Err(Opened::Taken) => {}
-                Err(_) => return None,
+            let local = SocketAddr::new(ip, port);
+            match self.open_socket(local, ports) {
+                Opened::Here => return Some(self.keep_relay(local, place)),
+                Opened::Taken => {}
+                Opened::Impossible => return None,
             }
         }
         None
@@ -78,18 +83,20 @@ impl Core {
         &mut self,
         now: Instant,
         relay: RelayId,
-        username: &str,
+        place: Place,
         ports: &mut impl RelayPorts,
     ) -> Option<ReservationToken> {
         let local = self.relays.get(relay.0 as usize)?.local;
         let port = local.port().checked_add(1).filter(|port| *port <= self.config.max_port)?;
-        let id = self.open_relay_at(SocketAddr::new(local.ip(), port), ports).ok()?;
+        let local = SocketAddr::new(local.ip(), port);
+        if self.open_socket(local, ports) != Opened::Here {
+            return None;
+        }
+        let id = self.keep_relay(local, place);
         let mut token = ReservationToken::default();
         token.copy_from_slice(&self.random.bytes()[..8]);
-        let (session, expires) = (session_of(username), now + RESERVATION_LIFETIME);
-        self.sessions.entry(session.into()).or_default().reserved.push(id);
-        let owner = Owner::Reserved { token, session: session.into(), expires };
-        self.relays.get_mut(id.0 as usize)?.owner = owner;
+        let expires = now + RESERVATION_LIFETIME;
+        self.relays.get_mut(id.0 as usize)?.owner = Owner::Reserved { token, expires };
         self.reservations.insert(token, id);
         self.timers.insert((expires, Timer::Reservation(id)));
         Some(token)
@@ -98,9 +105,9 @@ impl Core {
     /// Hands a reserved socket out; only its own session may have it.
     pub(super) fn claim(&mut self, token: &ReservationToken, username: &str) -> Option<RelayId> {
         let id = *self.reservations.get(token)?;
-        match &self.relays.get(id.0 as usize)?.owner {
-            Owner::Reserved { session, .. } if **session == *session_of(username) => {}
-            _ => return None,
+        let relay = self.relays.get(id.0 as usize)?;
+        if relay.place.name.session() != session_of(username) {
+            return None;
         }
         self.end_reservation(id);
         Some(id)
@@ -148,40 +155,62 @@ impl Core {
         }
     }
 
-    fn open_relay_at(
-        &mut self,
-        local: SocketAddr,
-        ports: &mut impl RelayPorts,
-    ) -> Result<RelayId, Opened> {
-        let entry = self.relays.vacant_entry();
-        let id = RelayId(u32::try_from(entry.key()).map_err(|_| Opened::Impossible)?);
-        match ports.open(id, local) {
-            Opened::Here => {}
-            other => return Err(other),
+    /// The socket of what [`keep_relay`](Core::keep_relay) keeps next.
+    fn open_socket(&mut self, local: SocketAddr, ports: &mut impl RelayPorts) -> Opened {
+        match u32::try_from(self.relays.vacant_key()) {
+            Ok(id) => ports.open(RelayId(id), local),
+            Err(_) => Opened::Impossible,
         }
+    }
+
+    fn keep_relay(&mut self, local: SocketAddr, place: Place) -> RelayId {
+        let id = RelayId(self.relays.vacant_key() as u32);
+        let next = self.sessions.insert(place.name.clone(), id);
         // No packet is relayed before `insert` or `reserve_next` names the true owner.
-        entry.insert(Relay { local, owner: Owner::Allocation(AllocationId::MAX) });
-        self.by_local.insert(local);
-        Ok(id)
+        let owner = Owner::Allocation(AllocationId::MAX);
+        self.relays.insert(Relay { local, owner, place, next });
+        if self.config.external_ip.is_some() {
+            self.by_local.insert(local);
+        }
+        id
     }
 
     pub(super) fn close_relay(&mut self, id: RelayId, ports: &mut impl RelayPorts) {
-        if let Some(relay) = self.relays.try_remove(id.0 as usize) {
-            self.by_local.remove(&relay.local);
-            ports.close(id);
+        let Some(relay) = self.relays.try_remove(id.0 as usize) else { return };
+        self.unlink(id, &relay);
+        self.by_local.remove(&relay.local);
+        ports.close(id);
+    }
+
+    /// Takes a relay socket out of its session's chain, which is as short as the quota.
+    fn unlink(&mut self, id: RelayId, relay: &Relay) {
+        let session = relay.place.name.session();
+        let Some(first) = self.sessions.get_mut(session) else { return };
+        if *first != id {
+            let mut at = *first;
+            while let Some(before) = self.relays.get_mut(at.0 as usize) {
+                match before.next {
+                    Some(next) if next == id => return before.next = relay.next,
+                    Some(next) => at = next,
+                    None => return,
+                }
+            }
+            return;
+        }
+        match relay.next {
+            Some(next) => *first = next,
+            None => drop(self.sessions.remove(session)),
         }
     }
 
     fn end_reservation(&mut self, relay: RelayId) {
         let Some(entry) = self.relays.get_mut(relay.0 as usize) else { return };
         let unowned = Owner::Allocation(AllocationId::MAX);
-        let Owner::Reserved { token, session, expires } =
-            std::mem::replace(&mut entry.owner, unowned)
+        let Owner::Reserved { token, expires } = std::mem::replace(&mut entry.owner, unowned)
         else {
             return;
         };
         self.reservations.remove(&token);
         self.timers.remove(&(expires, Timer::Reservation(relay)));
-        self.forget(&session, |s| s.reserved.retain(|r| *r != relay));
     }
 }

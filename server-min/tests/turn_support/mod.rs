@@ -7,7 +7,9 @@ use sdk_core::wire::stun::{
     Builder, Class, Message, Method, TransactionId, channel_data, long_term_key,
 };
 use server_min::stun_turn::core::{Action, Client, Core, Now};
-use server_min::stun_turn::{MAX_REPLY_LEN, Opened, RelayId, RelayPorts, TurnConfig, password_for};
+use server_min::stun_turn::{
+    MAX_REPLY_LEN, Opened, RelayId, RelayPorts, Quota, TurnConfig, password_for,
+};
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -92,8 +94,14 @@ impl Answer {
     }
 }
 
+/// Its peers have addresses of documentation, which are denied unless they are allowed.
 pub(crate) fn config() -> TurnConfig {
-    TurnConfig { secrets: vec![SECRET.to_vec()], ..TurnConfig::default() }
+    let peers = ["198.51.100.0/22", "203.0.113.0/24", "2001:db8::/32"];
+    TurnConfig {
+        secrets: vec![SECRET.to_vec()],
+        allowed_peers: peers.map(|range| range.parse().unwrap()).to_vec(),
+        ..TurnConfig::default()
+    }
 }
 
 impl Lab {
@@ -104,8 +112,9 @@ impl Lab {
     pub(crate) fn listening(config: TurnConfig, listeners: &[&str]) -> Lab {
         let now = Now { instant: origin(), unix_s: UNIX_START_S };
         let listeners = listeners.iter().map(|l| l.parse().unwrap()).collect();
+        let quota = Quota::new(&config, now.instant);
         Lab {
-            core: Core::new(config, listeners, [7; 32], now.instant),
+            core: Core::new(config, quota, listeners, [7; 32], now.instant),
             ports: FakePorts::default(),
             now,
             transactions: 0,
@@ -152,7 +161,7 @@ impl Lab {
     /// A request as a client makes it: asking for a nonce first where it has none that is good.
     pub(crate) fn call(&mut self, user: &mut User, method: Method, attributes: &[Attr]) -> Answer {
         if user.nonce.is_empty() {
-            let bytes = plain(method, self.next_id(), &[]);
+            let bytes = plain(method, self.next_id(), &[udp()]);
             let challenge = self.raw(user.client, &bytes).unwrap();
             assert_eq!(challenge.code, 401);
             user.nonce = challenge.message().get(attr::NONCE).unwrap().to_vec();

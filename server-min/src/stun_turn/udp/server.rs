@@ -5,6 +5,7 @@ use super::sys::{Waker, raise_file_limit};
 use crate::stun_turn::config::TurnConfig;
 use crate::stun_turn::core::{Core, CoreEvent, CoreStats};
 use crate::stun_turn::credentials::session_of;
+use crate::stun_turn::quota::Quota;
 use ring::rand::{SecureRandom as _, SystemRandom};
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
@@ -17,6 +18,7 @@ pub struct TurnServer;
 
 /// The running relay. Dropping it stops it as well.
 pub struct TurnHandle {
+    common: Arc<Quota>,
     local_addrs: Vec<SocketAddr>,
     counters: Arc<TurnCounters>,
     waker: Arc<Waker>,
@@ -87,7 +89,8 @@ impl TurnServer {
         SystemRandom::new()
             .fill(&mut seed)
             .map_err(|_| io::Error::other("the system has no randomness to give"))?;
-        let core = Core::new(config, local_addrs.clone(), seed, now().instant);
+        let common = Quota::new(&config, now().instant);
+        let core = Core::new(config, common.clone(), local_addrs.clone(), seed, now().instant);
         let counters = Arc::new(TurnCounters::default());
         let waker = Arc::new(Waker::new()?);
         let (commands, inbox) = channel();
@@ -109,6 +112,7 @@ impl TurnServer {
         outcome.recv().map_err(|_| io::Error::other("the TURN thread ended at once"))??;
         log::info!("STUN and TURN on UDP {local_addrs:?}");
         Ok(TurnHandle {
+            common,
             local_addrs,
             counters,
             waker,
@@ -131,6 +135,11 @@ impl TurnHandle {
             let _ = commands.send(Command::CloseSession(name.to_owned()));
             self.waker.wake();
         }
+    }
+
+    /// See [`Quota::set_secrets`].
+    pub fn set_secrets(&self, secrets: &[Vec<u8>]) -> Result<(), String> {
+        self.common.set_secrets(secrets)
     }
 
     /// Alive now.
