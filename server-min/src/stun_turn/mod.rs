@@ -18,11 +18,11 @@ mod peers;
 mod relaying;
 mod relays;
 mod requests;
-mod udp;
+mod plane;
 
 pub use answers::MAX_REPLY_LEN;
 pub use config::TurnConfig;
 pub use credentials::{password_for, session_of};
 pub use relaying::ToClient;
 pub use relays::{Opened, RelayId, RelayPorts};
-pub use udp::{AllocationInfo, Relayed, TurnCounters, TurnHandle, TurnObserver, TurnServer};
+pub use plane::{AllocationInfo, Relayed, TurnCounters, TurnHandle, TurnObserver, TurnServer};

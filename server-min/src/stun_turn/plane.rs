@@ -4,7 +4,7 @@
 //! and writes all that follows with as few system calls as the kernel allows. Nothing is allocated,
 //! locked or copied for a payload.
 
-mod plane;
+mod shard;
 mod receive;
 mod send;
 mod server;

@@ -1,6 +1,6 @@
 //! Starting, watching and stopping the relay.
 
-use super::plane::{Command, Plane, bind_listener, now};
+use super::shard::{Command, Shard, bind_listener, now};
 use super::sys::{Waker, raise_file_limit};
 use crate::stun_turn::config::TurnConfig;
 use crate::stun_turn::core::{Core, CoreEvent, CoreStats};
@@ -96,7 +96,7 @@ impl TurnServer {
         let (started, outcome) = channel();
         let thread =
             std::thread::Builder::new().name("turn".into()).spawn(move || {
-                match Plane::new(core, listeners, inbox, watched, Observers { observer }, shared) {
+                match Shard::new(core, listeners, inbox, watched, Observers { observer }, shared) {
                     Ok(plane) => {
                         let _ = started.send(Ok(()));
                         plane.run();
