@@ -9,11 +9,11 @@ use super::bandwidth::Cap;
 use super::config::TurnConfig;
 use super::credentials::{Credentials, session_of};
 use super::peers::PeerPolicy;
-use super::relays::Owner;
 use super::relays::{Relay, RelayId, RelayPorts};
+use super::shared::Shared;
 use ring::hmac;
 use slab::Slab;
-use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
@@ -82,9 +82,7 @@ pub struct Core {
     pub(super) allocations: Slab<Allocation>,
     pub(super) by_client: HashMap<Client, AllocationId>,
     pub(super) relays: Slab<Relay>,
-    /// Where relay sockets are bound.
-    pub(super) by_local: HashSet<SocketAddr>,
-    pub(super) reservations: HashMap<ReservationToken, RelayId>,
+    pub(super) shared: Arc<Shared>,
     pub(super) stats: CoreStats,
     /// By session, or static user.
     pub(super) sessions: HashMap<Box<str>, Session>,
@@ -100,26 +98,34 @@ pub(super) type AllocationId = usize;
 #[derive(Default)]
 pub(super) struct Session {
     pub(super) allocations: Vec<AllocationId>,
-    pub(super) reserved: Vec<RelayId>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Timer {
     Allocation(AllocationId),
-    Reservation(RelayId),
+    Reservation(ReservationToken),
 }
 
 impl Core {
-    /// `listeners` are the local addresses that [`Client::listener`] counts; `seed` is secret
-    /// randomness.
+    /// A core that shares with no other. `listeners` are the local addresses that
+    /// [`Client::listener`] counts; `seed` is secret randomness.
     pub fn new(
         config: TurnConfig,
         listeners: Vec<SocketAddr>,
         seed: [u8; 32],
         now: Instant,
     ) -> Core {
-        let mut random = Random::new(seed);
-        let nonce_secret = random.bytes();
+        let shared = Arc::new(Shared::new(&config, &listeners, seed, now));
+        Core::of_shard(config, listeners, shared, 0)
+    }
+
+    /// One of several cores: each has clients of its own, and takes the nonces of all.
+    pub fn of_shard(
+        config: TurnConfig,
+        listeners: Vec<SocketAddr>,
+        shared: Arc<Shared>,
+        number: u16,
+    ) -> Core {
         Core {
             policy: PeerPolicy {
                 allow_loopback: config.allow_loopback_peers,
@@ -130,21 +136,20 @@ impl Core {
                 &config.realm,
                 &config.secrets,
                 &config.static_users,
-                &nonce_secret,
-                now,
+                &shared.secret("nonces", 0),
+                shared.started,
             ),
             config,
             allocations: Slab::new(),
             by_client: HashMap::new(),
             relays: Slab::new(),
-            by_local: HashSet::new(),
-            reservations: HashMap::new(),
+            random: Random::new(shared.secret("random", number)),
+            shared,
             stats: CoreStats::default(),
             sessions: HashMap::new(),
             listeners,
             timers: BTreeSet::new(),
             events: VecDeque::new(),
-            random,
         }
     }
 
@@ -166,7 +171,7 @@ impl Core {
         while let Some(&(at, timer)) = self.timers.first().filter(|(at, _)| *at <= now) {
             match timer {
                 Timer::Allocation(id) => self.free(id, ports),
-                Timer::Reservation(relay) => self.release(relay, ports),
+                Timer::Reservation(token) => drop(self.shared.expire(&token)),
             }
             // Freeing has removed it; a timer without its owner must not stop the others.
             self.timers.remove(&(at, timer));
@@ -180,22 +185,21 @@ impl Core {
     /// Frees all that belongs to a session, given by its id or by its whole user name; how many
     /// allocations that were.
     pub fn close_session(&mut self, name: &str, ports: &mut impl RelayPorts) -> usize {
-        let Some(session) = self.sessions.get_mut(session_of(name)) else { return 0 };
-        let (allocations, reserved) =
-            (std::mem::take(&mut session.allocations), std::mem::take(&mut session.reserved));
+        let name = session_of(name);
+        self.shared.forget(name);
+        let Some(session) = self.sessions.get_mut(name) else { return 0 };
+        let allocations = std::mem::take(&mut session.allocations);
         for &id in &allocations {
             self.free(id, ports);
         }
-        for relay in reserved {
-            self.release(relay, ports);
-        }
-        self.sessions.remove(session_of(name));
+        self.sessions.remove(name);
         allocations.len()
     }
 
     pub(super) fn has_quota(&self, username: &str, wanted: usize) -> bool {
-        let session = self.sessions.get(session_of(username));
-        let used = session.map_or(0, |s| s.allocations.len() + s.reserved.len());
+        let name = session_of(username);
+        let allocated = self.sessions.get(name).map_or(0, |s| s.allocations.len());
+        let used = allocated + self.shared.reserved_by(name);
         used + wanted <= self.config.allocations_per_session
             && self.relays.len() + wanted <= self.config.allocations_total
     }
@@ -206,7 +210,7 @@ impl Core {
         let id = self.allocations.insert(allocation);
         self.by_client.insert(client, id);
         if let Some(relay) = self.relays.get_mut(relay.0 as usize) {
-            relay.owner = Owner::Allocation(id);
+            relay.owner = id;
         }
         self.sessions.entry(session_of(&username).into()).or_default().allocations.push(id);
         self.timers.insert((expires, Timer::Allocation(id)));
@@ -239,7 +243,7 @@ impl Core {
     pub(super) fn forget(&mut self, session: &str, remove: impl FnOnce(&mut Session)) {
         let Some(entry) = self.sessions.get_mut(session) else { return };
         remove(entry);
-        if entry.allocations.is_empty() && entry.reserved.is_empty() {
+        if entry.allocations.is_empty() {
             self.sessions.remove(session);
         }
     }

@@ -15,14 +15,16 @@ mod config;
 pub mod core;
 mod credentials;
 mod peers;
+mod plane;
 mod relaying;
 mod relays;
 mod requests;
-mod plane;
+mod shared;
 
 pub use answers::MAX_REPLY_LEN;
 pub use config::TurnConfig;
 pub use credentials::{password_for, session_of};
+pub use plane::{AllocationInfo, Relayed, TurnCounters, TurnHandle, TurnObserver, TurnServer};
 pub use relaying::ToClient;
 pub use relays::{Opened, RelayId, RelayPorts};
-pub use plane::{AllocationInfo, Relayed, TurnCounters, TurnHandle, TurnObserver, TurnServer};
+pub use shared::Shared;

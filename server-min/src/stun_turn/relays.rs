@@ -31,19 +31,11 @@ pub enum Opened {
 pub(super) struct Relay {
     /// Where the socket is bound.
     pub(super) local: SocketAddr,
-    pub(super) owner: Owner,
+    /// [`UNOWNED`] until an allocation has it.
+    pub(super) owner: AllocationId,
 }
 
-pub(super) enum Owner {
-    Allocation(AllocationId),
-    /// The odd neighbour of an even port, held for a while (RFC 8656 §7.2).
-    Reserved {
-        token: ReservationToken,
-        session: Box<str>,
-        expires: Instant,
-    },
-}
-
+const UNOWNED: AllocationId = AllocationId::MAX;
 /// RFC 8656 §7.2 suggests at least 30 s.
 const RESERVATION_LIFETIME: Duration = Duration::from_secs(30);
 /// Ports tried before a client is told that there is none.
@@ -73,7 +65,7 @@ impl Core {
         None
     }
 
-    /// Opens the relay socket next to `relay` and keeps it for whoever brings the token.
+    /// Holds the port next to `relay` for whoever brings the token.
     pub(super) fn reserve_next(
         &mut self,
         now: Instant,
@@ -83,33 +75,32 @@ impl Core {
     ) -> Option<ReservationToken> {
         let local = self.relays.get(relay.0 as usize)?.local;
         let port = local.port().checked_add(1).filter(|port| *port <= self.config.max_port)?;
-        let id = self.open_relay_at(SocketAddr::new(local.ip(), port), ports).ok()?;
+        let next = SocketAddr::new(local.ip(), port);
+        if !self.shared.take(next) {
+            return None;
+        }
+        // To see that no other program has it.
+        let tried = self.open_taken(next, ports).ok()?;
+        self.relays.remove(tried.0 as usize);
+        ports.close(tried);
         let mut token = ReservationToken::default();
         token.copy_from_slice(&self.random.bytes()[..8]);
-        let (session, expires) = (session_of(username), now + RESERVATION_LIFETIME);
-        self.sessions.entry(session.into()).or_default().reserved.push(id);
-        let owner = Owner::Reserved { token, session: session.into(), expires };
-        self.relays.get_mut(id.0 as usize)?.owner = owner;
-        self.reservations.insert(token, id);
-        self.timers.insert((expires, Timer::Reservation(id)));
+        let expires = now + RESERVATION_LIFETIME;
+        self.shared.reserve(token, next, session_of(username), expires);
+        self.timers.insert((expires, Timer::Reservation(token)));
         Some(token)
     }
 
-    /// Hands a reserved socket out; only its own session may have it.
-    pub(super) fn claim(&mut self, token: &ReservationToken, username: &str) -> Option<RelayId> {
-        let id = *self.reservations.get(token)?;
-        match &self.relays.get(id.0 as usize)?.owner {
-            Owner::Reserved { session, .. } if **session == *session_of(username) => {}
-            _ => return None,
-        }
-        self.end_reservation(id);
-        Some(id)
-    }
-
-    /// Closes a relay socket that has no allocation.
-    pub(super) fn release(&mut self, relay: RelayId, ports: &mut impl RelayPorts) {
-        self.end_reservation(relay);
-        self.close_relay(relay, ports);
+    /// Opens the port that a token stands for; only its own session may have it.
+    pub(super) fn claim(
+        &mut self,
+        now: Instant,
+        token: &ReservationToken,
+        username: &str,
+        ports: &mut impl RelayPorts,
+    ) -> Option<RelayId> {
+        let local = self.shared.claim(token, session_of(username), now)?;
+        self.open_taken(local, ports).ok()
     }
 
     /// The local address to relay from for this client and address family.
@@ -142,7 +133,7 @@ impl Core {
         match self.config.external_ip {
             Some(ip) if ip == peer.ip() => {
                 let local = SocketAddr::new(relay.ip(), peer.port());
-                if self.by_local.contains(&local) { local } else { peer }
+                if self.shared.is_taken(local) { local } else { peer }
             }
             _ => peer,
         }
@@ -153,35 +144,33 @@ impl Core {
         local: SocketAddr,
         ports: &mut impl RelayPorts,
     ) -> Result<RelayId, Opened> {
+        if self.shared.take(local) { self.open_taken(local, ports) } else { Err(Opened::Taken) }
+    }
+
+    /// Opens a port that is marked as ours already; where that fails, it no longer is.
+    fn open_taken(
+        &mut self,
+        local: SocketAddr,
+        ports: &mut impl RelayPorts,
+    ) -> Result<RelayId, Opened> {
         let entry = self.relays.vacant_entry();
         let id = RelayId(u32::try_from(entry.key()).map_err(|_| Opened::Impossible)?);
         match ports.open(id, local) {
-            Opened::Here => {}
-            other => return Err(other),
+            Opened::Here => {
+                entry.insert(Relay { local, owner: UNOWNED });
+                Ok(id)
+            }
+            other => {
+                self.shared.give_back(local);
+                Err(other)
+            }
         }
-        // No packet is relayed before `insert` or `reserve_next` names the true owner.
-        entry.insert(Relay { local, owner: Owner::Allocation(AllocationId::MAX) });
-        self.by_local.insert(local);
-        Ok(id)
     }
 
     pub(super) fn close_relay(&mut self, id: RelayId, ports: &mut impl RelayPorts) {
         if let Some(relay) = self.relays.try_remove(id.0 as usize) {
-            self.by_local.remove(&relay.local);
+            self.shared.give_back(relay.local);
             ports.close(id);
         }
-    }
-
-    fn end_reservation(&mut self, relay: RelayId) {
-        let Some(entry) = self.relays.get_mut(relay.0 as usize) else { return };
-        let unowned = Owner::Allocation(AllocationId::MAX);
-        let Owner::Reserved { token, session, expires } =
-            std::mem::replace(&mut entry.owner, unowned)
-        else {
-            return;
-        };
-        self.reservations.remove(&token);
-        self.timers.remove(&(expires, Timer::Reservation(relay)));
-        self.forget(&session, |s| s.reserved.retain(|r| *r != relay));
     }
 }

@@ -138,7 +138,7 @@ impl Core {
         let relay = match token {
             Some(token) => {
                 let token: ReservationToken = token.try_into().map_err(|_| BAD_REQUEST)?;
-                self.claim(&token, &proven.username).ok_or(NO_CAPACITY)?
+                self.claim(now.instant, &token, &proven.username, ports).ok_or(NO_CAPACITY)?
             }
             None => {
                 let ip = self.relay_ip_for(client, family)?;
@@ -152,7 +152,7 @@ impl Core {
         if reserve_next {
             reservation = self.reserve_next(now.instant, relay, &proven.username, ports);
             if reservation.is_none() {
-                self.release(relay, ports);
+                self.close_relay(relay, ports);
                 return Err(NO_CAPACITY);
             }
         }

@@ -7,9 +7,12 @@ use sdk_core::wire::stun::{
     Builder, Class, Message, Method, TransactionId, channel_data, long_term_key,
 };
 use server_min::stun_turn::core::{Action, Client, Core, Now};
-use server_min::stun_turn::{MAX_REPLY_LEN, Opened, RelayId, RelayPorts, TurnConfig, password_for};
+use server_min::stun_turn::{
+    MAX_REPLY_LEN, Opened, RelayId, RelayPorts, Shared, TurnConfig, password_for,
+};
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub(crate) const UNIX_START_S: u64 = 1_800_000_000;
@@ -110,6 +113,20 @@ impl Lab {
             now,
             transactions: 0,
         }
+    }
+
+    /// Several cores of one relay.
+    pub(crate) fn shards(config: TurnConfig, listeners: &[&str], count: u16) -> Vec<Lab> {
+        let now = Now { instant: origin(), unix_s: UNIX_START_S };
+        let listeners: Vec<_> = listeners.iter().map(|l| l.parse().unwrap()).collect();
+        let shared = Arc::new(Shared::new(&config, &listeners, [7; 32], now.instant));
+        let shard = |number| Lab {
+            core: Core::of_shard(config.clone(), listeners.clone(), shared.clone(), number),
+            ports: FakePorts::default(),
+            now,
+            transactions: 0,
+        };
+        (0..count).map(shard).collect()
     }
 
     pub(crate) fn wait(&mut self, duration: Duration) {
