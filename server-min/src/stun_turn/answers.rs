@@ -53,8 +53,10 @@ const fn refusal(code: u16, phrase: &'static str, reason: Reason) -> Refusal {
 
 pub(super) const BAD_REQUEST: Refusal = refusal(400, "Bad Request", Reason::BadRequest);
 pub(super) const FORBIDDEN: Refusal = refusal(403, "Forbidden", Reason::PeerDenied);
-pub(super) const UNKNOWN_ATTRIBUTE: Refusal = refusal(420, "Unknown Attribute", Reason::UnknownAttribute);
-pub(super) const MISMATCH: Refusal = refusal(437, "Allocation Mismatch", Reason::AllocationMismatch);
+pub(super) const UNKNOWN_ATTRIBUTE: Refusal =
+    refusal(420, "Unknown Attribute", Reason::UnknownAttribute);
+pub(super) const MISMATCH: Refusal =
+    refusal(437, "Allocation Mismatch", Reason::AllocationMismatch);
 pub(super) const FAMILY_NOT_SUPPORTED: Refusal =
     refusal(440, "Address Family not Supported", Reason::AddressFamily);
 pub(super) const WRONG_CREDENTIALS: Refusal =

@@ -8,13 +8,13 @@ use super::allocation::{Allocation, ReservationToken};
 use super::config::TurnConfig;
 use super::credentials::{Credentials, session_of};
 use super::peers::PeerPolicy;
+use super::quota::SessionName;
 use super::refusals::Refused;
-use super::relays::Owner;
 use super::relays::{Relay, RelayId, RelayPorts};
-use super::quota::{SessionName, Quota};
+use super::shared::Shared;
 use ring::hmac;
 use slab::Slab;
-use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
@@ -87,15 +87,12 @@ pub struct CoreStats {
 pub struct Core {
     pub(super) config: TurnConfig,
     pub(super) policy: PeerPolicy,
-    /// The same for all cores of a relay.
-    pub(super) quota: Arc<Quota>,
     pub(super) credentials: Credentials,
     pub(super) allocations: Slab<Allocation>,
     pub(super) by_client: HashMap<Client, AllocationId>,
     pub(super) relays: Slab<Relay>,
-    /// Where relay sockets are bound, if the world knows them by another address.
-    pub(super) by_local: HashSet<SocketAddr>,
-    pub(super) reservations: HashMap<ReservationToken, RelayId>,
+    /// The same for all cores of a relay.
+    pub(super) shared: Arc<Shared>,
     pub(super) stats: CoreStats,
     /// By session or static user: one of its relay sockets, which names the next.
     pub(super) sessions: HashMap<SessionName, RelayId>,
@@ -111,43 +108,49 @@ pub(super) type AllocationId = usize;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Timer {
     Allocation(AllocationId),
-    Reservation(RelayId),
+    Reservation(ReservationToken),
 }
 
 impl Core {
-    /// `quota` is made from the same configuration; `listeners` are the local addresses that
+    /// A core that shares with no other. `listeners` are the local addresses that
     /// [`Client::listener`] counts; `seed` is secret randomness.
     pub fn new(
         config: TurnConfig,
-        quota: Arc<Quota>,
         listeners: Vec<SocketAddr>,
         seed: [u8; 32],
         now: Instant,
     ) -> Core {
-        let mut random = Random::new(seed);
-        let nonce_secret = random.bytes();
+        let shared = Arc::new(Shared::new(&config, &listeners, seed, now));
+        Core::of_shard(config, listeners, shared, 0)
+    }
+
+    /// One of several cores: each has clients of its own, and takes the nonces of all.
+    pub fn of_shard(
+        config: TurnConfig,
+        listeners: Vec<SocketAddr>,
+        shared: Arc<Shared>,
+        number: u16,
+    ) -> Core {
         Core {
             policy: PeerPolicy::new(&config),
             credentials: Credentials::new(
                 &config.realm,
-                quota.clone(),
+                shared.secrets.clone(),
                 &config.static_users,
-                &nonce_secret,
-                now,
+                &shared.secret("nonces", 0),
+                shared.started,
             ),
             config,
-            quota,
             allocations: Slab::new(),
             by_client: HashMap::new(),
             relays: Slab::new(),
-            by_local: HashSet::new(),
-            reservations: HashMap::new(),
+            random: Random::new(shared.secret("random", number)),
+            shared,
             stats: CoreStats::default(),
             sessions: HashMap::new(),
             listeners,
             timers: BTreeSet::new(),
             events: VecDeque::new(),
-            random,
         }
     }
 
@@ -169,7 +172,7 @@ impl Core {
         while let Some(&(at, timer)) = self.timers.first().filter(|(at, _)| *at <= now) {
             match timer {
                 Timer::Allocation(id) => self.free(id, ports),
-                Timer::Reservation(relay) => self.release(relay, ports),
+                Timer::Reservation(token) => drop(self.shared.expire(&token)),
             }
             // Freeing has removed it; a timer without its owner must not stop the others.
             self.timers.remove(&(at, timer));
@@ -184,10 +187,13 @@ impl Core {
     /// allocations that were.
     pub fn close_session(&mut self, name: &str, ports: &mut impl RelayPorts) -> usize {
         let before = self.allocations.len();
-        while let Some(&relay) = self.sessions.get(session_of(name)) {
-            match self.relays.get(relay.0 as usize).map(|relay| &relay.owner) {
-                Some(&Owner::Allocation(id)) => self.free(id, ports),
-                _ => self.release(relay, ports),
+        let name = session_of(name);
+        self.shared.forget(name);
+        while let Some(&id) = self.sessions.get(name) {
+            let owner = self.relays.get(id.0 as usize).map(|relay| relay.owner);
+            match owner.filter(|owner| self.allocations.contains(*owner)) {
+                Some(owner) => self.free(owner, ports),
+                None => self.close_relay(id, ports),
             }
         }
         before - self.allocations.len()
@@ -199,7 +205,7 @@ impl Core {
         let id = self.allocations.insert(allocation);
         self.by_client.insert(client, id);
         if let Some(relay) = self.relays.get_mut(relay.0 as usize) {
-            relay.owner = Owner::Allocation(id);
+            relay.owner = id;
         }
         self.timers.insert((expires, Timer::Allocation(id)));
         self.stats.allocations_created += 1;

@@ -1,8 +1,8 @@
 //! Who may allocate: time-limited credentials that any holder of a secret can make without asking,
 //! and nonces that the server can check without having kept them.
 
-use super::core::Now;
 use super::config::check_secrets;
+use super::core::Now;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use ring::hmac;

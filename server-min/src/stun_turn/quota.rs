@@ -14,8 +14,8 @@ use std::hash::{Hash, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-/// One for all [`Core`](super::core::Core)s of a relay.
-pub struct Quota {
+/// One for all cores of a relay.
+pub(super) struct Quota {
     per_session: usize,
     total: usize,
     bandwidth: Bandwidth,
@@ -81,7 +81,7 @@ pub(super) enum Over {
 pub(super) struct SessionName(Arc<str>);
 
 impl Quota {
-    pub fn new(config: &TurnConfig, now: Instant) -> Arc<Quota> {
+    pub(super) fn new(config: &TurnConfig, now: Instant) -> Arc<Quota> {
         let bandwidth = Bandwidth {
             default_bps: config.bandwidth_bps,
             max_bps: config.max_bandwidth_bps,
@@ -121,6 +121,12 @@ impl Quota {
         let account = held.account.clone();
         sessions.places += 1;
         Ok(Place { quota: self.clone(), name, account })
+    }
+
+    /// Taken now, of all sessions.
+    #[cfg(test)]
+    pub(super) fn places(&self) -> usize {
+        self.sessions().places
     }
 
     fn give_back(&self, name: &SessionName) {

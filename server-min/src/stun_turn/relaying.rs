@@ -1,8 +1,8 @@
 //! Payload through the core: one look-up and a handful of comparisons a packet, and no copy.
 
 use super::core::{Action, Client, Core, CoreStats, Now};
-use super::relays::{Owner, RelayId};
 use super::quota::Over;
+use super::relays::RelayId;
 use sdk_core::wire::stun::attribute as attr;
 use sdk_core::wire::stun::{Builder, Class, Message, Method, TransactionId, channel_data};
 use std::net::SocketAddr;
@@ -111,10 +111,12 @@ impl Core {
         len: usize,
     ) -> Option<ToClient> {
         let socket = self.relays.get(relay.0 as usize)?;
-        let Owner::Allocation(id) = socket.owner else { return None };
+        let id = socket.owner;
         // Another client's relayed address, seen from within, is known by its outside.
-        let is_neighbour = peer.ip() == socket.local.ip() && self.by_local.contains(&peer);
-        let peer = if is_neighbour { self.outside(peer) } else { peer };
+        let peer = match peer.ip() == socket.local.ip() && self.shared.is_taken(peer) {
+            true => self.outside(peer),
+            false => peer,
+        };
         let allocation = self.allocations.get_mut(id)?;
         if !allocation.permits(now.instant, peer.ip()) {
             self.stats.packets_denied += 1;

@@ -32,21 +32,14 @@ pub enum Opened {
 pub(super) struct Relay {
     /// Where the socket is bound.
     pub(super) local: SocketAddr,
-    pub(super) owner: Owner,
+    /// [`UNOWNED`] until an allocation has it.
+    pub(super) owner: AllocationId,
     pub(super) place: Place,
     /// Another one of the same session.
     next: Option<RelayId>,
 }
 
-pub(super) enum Owner {
-    Allocation(AllocationId),
-    /// The odd neighbour of an even port, held for a while (RFC 8656 §7.2).
-    Reserved {
-        token: ReservationToken,
-        expires: Instant,
-    },
-}
-
+const UNOWNED: AllocationId = AllocationId::MAX;
 /// RFC 8656 §7.2 suggests at least 30 s.
 const RESERVATION_LIFETIME: Duration = Duration::from_secs(30);
 /// Ports tried before a client is told that there is none.
@@ -69,8 +62,11 @@ impl Core {
         for i in 0..count.min(MAX_PORT_TRIES) {
             let port = u16::try_from(first + (start + i) % count * step).ok()?;
             let local = SocketAddr::new(ip, port);
+            if !self.shared.take(local) {
+                continue;
+            }
             match self.open_socket(local, ports) {
-                Opened::Here => return Some(self.keep_relay(local, place)),
+                Opened::Here => return self.keep_relay(local, place),
                 Opened::Taken => {}
                 Opened::Impossible => return None,
             }
@@ -78,7 +74,7 @@ impl Core {
         None
     }
 
-    /// Opens the relay socket next to `relay` and keeps it for whoever brings the token.
+    /// Holds the port next to `relay` for whoever brings the token.
     pub(super) fn reserve_next(
         &mut self,
         now: Instant,
@@ -88,35 +84,36 @@ impl Core {
     ) -> Option<ReservationToken> {
         let local = self.relays.get(relay.0 as usize)?.local;
         let port = local.port().checked_add(1).filter(|port| *port <= self.config.max_port)?;
-        let local = SocketAddr::new(local.ip(), port);
-        if self.open_socket(local, ports) != Opened::Here {
+        let next = SocketAddr::new(local.ip(), port);
+        if !self.shared.take(next) {
             return None;
         }
-        let id = self.keep_relay(local, place);
+        // To see that no other program has it.
+        if self.open_socket(next, ports) != Opened::Here {
+            return None;
+        }
+        ports.close(self.next_relay()?);
         let mut token = ReservationToken::default();
         token.copy_from_slice(&self.random.bytes()[..8]);
         let expires = now + RESERVATION_LIFETIME;
-        self.relays.get_mut(id.0 as usize)?.owner = Owner::Reserved { token, expires };
-        self.reservations.insert(token, id);
-        self.timers.insert((expires, Timer::Reservation(id)));
+        self.shared.reserve(token, next, place, expires);
+        self.timers.insert((expires, Timer::Reservation(token)));
         Some(token)
     }
 
-    /// Hands a reserved socket out; only its own session may have it.
-    pub(super) fn claim(&mut self, token: &ReservationToken, username: &str) -> Option<RelayId> {
-        let id = *self.reservations.get(token)?;
-        let relay = self.relays.get(id.0 as usize)?;
-        if relay.place.name.session() != session_of(username) {
-            return None;
+    /// Opens the port that a token stands for; only its own session may have it.
+    pub(super) fn claim(
+        &mut self,
+        now: Instant,
+        token: &ReservationToken,
+        username: &str,
+        ports: &mut impl RelayPorts,
+    ) -> Option<RelayId> {
+        let (local, place) = self.shared.claim(token, session_of(username), now)?;
+        match self.open_socket(local, ports) {
+            Opened::Here => self.keep_relay(local, place),
+            Opened::Taken | Opened::Impossible => None,
         }
-        self.end_reservation(id);
-        Some(id)
-    }
-
-    /// Closes a relay socket that has no allocation.
-    pub(super) fn release(&mut self, relay: RelayId, ports: &mut impl RelayPorts) {
-        self.end_reservation(relay);
-        self.close_relay(relay, ports);
     }
 
     /// The local address to relay from for this client and address family.
@@ -149,36 +146,38 @@ impl Core {
         match self.config.external_ip {
             Some(ip) if ip == peer.ip() => {
                 let local = SocketAddr::new(relay.ip(), peer.port());
-                if self.by_local.contains(&local) { local } else { peer }
+                if self.shared.is_taken(local) { local } else { peer }
             }
             _ => peer,
         }
     }
 
-    /// The socket of what [`keep_relay`](Core::keep_relay) keeps next.
+    /// Opens a port that is marked as ours already, for [`keep_relay`](Core::keep_relay); where that
+    /// fails, it no longer is.
     fn open_socket(&mut self, local: SocketAddr, ports: &mut impl RelayPorts) -> Opened {
-        match u32::try_from(self.relays.vacant_key()) {
-            Ok(id) => ports.open(RelayId(id), local),
-            Err(_) => Opened::Impossible,
+        let opened = self.next_relay().map_or(Opened::Impossible, |id| ports.open(id, local));
+        if opened != Opened::Here {
+            self.shared.give_back(local);
         }
+        opened
     }
 
-    fn keep_relay(&mut self, local: SocketAddr, place: Place) -> RelayId {
-        let id = RelayId(self.relays.vacant_key() as u32);
+    /// The id of what is kept next.
+    fn next_relay(&self) -> Option<RelayId> {
+        u32::try_from(self.relays.vacant_key()).ok().map(RelayId)
+    }
+
+    fn keep_relay(&mut self, local: SocketAddr, place: Place) -> Option<RelayId> {
+        let id = self.next_relay()?;
         let next = self.sessions.insert(place.name.clone(), id);
-        // No packet is relayed before `insert` or `reserve_next` names the true owner.
-        let owner = Owner::Allocation(AllocationId::MAX);
-        self.relays.insert(Relay { local, owner, place, next });
-        if self.config.external_ip.is_some() {
-            self.by_local.insert(local);
-        }
-        id
+        self.relays.insert(Relay { local, owner: UNOWNED, place, next });
+        Some(id)
     }
 
     pub(super) fn close_relay(&mut self, id: RelayId, ports: &mut impl RelayPorts) {
         let Some(relay) = self.relays.try_remove(id.0 as usize) else { return };
         self.unlink(id, &relay);
-        self.by_local.remove(&relay.local);
+        self.shared.give_back(relay.local);
         ports.close(id);
     }
 
@@ -201,16 +200,5 @@ impl Core {
             Some(next) => *first = next,
             None => drop(self.sessions.remove(session)),
         }
-    }
-
-    fn end_reservation(&mut self, relay: RelayId) {
-        let Some(entry) = self.relays.get_mut(relay.0 as usize) else { return };
-        let unowned = Owner::Allocation(AllocationId::MAX);
-        let Owner::Reserved { token, expires } = std::mem::replace(&mut entry.owner, unowned)
-        else {
-            return;
-        };
-        self.reservations.remove(&token);
-        self.timers.remove(&(expires, Timer::Reservation(relay)));
     }
 }

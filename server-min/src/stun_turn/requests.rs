@@ -8,8 +8,8 @@ use super::answers::{
 };
 use super::core::{Action, AllocationId, Client, Core, Now};
 use super::credentials::{Proven, session_of};
-use super::relays::RelayPorts;
 use super::quota::{Full, Place};
+use super::relays::RelayPorts;
 use sdk_core::wire::stun::attribute as attr;
 use sdk_core::wire::stun::{Class, Message, Method, channel_data};
 use std::net::{IpAddr, SocketAddr};
@@ -149,7 +149,8 @@ impl Core {
         let (relay, next_place) = match token {
             Some(token) => {
                 let token: ReservationToken = token.try_into().map_err(|_| BAD_REQUEST)?;
-                (self.claim(&token, &username).ok_or(NO_CAPACITY)?, None)
+                let relay = self.claim(now.instant, &token, &username, ports);
+                (relay.ok_or(NO_CAPACITY)?, None)
             }
             None => {
                 let ip = self.relay_ip_for(client, family)?;
@@ -163,7 +164,7 @@ impl Core {
         if let Some(place) = next_place {
             reservation = self.reserve_next(now.instant, relay, place, ports);
             if reservation.is_none() {
-                self.release(relay, ports);
+                self.close_relay(relay, ports);
                 return Err(NO_CAPACITY);
             }
         }
@@ -185,7 +186,7 @@ impl Core {
     }
 
     fn place_for(&self, username: &Arc<str>) -> Result<Place, Refusal> {
-        self.quota.take(username).map_err(|full| {
+        self.shared.quota.take(username).map_err(|full| {
             let session = session_of(username);
             match full {
                 Full::Session => {

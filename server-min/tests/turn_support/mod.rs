@@ -8,10 +8,11 @@ use sdk_core::wire::stun::{
 };
 use server_min::stun_turn::core::{Action, Client, Core, Now};
 use server_min::stun_turn::{
-    MAX_REPLY_LEN, Opened, RelayId, RelayPorts, Quota, TurnConfig, password_for,
+    MAX_REPLY_LEN, Opened, RelayId, RelayPorts, Shared, TurnConfig, password_for,
 };
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub(crate) const UNIX_START_S: u64 = 1_800_000_000;
@@ -112,13 +113,26 @@ impl Lab {
     pub(crate) fn listening(config: TurnConfig, listeners: &[&str]) -> Lab {
         let now = Now { instant: origin(), unix_s: UNIX_START_S };
         let listeners = listeners.iter().map(|l| l.parse().unwrap()).collect();
-        let quota = Quota::new(&config, now.instant);
         Lab {
-            core: Core::new(config, quota, listeners, [7; 32], now.instant),
+            core: Core::new(config, listeners, [7; 32], now.instant),
             ports: FakePorts::default(),
             now,
             transactions: 0,
         }
+    }
+
+    /// Several cores of one relay.
+    pub(crate) fn shards(config: TurnConfig, listeners: &[&str], count: u16) -> Vec<Lab> {
+        let now = Now { instant: origin(), unix_s: UNIX_START_S };
+        let listeners: Vec<_> = listeners.iter().map(|l| l.parse().unwrap()).collect();
+        let shared = Arc::new(Shared::new(&config, &listeners, [7; 32], now.instant));
+        let shard = |number| Lab {
+            core: Core::of_shard(config.clone(), listeners.clone(), shared.clone(), number),
+            ports: FakePorts::default(),
+            now,
+            transactions: 0,
+        };
+        (0..count).map(shard).collect()
     }
 
     pub(crate) fn wait(&mut self, duration: Duration) {

@@ -1,11 +1,11 @@
 //! Starting, watching and stopping the relay.
 
-use super::plane::{Command, Plane, bind_listener, now};
+use super::shard::{Command, Shard, bind_listener, now};
 use super::sys::{Waker, raise_file_limit};
 use crate::stun_turn::config::TurnConfig;
 use crate::stun_turn::core::{Core, CoreEvent, CoreStats};
 use crate::stun_turn::credentials::session_of;
-use crate::stun_turn::quota::Quota;
+use crate::stun_turn::shared::Shared;
 use ring::rand::{SecureRandom as _, SystemRandom};
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
@@ -18,7 +18,7 @@ pub struct TurnServer;
 
 /// The running relay. Dropping it stops it as well.
 pub struct TurnHandle {
-    common: Arc<Quota>,
+    common: Arc<Shared>,
     local_addrs: Vec<SocketAddr>,
     counters: Arc<TurnCounters>,
     waker: Arc<Waker>,
@@ -89,8 +89,8 @@ impl TurnServer {
         SystemRandom::new()
             .fill(&mut seed)
             .map_err(|_| io::Error::other("the system has no randomness to give"))?;
-        let common = Quota::new(&config, now().instant);
-        let core = Core::new(config, common.clone(), local_addrs.clone(), seed, now().instant);
+        let common = Arc::new(Shared::new(&config, &local_addrs, seed, now().instant));
+        let core = Core::of_shard(config, local_addrs.clone(), common.clone(), 0);
         let counters = Arc::new(TurnCounters::default());
         let waker = Arc::new(Waker::new()?);
         let (commands, inbox) = channel();
@@ -99,7 +99,7 @@ impl TurnServer {
         let (started, outcome) = channel();
         let thread =
             std::thread::Builder::new().name("turn".into()).spawn(move || {
-                match Plane::new(core, listeners, inbox, watched, Observers { observer }, shared) {
+                match Shard::new(core, listeners, inbox, watched, Observers { observer }, shared) {
                     Ok(plane) => {
                         let _ = started.send(Ok(()));
                         plane.run();
@@ -137,9 +137,10 @@ impl TurnHandle {
         }
     }
 
-    /// See [`Quota::set_secrets`].
+    /// Exchanges the secrets of the credentials. No allocation ends by it; new ones must be proven by
+    /// one of these. The error says what is wrong with them.
     pub fn set_secrets(&self, secrets: &[Vec<u8>]) -> Result<(), String> {
-        self.common.set_secrets(secrets)
+        self.common.secrets.replace(secrets)
     }
 
     /// Alive now.

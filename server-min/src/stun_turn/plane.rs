@@ -4,10 +4,10 @@
 //! and writes all that follows with as few system calls as the kernel allows. Nothing is allocated,
 //! locked or copied for a payload.
 
-mod plane;
 mod receive;
 mod send;
 mod server;
+mod shard;
 mod sys;
 
 pub use server::{AllocationInfo, Relayed, TurnCounters, TurnHandle, TurnObserver, TurnServer};

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver as Inbox, TryRecvError};
 use std::time::{Instant, SystemTime};
 
-pub(super) struct Plane {
+pub(super) struct Shard {
     core: Core,
     sockets: Sockets,
     listeners: Vec<UdpSocket>,
@@ -51,7 +51,7 @@ const MAX_BATCHES: usize = 4;
 /// Bytes the kernel may hold for the sockets all clients share, if it allows as many.
 const LISTENER_BUFFER: usize = 4 << 20;
 
-impl Plane {
+impl Shard {
     pub(super) fn new(
         core: Core,
         listeners: Vec<UdpSocket>,
@@ -59,13 +59,13 @@ impl Plane {
         waker: Arc<Waker>,
         observers: Observers,
         counters: Arc<TurnCounters>,
-    ) -> io::Result<Plane> {
+    ) -> io::Result<Shard> {
         let epoll = Epoll::new()?;
         epoll.add(&*waker, WAKER_TOKEN)?;
         for (i, socket) in listeners.iter().enumerate() {
             epoll.add(socket, i as u64)?;
         }
-        Ok(Plane {
+        Ok(Shard {
             core,
             sockets: Sockets { epoll, relays: Vec::new() },
             listeners,
