@@ -19,6 +19,10 @@ impl Cap {
         let burst_ns = ns_per_byte.map_or(0.0, |ns| ns * burst_bytes as f64);
         Cap { ns_per_byte, burst_ns: burst_ns as u64 }
     }
+
+    fn cost_ns(&self, bytes: usize) -> Option<u64> {
+        self.ns_per_byte.map(|ns| (ns * bytes as f64) as u64)
+    }
 }
 
 /// What has passed in one direction.
@@ -31,8 +35,7 @@ impl Meter {
     /// Whether `bytes` may pass now; if so, they are counted. Time is in nanoseconds since a moment
     /// that is the same for all who share this meter.
     pub(super) fn take(&self, now_ns: u64, bytes: usize, cap: &Cap) -> bool {
-        let Some(ns_per_byte) = cap.ns_per_byte else { return true };
-        let cost_ns = (ns_per_byte * bytes as f64) as u64;
+        let Some(cost_ns) = cap.cost_ns(bytes) else { return true };
         let mut seen_ns = self.passed_at_ns.load(Relaxed);
         loop {
             let passed_at_ns = seen_ns.max(now_ns).saturating_add(cost_ns);
@@ -44,6 +47,13 @@ impl Meter {
                 Ok(_) => return true,
                 Err(other) => seen_ns = other,
             }
+        }
+    }
+
+    /// Undoes a [`take`](Meter::take) that let these bytes through.
+    pub(super) fn give_back(&self, bytes: usize, cap: &Cap) {
+        if let Some(cost_ns) = cap.cost_ns(bytes) {
+            self.passed_at_ns.fetch_sub(cost_ns, Relaxed);
         }
     }
 }
@@ -63,6 +73,9 @@ mod tests {
         let passed = (1..=5000).filter(|i| meter.take(2 * i * MS, 1000, &cap)).count();
         assert!((2499..=2501).contains(&passed), "{passed}");
         assert!(meter.take(60_000 * MS, 100_000, &cap), "the burst is back");
+        assert!(!meter.take(60_000 * MS, 1000, &cap));
+        meter.give_back(1000, &cap);
+        assert!(meter.take(60_000 * MS, 1000, &cap));
         assert!(!meter.take(60_000 * MS, 1000, &cap));
     }
 

@@ -179,7 +179,8 @@ impl Place {
         self.pass(&self.account.to_clients, now, bytes)
     }
 
-    /// The session's cap comes first, so that a session over its own takes nothing from the others.
+    /// The session's cap comes first, so that a session over its own takes nothing from the others;
+    /// and what the node does not let through is not taken from the session.
     fn pass(&self, meter: &Meter, now: Instant, bytes: usize) -> Result<(), Over> {
         let since = now.saturating_duration_since(self.quota.epoch);
         let now_ns = since.as_secs() * 1_000_000_000 + u64::from(since.subsec_nanos());
@@ -187,6 +188,7 @@ impl Place {
             return Err(Over::Session);
         }
         if !self.quota.node.take(now_ns, bytes, &self.quota.node_cap) {
+            meter.give_back(bytes, &self.account.cap);
             return Err(Over::Node);
         }
         Ok(())

@@ -20,6 +20,7 @@ pub(crate) const SECRET: &[u8] = b"secret";
 
 pub(crate) struct Lab {
     pub(crate) core: Core,
+    pub(crate) shared: Arc<Shared>,
     pub(crate) ports: FakePorts,
     pub(crate) now: Now,
     transactions: u64,
@@ -95,9 +96,9 @@ impl Answer {
     }
 }
 
-/// Its peers have addresses of documentation, which are denied unless they are allowed.
+/// Peers, and the relay itself, have addresses of documentation, which are denied unless allowed.
 pub(crate) fn config() -> TurnConfig {
-    let peers = ["198.51.100.0/22", "203.0.113.0/24", "2001:db8::/32"];
+    let peers = ["192.0.2.0/24", "198.51.100.0/22", "203.0.113.0/24", "2001:db8::/32"];
     TurnConfig {
         secrets: vec![SECRET.to_vec()],
         allowed_peers: peers.map(|range| range.parse().unwrap()).to_vec(),
@@ -111,14 +112,7 @@ impl Lab {
     }
 
     pub(crate) fn listening(config: TurnConfig, listeners: &[&str]) -> Lab {
-        let now = Now { instant: origin(), unix_s: UNIX_START_S };
-        let listeners = listeners.iter().map(|l| l.parse().unwrap()).collect();
-        Lab {
-            core: Core::new(config, listeners, [7; 32], now.instant),
-            ports: FakePorts::default(),
-            now,
-            transactions: 0,
-        }
+        Lab::shards(config, listeners, 1).remove(0)
     }
 
     /// Several cores of one relay.
@@ -128,6 +122,7 @@ impl Lab {
         let shared = Arc::new(Shared::new(&config, &listeners, [7; 32], now.instant));
         let shard = |number| Lab {
             core: Core::of_shard(config.clone(), listeners.clone(), shared.clone(), number),
+            shared: shared.clone(),
             ports: FakePorts::default(),
             now,
             transactions: 0,

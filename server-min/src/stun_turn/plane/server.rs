@@ -5,6 +5,7 @@ use super::sys::{Waker, raise_file_limit};
 use crate::stun_turn::config::TurnConfig;
 use crate::stun_turn::core::{Core, CoreEvent, CoreStats};
 use crate::stun_turn::credentials::session_of;
+use crate::stun_turn::refusals::SharedRefused;
 use crate::stun_turn::shared::Shared;
 use ring::rand::{SecureRandom as _, SystemRandom};
 use std::io;
@@ -67,10 +68,19 @@ pub struct TurnCounters {
     pub requests_refused: AtomicU64,
     /// Those of `requests_refused` with wrong or expired credentials.
     pub requests_unauthorized: AtomicU64,
+    /// Bindings and others, by their error.
+    pub refused: SharedRefused,
     pub packets_relayed: AtomicU64,
     pub bytes_relayed: AtomicU64,
-    /// Over a bandwidth cap.
+    /// Over the bandwidth cap of a session, or of the node.
     pub packets_capped: AtomicU64,
+    pub bytes_capped: AtomicU64,
+    /// Those of `packets_capped` that were over the node's.
+    pub packets_capped_by_node: AtomicU64,
+    /// Payload that no permission or channel lets through, or to our own listeners.
+    pub packets_denied: AtomicU64,
+    /// Neither STUN nor ChannelData, or STUN that no client sends.
+    pub packets_malformed: AtomicU64,
     /// Refused by the kernel: a full buffer, or no route.
     pub packets_unsent: AtomicU64,
 }
@@ -184,11 +194,16 @@ impl TurnCounters {
             (&self.packets_relayed, stats.packets_relayed),
             (&self.bytes_relayed, stats.bytes_relayed),
             (&self.packets_capped, stats.packets_capped),
+            (&self.bytes_capped, stats.bytes_capped),
+            (&self.packets_capped_by_node, stats.packets_capped_by_node),
+            (&self.packets_denied, stats.packets_denied),
+            (&self.packets_malformed, stats.packets_malformed),
             (&self.packets_unsent, unsent),
         ];
         for (counter, value) in pairs {
             counter.store(value, Relaxed);
         }
+        self.refused.publish(&stats.refused);
     }
 }
 
