@@ -11,6 +11,7 @@
 mod allocation;
 mod answers;
 mod bandwidth;
+mod closed;
 mod config;
 pub mod core;
 mod credentials;
