@@ -26,7 +26,7 @@ pub struct Now {
 }
 
 /// A client's side of its 5-tuple: which of our sockets it talks to, and from where.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Client {
     pub listener: u16,
     pub address: SocketAddr,
@@ -180,6 +180,17 @@ impl Core {
 
     pub fn poll_event(&mut self) -> Option<CoreEvent> {
         self.events.pop_front()
+    }
+
+    pub fn has_allocation(&self, client: Client) -> bool {
+        self.by_client.contains_key(&client)
+    }
+
+    /// Frees what a client holds whose connection has ended.
+    pub fn close_client(&mut self, client: Client, ports: &mut impl RelayPorts) {
+        if let Some(&id) = self.by_client.get(&client) {
+            self.free(id, ports);
+        }
     }
 
     /// Frees all that belongs to a session, given by its id or by its whole user name; how many
