@@ -20,6 +20,9 @@ pub(super) type Random = [u8; 32];
 pub(super) enum Hello {
     /// Send this HelloVerifyRequest.
     Verify([u8; VERIFY_LEN]),
+    /// Send this alert: the client knows nothing newer than DTLS 1.0, which RFC 8996 forbids. Some
+    /// try again with 1.2 when they are told.
+    Refuse([u8; ALERT_LEN]),
     /// The client is where it says. Its first ClientHello, as it was before it knew the cookie, is
     /// put together again from the second. By its random it is known when it comes again.
     Proven { cookie: Cookie, random: Random, first: Vec<u8> },
@@ -38,8 +41,13 @@ const VERIFY_LEN: usize = RECORD_HEADER + HANDSHAKE_HEADER + VERIFY_BODY;
 const HANDSHAKE: u8 = 22;
 const CLIENT_HELLO: u8 = 1;
 const HELLO_VERIFY_REQUEST: u8 = 3;
+const DTLS_1_2: [u8; 2] = [254, 253];
 /// RFC 6347 §4.2.1: of a HelloVerifyRequest, whatever will be agreed on.
 const DTLS_1_0: [u8; 2] = [254, 255];
+const ALERT: u8 = 21;
+const ALERT_LEN: usize = RECORD_HEADER + 2;
+/// Fatal, protocol_version.
+const TOO_OLD: [u8; 2] = [2, 70];
 /// A cookie is good in its period and the next.
 const PERIOD_S: u64 = 30;
 
@@ -50,6 +58,10 @@ impl Cookies {
 
     pub(super) fn answer(&self, now_s: u64, client: SocketAddr, datagram: &[u8]) -> Hello {
         let Some(hello) = ClientHello::parse(datagram) else { return Hello::Ignored };
+        // Versions count downwards.
+        if hello.version > DTLS_1_2 {
+            return Hello::Refuse(refusal());
+        }
         let period = now_s / PERIOD_S;
         if hello.cookie.is_empty() {
             return Hello::Verify(verify_request(&self.cookie(period, client)));
@@ -89,6 +101,7 @@ pub(super) fn is_client_hello(datagram: &[u8]) -> bool {
 struct ClientHello<'a> {
     record: &'a [u8],
     message_seq: u16,
+    version: [u8; VERSION_LEN],
     random: Random,
     cookie: &'a [u8],
     /// Where the cookie's length stands in the record.
@@ -115,6 +128,7 @@ impl<'a> ClientHello<'a> {
         Some(ClientHello {
             record,
             message_seq: u16::from_be_bytes([head[4], head[5]]),
+            version: *body.first_chunk()?,
             random: *body.get(VERSION_LEN..)?.first_chunk()?,
             cookie,
             cookie_at: RECORD_HEADER + HANDSHAKE_HEADER + cookie_at,
@@ -153,6 +167,15 @@ fn verify_request(cookie: &Cookie) -> [u8; VERIFY_LEN] {
     body[..2].copy_from_slice(&DTLS_1_0);
     body[2] = COOKIE_LEN as u8;
     body[3..].copy_from_slice(cookie);
+    out
+}
+
+fn refusal() -> [u8; ALERT_LEN] {
+    let mut out = [0; ALERT_LEN];
+    out[0] = ALERT;
+    out[1..3].copy_from_slice(&DTLS_1_0);
+    out[12] = TOO_OLD.len() as u8;
+    out[RECORD_HEADER..].copy_from_slice(&TOO_OLD);
     out
 }
 
@@ -213,6 +236,10 @@ mod tests {
             bad[at] ^= 1;
             assert_eq!(cookies.answer(0, client, &bad), Hello::Ignored, "{at}");
         }
+        let mut old = good.clone();
+        old[26] = 255;
+        let Hello::Refuse(alert) = cookies.answer(0, client, &old) else { panic!("DTLS 1.0") };
+        assert_eq!(alert, [21, 254, 255, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 2, 70]);
         let mut overlong = good.clone();
         overlong[25 + BEFORE_SESSION_ID] = 255;
         assert_eq!(cookies.answer(0, client, &overlong), Hello::Ignored);

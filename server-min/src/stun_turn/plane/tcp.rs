@@ -34,9 +34,10 @@ pub(super) struct Streams {
     plain: Box<[u8]>,
     cipher: Box<[u8]>,
     /// What is to be written next, and to whom.
-    scratch: Vec<u8>,
+    gathered: Vec<u8>,
     writing_to: Option<StreamId>,
-    records: Vec<u8>,
+    /// One message, put together for its record.
+    message: Vec<u8>,
     dropped: u64,
     refused: u64,
 }
@@ -92,9 +93,9 @@ impl Streams {
             timers: BTreeSet::new(),
             plain: vec![0; PLAIN_LEN].into(),
             cipher: vec![0; READ_LEN].into(),
-            scratch: Vec::with_capacity(GATHERED),
+            gathered: Vec::with_capacity(GATHERED),
             writing_to: None,
-            records: Vec::with_capacity(GATHERED),
+            message: Vec::new(),
             dropped: 0,
             refused: 0,
         }
@@ -191,6 +192,7 @@ impl Streams {
                         }
                     }
                     // A handshake's answer, tickets, alerts.
+                    tls.take_records(&mut self.gathered);
                     self.writing_to = Some(id);
                 }
             },
@@ -244,20 +246,28 @@ impl Streams {
     }
 
     fn gather(&mut self, id: StreamId, prefix: &[u8], payload: &[u8], limit: usize) -> bool {
-        if self.writing_to != Some(id) || self.scratch.len() >= GATHERED {
+        if self.writing_to != Some(id) || self.gathered.len() >= GATHERED {
             self.flush();
         }
-        let Some(stream) = self.streams.get(id) else { return false };
-        let waiting = stream.backlog.len() - stream.sent + self.scratch.len();
+        let Some(stream) = self.streams.get_mut(id) else { return false };
+        let waiting = stream.backlog.len() - stream.sent + self.gathered.len();
         let len = prefix.len() + payload.len();
         let padding = framing::padding(len);
         if stream.ended || waiting + len + padding > limit {
             return false;
         }
         self.writing_to = Some(id);
-        self.scratch.extend_from_slice(prefix);
-        self.scratch.extend_from_slice(payload);
-        self.scratch.extend_from_slice(&[0; 4][..padding]);
+        let parts = [prefix, payload, &[0; 4][..padding]];
+        match &mut stream.tls {
+            None => parts.iter().for_each(|part| self.gathered.extend_from_slice(part)),
+            // A record for each message: some clients (coturn's) read no second one out of it.
+            Some(tls) => {
+                self.message.clear();
+                parts.iter().for_each(|part| self.message.extend_from_slice(part));
+                tls.seal(&self.message);
+                tls.take_records(&mut self.gathered);
+            }
+        }
         true
     }
 
@@ -265,19 +275,11 @@ impl Streams {
     pub(super) fn flush(&mut self) {
         let Some(id) = self.writing_to.take() else { return };
         let token = self.first_token + id as u64;
-        let Some(stream) = self.streams.get_mut(id) else { return self.scratch.clear() };
-        match &mut stream.tls {
-            None => stream.write(&self.scratch, &self.epoll, token),
-            Some(tls) => {
-                tls.seal(&self.scratch);
-                tls.take_records(&mut self.records);
-                stream.write(&self.records, &self.epoll, token);
-                self.records.clear();
-                self.records.shrink_to(2 * GATHERED);
-            }
+        if let Some(stream) = self.streams.get_mut(id) {
+            stream.write(&self.gathered, &self.epoll, token);
         }
-        self.scratch.clear();
-        self.scratch.shrink_to(2 * GATHERED);
+        self.gathered.clear();
+        self.gathered.shrink_to(2 * GATHERED);
     }
 
     /// Whether a stream has come to its end while it was written to.
@@ -289,13 +291,13 @@ impl Streams {
     pub(super) fn close(&mut self, id: StreamId) -> Option<Client> {
         let mut stream = self.streams.try_remove(id)?;
         if let Some(tls) = &mut stream.tls {
+            let mut farewell = Vec::new();
             tls.close();
-            tls.take_records(&mut self.records);
+            tls.take_records(&mut farewell);
             if stream.backlog.is_empty() {
                 // As far as the kernel takes it: the client will notice anyway.
-                let _ = stream.socket.write(&self.records);
+                let _ = stream.socket.write(&farewell);
             }
-            self.records.clear();
         }
         self.timers.remove(&(stream.check_at, id));
         self.by_client.remove(&stream.client);
