@@ -30,6 +30,13 @@ pub(crate) fn relay_metrics(counters: &TurnCounters, region: &str) -> String {
             "Packets over a bandwidth cap",
             &counters.packets_capped,
         ),
+        ("turn_connections", "gauge", "Clients by TCP, TLS and DTLS now", &counters.connections),
+        (
+            "turn_connections_refused_total",
+            "counter",
+            "Connections over turn.max_connections or of one address",
+            &counters.connections_refused,
+        ),
     ] {
         text.family(name, kind, help);
         text.sample(name, "", counter.load(Relaxed));

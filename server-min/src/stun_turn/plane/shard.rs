@@ -6,7 +6,7 @@ use super::dtls::Associations;
 use super::framing::{self, Frame};
 use super::listeners::Listener;
 use super::observers::Observers;
-use super::receive::{Receiver, Run};
+use super::receive::Receiver;
 use super::relay::Relay;
 use super::relay_sockets::RelaySockets;
 use super::sys::{Epoll, Interest, Waker};
@@ -450,14 +450,6 @@ impl Listener {
                 epoll.add(socket, token, Interest::Read)
             }
         }
-    }
-}
-
-impl Run {
-    /// Where its datagrams lie.
-    fn datagrams(&self) -> impl Iterator<Item = std::ops::Range<usize>> + use<> {
-        let (end, segment) = (self.offset + self.len, self.segment);
-        (self.offset..end).step_by(segment).map(move |start| start..(start + segment).min(end))
     }
 }
 
