@@ -81,6 +81,7 @@ impl Server {
         });
         let service_config = ServiceConfig {
             turn_secret: config.turn.secrets.first().cloned().unwrap_or_default(),
+            max_bandwidth_bps: config.turn.max_bandwidth_bps,
             mqtt_app_secret: app_secret,
             token_ttl_s: config.session.token_ttl_s,
             ttl_s: config.session.ttl_s,

@@ -1,6 +1,5 @@
 //! What one client holds: a relayed address, and who may talk through it.
 
-use super::bandwidth::Meter;
 use super::core::Client;
 use super::relays::RelayId;
 use sdk_core::wire::stun::{LongTermKey, TransactionId};
@@ -20,19 +19,13 @@ pub(super) struct Allocation {
     /// Told with the answer to EVEN-PORT.
     pub(super) reservation: Option<ReservationToken>,
     pub(super) expires: Instant,
-    pub(super) to_peer: Flow,
-    pub(super) to_client: Flow,
+    pub(super) bytes_to_peer: u64,
+    pub(super) bytes_to_client: u64,
     permissions: Vec<Permission>,
     channels: Vec<Channel>,
 }
 
 pub(super) type ReservationToken = [u8; 8];
-
-/// One direction.
-pub(super) struct Flow {
-    pub(super) meter: Meter,
-    pub(super) bytes: u64,
-}
 
 struct Permission {
     peer: IpAddr,
@@ -64,7 +57,6 @@ const MAX_CHANNELS: usize = 32;
 impl Allocation {
     #[allow(clippy::too_many_arguments, reason = "the fields that differ, once")]
     pub(super) fn new(
-        now: Instant,
         client: Client,
         relay: RelayId,
         relayed: SocketAddr,
@@ -73,7 +65,6 @@ impl Allocation {
         transaction: TransactionId,
         expires: Instant,
     ) -> Allocation {
-        let flow = || Flow { meter: Meter::new(now), bytes: 0 };
         Allocation {
             client,
             relay,
@@ -83,8 +74,8 @@ impl Allocation {
             transaction,
             reservation: None,
             expires,
-            to_peer: flow(),
-            to_client: flow(),
+            bytes_to_peer: 0,
+            bytes_to_client: 0,
             permissions: Vec::new(),
             channels: Vec::new(),
         }

@@ -5,10 +5,11 @@
 //! their [`Allocation`], and goes with it.
 
 use super::allocation::{Allocation, ReservationToken};
-use super::bandwidth::Cap;
 use super::config::TurnConfig;
 use super::credentials::{Credentials, session_of};
 use super::peers::PeerPolicy;
+use super::quota::SessionName;
+use super::refusals::Refused;
 use super::relays::{Relay, RelayId, RelayPorts};
 use super::shared::Shared;
 use ring::hmac;
@@ -67,25 +68,34 @@ pub struct CoreStats {
     pub requests_refused: u64,
     /// Those of `requests_refused` with wrong or expired credentials.
     pub requests_unauthorized: u64,
+    /// Bindings and others, by their error.
+    pub refused: Refused,
     pub allocations_created: u64,
     pub packets_relayed: u64,
     pub bytes_relayed: u64,
-    /// Over the bandwidth cap.
+    /// Over the bandwidth cap of a session, or of the node.
     pub packets_capped: u64,
+    pub bytes_capped: u64,
+    /// Those of `packets_capped` that were over the node's.
+    pub packets_capped_by_node: u64,
+    /// Payload that no permission or channel lets through, or to our own listeners.
+    pub packets_denied: u64,
+    /// Neither STUN nor ChannelData, or STUN that no client sends.
+    pub packets_malformed: u64,
 }
 
 pub struct Core {
     pub(super) config: TurnConfig,
     pub(super) policy: PeerPolicy,
-    pub(super) cap: Cap,
     pub(super) credentials: Credentials,
     pub(super) allocations: Slab<Allocation>,
     pub(super) by_client: HashMap<Client, AllocationId>,
     pub(super) relays: Slab<Relay>,
+    /// The same for all cores of a relay.
     pub(super) shared: Arc<Shared>,
     pub(super) stats: CoreStats,
-    /// By session, or static user.
-    pub(super) sessions: HashMap<Box<str>, Session>,
+    /// By session or static user: one of its relay sockets, which names the next.
+    pub(super) sessions: HashMap<SessionName, RelayId>,
     /// The local address of each listener.
     pub(super) listeners: Vec<SocketAddr>,
     pub(super) timers: BTreeSet<(Instant, Timer)>,
@@ -94,11 +104,6 @@ pub struct Core {
 }
 
 pub(super) type AllocationId = usize;
-
-#[derive(Default)]
-pub(super) struct Session {
-    pub(super) allocations: Vec<AllocationId>,
-}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Timer {
@@ -127,14 +132,10 @@ impl Core {
         number: u16,
     ) -> Core {
         Core {
-            policy: PeerPolicy {
-                allow_loopback: config.allow_loopback_peers,
-                allow_private: config.allow_private_peers,
-            },
-            cap: Cap::new(config.bandwidth_bps, config.bandwidth_burst_bytes),
+            policy: PeerPolicy::new(&config),
             credentials: Credentials::new(
                 &config.realm,
-                &config.secrets,
+                shared.secrets.clone(),
                 &config.static_users,
                 &shared.secret("nonces", 0),
                 shared.started,
@@ -171,7 +172,7 @@ impl Core {
         while let Some(&(at, timer)) = self.timers.first().filter(|(at, _)| *at <= now) {
             match timer {
                 Timer::Allocation(id) => self.free(id, ports),
-                Timer::Reservation(token) => drop(self.shared.expire(&token)),
+                Timer::Reservation(token) => self.shared.expire(&token),
             }
             // Freeing has removed it; a timer without its owner must not stop the others.
             self.timers.remove(&(at, timer));
@@ -196,23 +197,17 @@ impl Core {
     /// Frees all that belongs to a session, given by its id or by its whole user name; how many
     /// allocations that were.
     pub fn close_session(&mut self, name: &str, ports: &mut impl RelayPorts) -> usize {
+        let before = self.allocations.len();
         let name = session_of(name);
         self.shared.forget(name);
-        let Some(session) = self.sessions.get_mut(name) else { return 0 };
-        let allocations = std::mem::take(&mut session.allocations);
-        for &id in &allocations {
-            self.free(id, ports);
+        while let Some(&id) = self.sessions.get(name) {
+            let owner = self.relays.get(id.0 as usize).map(|relay| relay.owner);
+            match owner.filter(|owner| self.allocations.contains(*owner)) {
+                Some(owner) => self.free(owner, ports),
+                None => self.close_relay(id, ports),
+            }
         }
-        self.sessions.remove(name);
-        allocations.len()
-    }
-
-    pub(super) fn has_quota(&self, username: &str, wanted: usize) -> bool {
-        let name = session_of(username);
-        let allocated = self.sessions.get(name).map_or(0, |s| s.allocations.len());
-        let used = allocated + self.shared.reserved_by(name);
-        used + wanted <= self.config.allocations_per_session
-            && self.relays.len() + wanted <= self.config.allocations_total
+        before - self.allocations.len()
     }
 
     pub(super) fn insert(&mut self, allocation: Allocation) -> AllocationId {
@@ -223,7 +218,6 @@ impl Core {
         if let Some(relay) = self.relays.get_mut(relay.0 as usize) {
             relay.owner = id;
         }
-        self.sessions.entry(session_of(&username).into()).or_default().allocations.push(id);
         self.timers.insert((expires, Timer::Allocation(id)));
         self.stats.allocations_created += 1;
         self.events.push_back(CoreEvent::Created { username, relayed });
@@ -242,21 +236,12 @@ impl Core {
         self.by_client.remove(&allocation.client);
         self.timers.remove(&(allocation.expires, Timer::Allocation(id)));
         self.close_relay(allocation.relay, ports);
-        self.forget(session_of(&allocation.username), |s| s.allocations.retain(|a| *a != id));
         self.events.push_back(CoreEvent::Freed {
             username: allocation.username,
             relayed: allocation.relayed,
-            bytes_to_peer: allocation.to_peer.bytes,
-            bytes_to_client: allocation.to_client.bytes,
+            bytes_to_peer: allocation.bytes_to_peer,
+            bytes_to_client: allocation.bytes_to_client,
         });
-    }
-
-    pub(super) fn forget(&mut self, session: &str, remove: impl FnOnce(&mut Session)) {
-        let Some(entry) = self.sessions.get_mut(session) else { return };
-        remove(entry);
-        if entry.allocations.is_empty() {
-            self.sessions.remove(session);
-        }
     }
 }
 

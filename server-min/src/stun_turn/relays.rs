@@ -4,6 +4,7 @@
 use super::allocation::ReservationToken;
 use super::core::{AllocationId, Client, Core, Timer};
 use super::credentials::session_of;
+use super::quota::Place;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
@@ -33,6 +34,9 @@ pub(super) struct Relay {
     pub(super) local: SocketAddr,
     /// [`UNOWNED`] until an allocation has it.
     pub(super) owner: AllocationId,
+    pub(super) place: Place,
+    /// Another one of the same session.
+    next: Option<RelayId>,
 }
 
 const UNOWNED: AllocationId = AllocationId::MAX;
@@ -47,6 +51,7 @@ impl Core {
         &mut self,
         ip: IpAddr,
         even: bool,
+        place: Place,
         ports: &mut impl RelayPorts,
     ) -> Option<RelayId> {
         let (min, max) = (u32::from(self.config.min_port), u32::from(self.config.max_port));
@@ -56,10 +61,14 @@ impl Core {
         let start = self.random.number().checked_rem(count)?;
         for i in 0..count.min(MAX_PORT_TRIES) {
             let port = u16::try_from(first + (start + i) % count * step).ok()?;
-            match self.open_relay_at(SocketAddr::new(ip, port), ports) {
-                Ok(id) => return Some(id),
-                Err(Opened::Taken) => {}
-                Err(_) => return None,
+            let local = SocketAddr::new(ip, port);
+            if !self.shared.take(local) {
+                continue;
+            }
+            match self.open_socket(local, ports) {
+                Opened::Here => return self.keep_relay(local, place),
+                Opened::Taken => {}
+                Opened::Impossible => return None,
             }
         }
         None
@@ -70,7 +79,7 @@ impl Core {
         &mut self,
         now: Instant,
         relay: RelayId,
-        username: &str,
+        place: Place,
         ports: &mut impl RelayPorts,
     ) -> Option<ReservationToken> {
         let local = self.relays.get(relay.0 as usize)?.local;
@@ -80,13 +89,14 @@ impl Core {
             return None;
         }
         // To see that no other program has it.
-        let tried = self.open_taken(next, ports).ok()?;
-        self.relays.remove(tried.0 as usize);
-        ports.close(tried);
+        if self.open_socket(next, ports) != Opened::Here {
+            return None;
+        }
+        ports.close(self.next_relay()?);
         let mut token = ReservationToken::default();
         token.copy_from_slice(&self.random.bytes()[..8]);
         let expires = now + RESERVATION_LIFETIME;
-        self.shared.reserve(token, next, session_of(username), expires);
+        self.shared.reserve(token, next, place, expires);
         self.timers.insert((expires, Timer::Reservation(token)));
         Some(token)
     }
@@ -99,8 +109,11 @@ impl Core {
         username: &str,
         ports: &mut impl RelayPorts,
     ) -> Option<RelayId> {
-        let local = self.shared.claim(token, session_of(username), now)?;
-        self.open_taken(local, ports).ok()
+        let (local, place) = self.shared.claim(token, session_of(username), now)?;
+        match self.open_socket(local, ports) {
+            Opened::Here => self.keep_relay(local, place),
+            Opened::Taken | Opened::Impossible => None,
+        }
     }
 
     /// The local address to relay from for this client and address family.
@@ -139,38 +152,53 @@ impl Core {
         }
     }
 
-    fn open_relay_at(
-        &mut self,
-        local: SocketAddr,
-        ports: &mut impl RelayPorts,
-    ) -> Result<RelayId, Opened> {
-        if self.shared.take(local) { self.open_taken(local, ports) } else { Err(Opened::Taken) }
+    /// Opens a port that is marked as ours already, for [`keep_relay`](Core::keep_relay); where that
+    /// fails, it no longer is.
+    fn open_socket(&mut self, local: SocketAddr, ports: &mut impl RelayPorts) -> Opened {
+        let opened = self.next_relay().map_or(Opened::Impossible, |id| ports.open(id, local));
+        if opened != Opened::Here {
+            self.shared.give_back(local);
+        }
+        opened
     }
 
-    /// Opens a port that is marked as ours already; where that fails, it no longer is.
-    fn open_taken(
-        &mut self,
-        local: SocketAddr,
-        ports: &mut impl RelayPorts,
-    ) -> Result<RelayId, Opened> {
-        let entry = self.relays.vacant_entry();
-        let id = RelayId(u32::try_from(entry.key()).map_err(|_| Opened::Impossible)?);
-        match ports.open(id, local) {
-            Opened::Here => {
-                entry.insert(Relay { local, owner: UNOWNED });
-                Ok(id)
-            }
-            other => {
-                self.shared.give_back(local);
-                Err(other)
-            }
-        }
+    /// The id of what is kept next.
+    fn next_relay(&self) -> Option<RelayId> {
+        u32::try_from(self.relays.vacant_key()).ok().map(RelayId)
+    }
+
+    fn keep_relay(&mut self, local: SocketAddr, place: Place) -> Option<RelayId> {
+        let id = self.next_relay()?;
+        let next = self.sessions.insert(place.name.clone(), id);
+        self.relays.insert(Relay { local, owner: UNOWNED, place, next });
+        Some(id)
     }
 
     pub(super) fn close_relay(&mut self, id: RelayId, ports: &mut impl RelayPorts) {
-        if let Some(relay) = self.relays.try_remove(id.0 as usize) {
-            self.shared.give_back(relay.local);
-            ports.close(id);
+        let Some(relay) = self.relays.try_remove(id.0 as usize) else { return };
+        self.unlink(id, &relay);
+        self.shared.give_back(relay.local);
+        ports.close(id);
+    }
+
+    /// Takes a relay socket out of its session's chain, which is as short as the quota.
+    fn unlink(&mut self, id: RelayId, relay: &Relay) {
+        let session = relay.place.name.session();
+        let Some(first) = self.sessions.get_mut(session) else { return };
+        if *first != id {
+            let mut at = *first;
+            while let Some(before) = self.relays.get_mut(at.0 as usize) {
+                match before.next {
+                    Some(next) if next == id => return before.next = relay.next,
+                    Some(next) => at = next,
+                    None => return,
+                }
+            }
+            return;
+        }
+        match relay.next {
+            Some(next) => *first = next,
+            None => drop(self.sessions.remove(session)),
         }
     }
 }

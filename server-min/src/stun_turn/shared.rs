@@ -1,16 +1,21 @@
-//! What the shards of one relay share: the secret of the nonces, and the ports they relay from.
-//! Touched when an allocation is made or ends; a packet reads at most one bit of it.
+//! What the shards of one relay share: secrets, quotas, and the ports they relay from. Touched when an
+//! allocation is made or ends; a packet reads at most one bit of it, and counts on two meters.
 
 use super::allocation::ReservationToken;
 use super::config::TurnConfig;
+use super::credentials::Secrets;
+use super::quota::{Place, Quota};
 use ring::hmac;
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 pub struct Shared {
+    pub(super) quota: Arc<Quota>,
+    /// Of the credentials; may be replaced at any time.
+    pub secrets: Arc<Secrets>,
     seed: hmac::Key,
     /// What nonces count their age from.
     pub(super) started: Instant,
@@ -25,7 +30,8 @@ struct PortSet(Box<[AtomicU64]>);
 /// that whichever shard the token comes to can open one.
 struct Reserved {
     local: SocketAddr,
-    session: Box<str>,
+    /// Counts as an allocation, and names its session.
+    place: Place,
     expires: Instant,
 }
 
@@ -42,6 +48,8 @@ impl Shared {
         ips.sort();
         ips.dedup();
         Shared {
+            quota: Quota::new(config, now),
+            secrets: Arc::new(Secrets::new(&config.secrets)),
             seed: hmac::Key::new(hmac::HMAC_SHA256, &seed),
             started: now,
             taken: ips.into_iter().map(|ip| (ip, PortSet::new())).collect(),
@@ -80,10 +88,10 @@ impl Shared {
         &self,
         token: ReservationToken,
         local: SocketAddr,
-        session: &str,
+        place: Place,
         expires: Instant,
     ) {
-        self.reserved().insert(token, Reserved { local, session: session.into(), expires });
+        self.reserved().insert(token, Reserved { local, place, expires });
     }
 
     /// Hands a reserved port out; only its own session may have it.
@@ -92,31 +100,27 @@ impl Shared {
         token: &ReservationToken,
         session: &str,
         now: Instant,
-    ) -> Option<SocketAddr> {
+    ) -> Option<(SocketAddr, Place)> {
         let mut reserved = self.reserved();
         let entry = reserved.get(token)?;
-        if *entry.session != *session || entry.expires <= now {
+        if entry.place.name.session() != session || entry.expires <= now {
             return None;
         }
-        reserved.remove(token).map(|entry| entry.local)
+        reserved.remove(token).map(|entry| (entry.local, entry.place))
     }
 
-    pub(super) fn reserved_by(&self, session: &str) -> usize {
-        self.reserved().values().filter(|r| *r.session == *session).count()
-    }
-
-    /// Gives back what nobody claimed in time; whose it was.
-    pub(super) fn expire(&self, token: &ReservationToken) -> Option<Box<str>> {
-        let reserved = self.reserved().remove(token)?;
-        self.give_back(reserved.local);
-        Some(reserved.session)
+    /// Gives back what nobody claimed in time.
+    pub(super) fn expire(&self, token: &ReservationToken) {
+        if let Some(reserved) = self.reserved().remove(token) {
+            self.give_back(reserved.local);
+        }
     }
 
     /// Gives back all that is held for a session; how many ports that were.
     pub(super) fn forget(&self, session: &str) -> usize {
         let mut count = 0;
         self.reserved().retain(|_, r| {
-            let goes = *r.session == *session;
+            let goes = r.place.name.session() == session;
             if goes {
                 self.give_back(r.local);
                 count += 1;
@@ -194,17 +198,20 @@ mod tests {
         let local: SocketAddr = "192.0.2.1:50001".parse().unwrap();
         let expires = now + Duration::from_secs(30);
         for token in [[1; 8], [2; 8], [3; 8]] {
-            shared.reserve(token, local, "a", expires);
+            let place = shared.quota.take(&"99:a".into()).unwrap();
+            shared.reserve(token, local, place, expires);
         }
-        assert_eq!((shared.reserved_by("a"), shared.reserved_by("b")), (3, 0));
-        assert_eq!(shared.claim(&[1; 8], "b", now), None);
-        assert_eq!(shared.claim(&[1; 8], "a", expires), None);
-        assert_eq!(shared.claim(&[1; 8], "a", now), Some(local));
-        assert_eq!(shared.claim(&[1; 8], "a", now), None);
+        let claim = |token, session, now| shared.claim(token, session, now).map(|c| c.0);
+        assert_eq!(claim(&[1; 8], "b", now), None);
+        assert_eq!(claim(&[1; 8], "a", expires), None);
+        assert_eq!(claim(&[1; 8], "a", now), Some(local));
+        assert_eq!(claim(&[1; 8], "a", now), None);
         assert!(shared.take(local));
-        assert_eq!(shared.expire(&[2; 8]).as_deref(), Some("a"));
+        shared.expire(&[2; 8]);
         assert!(!shared.is_taken(local));
+        assert_eq!(shared.quota.places(), 1);
         assert_eq!((shared.forget("b"), shared.forget("a"), shared.forget("a")), (0, 1, 0));
+        assert_eq!(shared.quota.places(), 0);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The relay's totals, gathered from all shards.
 
 use crate::stun_turn::core::CoreStats;
+use crate::stun_turn::refusals::SharedRefused;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Running totals, but for `allocations` and `connections`. Each shard adds to them once a wake-up.
@@ -16,10 +17,19 @@ pub struct TurnCounters {
     pub requests_refused: AtomicU64,
     /// Those of `requests_refused` with wrong or expired credentials.
     pub requests_unauthorized: AtomicU64,
+    /// Bindings and others, by their error.
+    pub refused: SharedRefused,
     pub packets_relayed: AtomicU64,
     pub bytes_relayed: AtomicU64,
-    /// Over a bandwidth cap.
+    /// Over the bandwidth cap of a session, or of the node.
     pub packets_capped: AtomicU64,
+    pub bytes_capped: AtomicU64,
+    /// Those of `packets_capped` that were over the node's.
+    pub packets_capped_by_node: AtomicU64,
+    /// Payload that no permission or channel lets through, or to our own listeners.
+    pub packets_denied: AtomicU64,
+    /// Neither STUN nor ChannelData, or STUN that no client sends.
+    pub packets_malformed: AtomicU64,
     /// Refused by the kernel (a full buffer, or no route), or too much for a slow client's stream.
     pub packets_unsent: AtomicU64,
     /// Clients by TCP, TLS and DTLS, now.
@@ -53,6 +63,10 @@ impl TurnCounters {
             (&self.packets_relayed, old.packets_relayed, new.packets_relayed),
             (&self.bytes_relayed, old.bytes_relayed, new.bytes_relayed),
             (&self.packets_capped, old.packets_capped, new.packets_capped),
+            (&self.bytes_capped, old.bytes_capped, new.bytes_capped),
+            (&self.packets_capped_by_node, old.packets_capped_by_node, new.packets_capped_by_node),
+            (&self.packets_denied, old.packets_denied, new.packets_denied),
+            (&self.packets_malformed, old.packets_malformed, new.packets_malformed),
             (&self.packets_unsent, before.unsent, now.unsent),
             (&self.connections, before.connections, now.connections),
             (&self.connections_refused, before.connections_refused, now.connections_refused),
@@ -63,6 +77,7 @@ impl TurnCounters {
                 counter.fetch_add(new.wrapping_sub(old), Relaxed);
             }
         }
+        self.refused.publish(&old.refused, &new.refused);
     }
 }
 

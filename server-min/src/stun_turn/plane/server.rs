@@ -23,6 +23,7 @@ pub struct TurnServer;
 
 /// The running relay. Dropping it stops it as well.
 pub struct TurnHandle {
+    shared: Arc<Shared>,
     local_addrs: Vec<SocketAddr>,
     tls_addrs: Vec<SocketAddr>,
     counters: Arc<TurnCounters>,
@@ -70,6 +71,7 @@ impl TurnServer {
         let admission = Admission::new(config.max_connections, config.max_connections_per_address);
         let counters = Arc::new(TurnCounters::default());
         let handle = TurnHandle {
+            shared: shared.clone(),
             local_addrs,
             tls_addrs,
             counters: counters.clone(),
@@ -159,6 +161,12 @@ impl TurnHandle {
             let _ = shard.commands.send(Command::CloseSession(name.to_owned()));
             shard.waker.wake();
         }
+    }
+
+    /// Exchanges the secrets of the credentials. No allocation ends by it; new ones must be proven by
+    /// one of these. The error says what is wrong with them.
+    pub fn set_secrets(&self, secrets: &[Vec<u8>]) -> Result<(), String> {
+        self.shared.secrets.replace(secrets)
     }
 
     /// Alive now.
