@@ -49,6 +49,13 @@ pub(crate) fn relay_metrics(counters: &TurnCounters, region: &str) -> String {
             "Packets that are no client's",
             &counters.packets_malformed,
         ),
+        ("turn_connections", "gauge", "Clients by TCP, TLS and DTLS now", &counters.connections),
+        (
+            "turn_connections_refused_total",
+            "counter",
+            "Connections over turn.max_connections or of one address",
+            &counters.connections_refused,
+        ),
     ] {
         text.family(name, kind, help);
         text.sample(name, "", counter.load(Relaxed));

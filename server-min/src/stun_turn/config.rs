@@ -8,9 +8,17 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TurnConfig {
-    /// UDP addresses to serve. An unspecified address (`0.0.0.0`, `[::]`) stands for every address
-    /// this machine has at the start.
+    /// Addresses to serve, each by UDP and TCP. An unspecified address (`0.0.0.0`, `[::]`) stands
+    /// for every address this machine has at the start.
     pub listen: Vec<SocketAddr>,
+    /// Addresses to serve by TLS (over TCP) and DTLS (over UDP), with the certificate of `[tls]`.
+    pub tls_listen: Vec<SocketAddr>,
+    /// Threads that share the clients; 0 is one for each core, at most 16.
+    pub shards: usize,
+    /// Clients by TCP, TLS and DTLS at a time, and of these how many from one address (or from one
+    /// /64 of IPv6).
+    pub max_connections: usize,
+    pub max_connections_per_address: usize,
     /// The address peers reach this machine by, where a NAT with fixed ports stands in front of it.
     pub external_ip: Option<IpAddr>,
     /// Local addresses to relay from; those of `listen` if empty.
@@ -58,6 +66,10 @@ impl Default for TurnConfig {
                 SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 3478),
                 SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), 3478),
             ],
+            tls_listen: Vec::new(),
+            shards: 0,
+            max_connections: 10_000,
+            max_connections_per_address: 256,
             external_ip: None,
             relay_ips: Vec::new(),
             realm: "p2pcam".into(),
@@ -87,6 +99,12 @@ impl TurnConfig {
             return Err(
                 "listen is empty; expected at least one address such as 0.0.0.0:3478".into()
             );
+        }
+        if self.shards > MAX_SHARDS {
+            return Err(format!("shards is {}; expected 0 to {MAX_SHARDS}", self.shards));
+        }
+        if self.max_connections == 0 || self.max_connections_per_address == 0 {
+            return Err("max_connections and max_connections_per_address must be at least 1".into());
         }
         if self.min_port == 0 || self.min_port > self.max_port {
             return Err(format!(
@@ -129,6 +147,10 @@ impl fmt::Debug for TurnConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TurnConfig")
             .field("listen", &self.listen)
+            .field("tls_listen", &self.tls_listen)
+            .field("shards", &self.shards)
+            .field("max_connections", &self.max_connections)
+            .field("max_connections_per_address", &self.max_connections_per_address)
             .field("external_ip", &self.external_ip)
             .field("relay_ips", &self.relay_ips)
             .field("realm", &self.realm)
@@ -150,6 +172,8 @@ impl fmt::Debug for TurnConfig {
     }
 }
 
+/// Past this many, sharing the sockets costs more than it brings.
+pub(super) const MAX_SHARDS: usize = 16;
 /// Each secret is tried for a name that is not known yet, so their number is part of the cost of
 /// a forged request.
 const MAX_SECRETS: usize = 8;
@@ -197,6 +221,8 @@ mod tests {
             config.check().unwrap_err()
         };
         assert!(broken(|c| c.listen.clear()).contains("listen"));
+        assert!(broken(|c| c.shards = 17).contains("shards"));
+        assert!(broken(|c| c.max_connections = 0).contains("max_connections"));
         assert!(broken(|c| c.min_port = 0).contains("min_port"));
         assert!(broken(|c| c.secrets.push(Vec::new())).contains("secrets"));
         assert!(broken(|c| c.relay_ips.push([0; 4].into())).contains("relay_ips"));

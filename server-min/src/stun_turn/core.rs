@@ -27,7 +27,7 @@ pub struct Now {
 }
 
 /// A client's side of its 5-tuple: which of our sockets it talks to, and from where.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Client {
     pub listener: u16,
     pub address: SocketAddr,
@@ -172,7 +172,7 @@ impl Core {
         while let Some(&(at, timer)) = self.timers.first().filter(|(at, _)| *at <= now) {
             match timer {
                 Timer::Allocation(id) => self.free(id, ports),
-                Timer::Reservation(token) => drop(self.shared.expire(&token)),
+                Timer::Reservation(token) => self.shared.expire(&token),
             }
             // Freeing has removed it; a timer without its owner must not stop the others.
             self.timers.remove(&(at, timer));
@@ -181,6 +181,17 @@ impl Core {
 
     pub fn poll_event(&mut self) -> Option<CoreEvent> {
         self.events.pop_front()
+    }
+
+    pub fn has_allocation(&self, client: Client) -> bool {
+        self.by_client.contains_key(&client)
+    }
+
+    /// Frees what a client holds whose connection has ended.
+    pub fn close_client(&mut self, client: Client, ports: &mut impl RelayPorts) {
+        if let Some(&id) = self.by_client.get(&client) {
+            self.free(id, ports);
+        }
     }
 
     /// Ends a session, given by its id or by its whole user name: frees all that belongs to it, and lets

@@ -95,9 +95,13 @@ impl Refused {
 }
 
 impl SharedRefused {
-    pub(super) fn publish(&self, totals: &Refused) {
-        for (shared, total) in self.0.iter().zip(totals.0) {
-            shared.store(total, Relaxed);
+    /// Adds what one shard has counted since `before`.
+    pub(super) fn publish(&self, before: &Refused, now: &Refused) {
+        if before == now {
+            return;
+        }
+        for ((shared, old), new) in self.0.iter().zip(before.0).zip(now.0) {
+            shared.fetch_add(new - old, Relaxed);
         }
     }
 
@@ -119,7 +123,7 @@ mod tests {
             (0..=i).for_each(|_| refused.count(reason));
             assert_eq!(refused.of(reason), i as u64 + 1);
         }
-        shared.publish(&refused);
+        shared.publish(&Refused::default(), &refused);
         let (mut names, counts): (Vec<_>, Vec<_>) = shared.by_reason().unzip();
         assert_eq!(counts, (1..=Reason::ALL.len() as u64).collect::<Vec<_>>());
         names.sort_unstable();
