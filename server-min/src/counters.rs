@@ -34,6 +34,7 @@ pub(crate) fn relay_metrics(
         "TURN allocations there may be (turn.allocations_total)",
         max_allocations,
     );
+    text.gauge("turn_connections", "Clients by TCP, TLS and DTLS now", of(&counters.connections));
     for (name, help, counter) in [
         ("turn_sessions_total", "TURN allocations made", &counters.allocations_created),
         ("turn_relayed_bytes_total", "Payload relayed", &counters.bytes_relayed),
@@ -44,6 +45,26 @@ pub(crate) fn relay_metrics(
             "turn_unsent_packets_total",
             "Packets the kernel did not take: no buffer, or no route",
             &counters.packets_unsent,
+        ),
+        (
+            "turn_capped_by_node_packets_total",
+            "Packets over turn.total_bandwidth_bps",
+            &counters.packets_capped_by_node,
+        ),
+        (
+            "turn_denied_packets_total",
+            "Packets without a permission or channel",
+            &counters.packets_denied,
+        ),
+        (
+            "turn_malformed_packets_total",
+            "Packets that are no client's",
+            &counters.packets_malformed,
+        ),
+        (
+            "turn_connections_refused_total",
+            "Connections over turn.max_connections or of one address",
+            &counters.connections_refused,
         ),
     ] {
         text.counter(name, help, of(counter));

@@ -68,7 +68,7 @@ impl Server {
         let http_listener = bind("http.listen", config.http.listen).await?;
         let mqtt_listener = bind("mqtt.listen", config.mqtt.listen).await?;
         let metrics = Arc::new(Metrics::default());
-        let turn = Rc::new(start_turn(&config.turn)?);
+        let turn = Rc::new(start_turn(&config.turn, tls.clone())?);
         let http = http_listener.local_addr().map_err(other)?;
         let mqtt = mqtt_listener.local_addr().map_err(other)?;
         let stun = turn.local_addrs().to_vec();
@@ -87,6 +87,7 @@ impl Server {
         });
         let service_config = ServiceConfig {
             turn_secret: config.turn.secrets.first().cloned().unwrap_or_default(),
+            max_bandwidth_bps: config.turn.max_bandwidth_bps,
             mqtt_app_secret: app_secret,
             token_ttl_s: config.session.token_ttl_s,
             ttl_s: config.session.ttl_s,
@@ -104,6 +105,7 @@ impl Server {
             mqtt_port: mqtt.port(),
             turn_ip: config.turn.external_ip,
             turn: stun.clone(),
+            turn_tls: turn.tls_addrs().to_vec(),
         };
         let ops = Ops::new();
         let sweep_interval_s = Rc::new(Cell::new(config.session.sweep_interval_s));
@@ -280,10 +282,11 @@ async fn bind(setting: &'static str, address: SocketAddr) -> Result<TcpListener,
     TcpListener::bind(address).await.map_err(|error| StartError::Listen { setting, address, error })
 }
 
-fn start_turn(config: &TurnConfig) -> Result<TurnHandle, StartError> {
-    TurnServer::start(config.clone(), Arc::new(())).map_err(|error| {
+fn start_turn(config: &TurnConfig, tls: Option<Tls>) -> Result<TurnHandle, StartError> {
+    TurnServer::start_with_tls(config.clone(), tls, Arc::new(())).map_err(|error| {
         // Which of several addresses it was, only the error's own text says.
         match config.listen.as_slice() {
+            _ if !config.tls_listen.is_empty() => StartError::Other(error),
             [address, others @ ..] if others.iter().all(|a| a.port() == address.port()) => {
                 StartError::Listen { setting: "turn.listen", address: *address, error }
             }

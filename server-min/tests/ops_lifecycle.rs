@@ -268,3 +268,36 @@ fn sighup_exchanges_the_certificate() {
         assert_eq!(metric(http, "server_min_config_last_reload_successful").await, 0.0);
     });
 }
+
+/// The new secret signs at once, the old one is taken until it is taken out, and no allocation ends.
+#[test]
+fn sighup_exchanges_the_relay_s_secrets() {
+    let folder = Folder::new("reload-turn");
+    let write = |secrets: &str| {
+        let sections = SECTIONS.replace("[\"north\"]", secrets);
+        let text = format!("app_keys = [\"{APP_KEY}\"]\n{sections}");
+        folder.write("server.toml", &text);
+    };
+    write("[\"north\"]");
+    let server = Binary::start(&folder);
+    let (http, stun) = (server.http, server.stun);
+    run(async {
+        let old = new_session(http, "cam_1", "app_1").await;
+        let mut allocation = Allocation::of(stun, &old);
+        write("[\"south\", \"north\"]");
+        let log = reload(&server, 1);
+        assert!(log.contains("changed: turn.secrets") && !log.contains("south"), "{log}");
+        let new = new_session(http, "cam_1", "app_1").await;
+        assert!(Allocation::of(stun, &new).relays());
+        assert!(Allocation::of(stun, &old).relays());
+        write("[\"south\"]");
+        reload(&server, 2);
+        assert!(Allocation::tried(stun, &old).is_none(), "a secret that was taken out");
+        assert!(Allocation::of(stun, &new).relays());
+        assert!(allocation.relays(), "what was made with it lives on");
+        // What cannot be used changes nothing.
+        write("[\"\"]");
+        assert!(reload(&server, 3).contains("turn.secrets has an empty entry"));
+        assert!(Allocation::of(stun, &new).relays());
+    });
+}

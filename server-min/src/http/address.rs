@@ -17,8 +17,10 @@ pub struct PublicAddress {
     pub mqtt_port: u16,
     /// As peers reach the relay, where a NAT stands in front of it.
     pub turn_ip: Option<IpAddr>,
-    /// Where STUN and TURN listen; at least one.
+    /// Where STUN and TURN listen, by UDP and TCP; at least one.
     pub turn: Vec<SocketAddr>,
+    /// Where they listen by TLS.
+    pub turn_tls: Vec<SocketAddr>,
 }
 
 impl PublicAddress {
@@ -60,24 +62,37 @@ impl PublicAddress {
             Some(url) => url.clone(),
             None => format!("mqtt://{host}:{}", self.mqtt_port),
         };
-        let stun = self.stun_at(host);
-        // Only what is served is offered: a browser that is told of a TCP relay waits for it.
-        let turn_urls = vec![format!("turn:{stun}?transport=udp")];
+        let host = self.turn_host(host);
+        let stun = at_listener(&host, &self.turn).unwrap_or_else(|| format!("{host}:3478"));
+        // Only what is served is offered: a browser asks all of them at once, prefers UDP's answer,
+        // and counts its candidates as complete when the last has answered or failed.
+        let mut turn_urls =
+            vec![format!("turn:{stun}?transport=udp"), format!("turn:{stun}?transport=tcp")];
+        // A certificate names no address.
+        if host.trim_matches(['[', ']']).parse::<IpAddr>().is_err()
+            && let Some(tls) = at_listener(&host, &self.turn_tls)
+        {
+            turn_urls.push(format!("turns:{tls}?transport=tcp"));
+        }
         Ok(Addresses { stun, turn_urls, mqtt_url, ws_url })
     }
 }
 
 impl PublicAddress {
-    fn stun_at(&self, host: String) -> String {
-        let host = match (&self.public_host, self.turn_ip) {
+    fn turn_host(&self, host: String) -> String {
+        match (&self.public_host, self.turn_ip) {
             (None, Some(ip)) => bracketed(&ip.to_string()),
             _ => host,
-        };
-        let ip = host.trim_matches(['[', ']']).parse::<IpAddr>().ok();
-        let same = self.turn.iter().find(|listener| Some(listener.ip()) == ip);
-        let port = same.or(self.turn.first()).map_or(3478, SocketAddr::port);
-        format!("{host}:{port}")
+        }
     }
+}
+
+/// `host:port`, with the port of the listener at this address if there is one, else of the first.
+fn at_listener(host: &str, listeners: &[SocketAddr]) -> Option<String> {
+    let ip = host.trim_matches(['[', ']']).parse::<IpAddr>().ok();
+    let same = listeners.iter().find(|listener| Some(listener.ip()) == ip);
+    let port = same.or(listeners.first())?.port();
+    Some(format!("{host}:{port}"))
 }
 
 /// A host name or an IP address, an IPv6 address with or without brackets; no port.
@@ -135,6 +150,7 @@ mod tests {
             mqtt_port: 1883,
             turn_ip: None,
             turn: vec!["127.0.0.1:3478".parse().unwrap(), "192.0.2.7:4000".parse().unwrap()],
+            turn_tls: Vec::new(),
         }
     }
 
@@ -150,7 +166,8 @@ mod tests {
     fn unset_addresses_follow_the_request() {
         let lan = of(&address(), Some("192.168.1.5:9000")).unwrap();
         assert_eq!(lan.stun, "192.168.1.5:3478");
-        assert_eq!(lan.turn_urls, ["turn:192.168.1.5:3478?transport=udp"]);
+        let urls = ["udp", "tcp"].map(|t| format!("turn:192.168.1.5:3478?transport={t}"));
+        assert_eq!(lan.turn_urls, urls);
         assert_eq!(lan.mqtt_url, "mqtt://192.168.1.5:1883");
         assert_eq!(lan.ws_url, "ws://192.168.1.5:9000/mqtt");
         assert_eq!(of(&address(), Some("[::1]:8080")).unwrap().stun, "[::1]:3478");
@@ -163,6 +180,16 @@ mod tests {
         assert_eq!(of(&address(), None).unwrap().ws_url, "ws://127.0.0.1:8080/mqtt");
         for bad in ["", "a b", "a/b", "a:b", "[::1", "[x]", "a:99999", "a\"b", "a@b"] {
             assert!(of(&address(), Some(bad)).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn tls_is_offered_where_there_is_a_name_for_the_certificate() {
+        let tls = PublicAddress { turn_tls: vec!["0.0.0.0:443".parse().unwrap()], ..address() };
+        let offered = |host: &str| of(&tls, Some(host)).unwrap().turn_urls;
+        assert_eq!(offered("cam.example.org")[2..], ["turns:cam.example.org:443?transport=tcp"]);
+        for address in ["192.0.2.7", "[2001:db8::1]:8080", "localhost"] {
+            assert_eq!(offered(address).len(), 2, "{address}");
         }
     }
 

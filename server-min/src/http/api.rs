@@ -131,11 +131,12 @@ where
             return reply::error(StatusCode::BAD_REQUEST, &text);
         }
     };
-    let Wanted { device_id, app_id, region } = wanted;
+    let Wanted { device_id, app_id, region, bandwidth_bps } = wanted;
     if let Err(refusal) = caller.may_watch(&device_id, &app_id) {
         return refused(&refusal);
     }
-    let wanted = SessionRequest { device_id, app_id, region, by: caller.to_string() };
+    let wanted =
+        SessionRequest { device_id, app_id, region, bandwidth_bps, by: caller.to_string() };
     match site.service.create(wanted, &addresses, clock::now_ms()).await {
         Ok(created) => created_reply(&created, &addresses),
         Err(CreateError::Invalid(text)) => reply::error(StatusCode::BAD_REQUEST, &text),
@@ -155,6 +156,8 @@ struct Wanted {
     app_id: String,
     #[serde(default)]
     region: Option<String>,
+    #[serde(default)]
+    bandwidth_bps: Option<u64>,
 }
 
 fn created_reply(created: &Created, addresses: &Addresses) -> Reply {

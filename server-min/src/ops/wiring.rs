@@ -31,7 +31,7 @@ impl Ops {
         let turn = parts.turn.clone();
         self.health.add("turn", move || match turn.is_running() {
             true => Ok(()),
-            false => Err("the relay's thread has ended; the log says why".into()),
+            false => Err("a thread of the relay has ended; the log says why".into()),
         });
     }
 
@@ -67,12 +67,18 @@ impl Ops {
 
     fn register_changes(&self, parts: &Parts<'_>) {
         let service = parts.service.clone();
-        let of_service = &["session.token_ttl_s", "session.ttl_s", "session.stale_after_s"];
+        let of_service = &[
+            "session.token_ttl_s",
+            "session.ttl_s",
+            "session.stale_after_s",
+            "turn.max_bandwidth_bps",
+        ];
         self.reload.add(of_service, move |config| {
             service.reconfigure(|to| {
                 to.token_ttl_s = config.session.token_ttl_s;
                 to.ttl_s = config.session.ttl_s;
                 to.stale_after_s = config.session.stale_after_s;
+                to.max_bandwidth_bps = config.turn.max_bandwidth_bps;
             });
             Ok(())
         });
@@ -84,6 +90,15 @@ impl Ops {
         let interval_s = parts.sweep_interval_s.clone();
         self.reload.add(&["session.sweep_interval_s"], move |config| {
             interval_s.set(config.session.sweep_interval_s);
+            Ok(())
+        });
+        let (turn, service) = (parts.turn.clone(), parts.service.clone());
+        self.reload.add(&["turn.secrets"], move |config| {
+            // The one that was made at the start stays where none is written.
+            let Some(first) = config.turn.secrets.first() else { return Ok(()) };
+            turn.set_secrets(&config.turn.secrets)
+                .map_err(|text| format!("turn.secrets: {text}"))?;
+            service.reconfigure(|to| to.turn_secret.clone_from(first));
             Ok(())
         });
         if let Some(tls) = parts.tls.cloned() {

@@ -195,6 +195,7 @@ mod tests {
             path: None,
             setup_ms: None,
             region: None,
+            bandwidth_bps: None,
         }
     }
 

@@ -33,6 +33,9 @@ pub struct SessionRecord {
     pub setup_ms: Option<u32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub region: Option<String>,
+    /// What a relay lets through in each direction, in bits per second; `turn.bandwidth_bps` if not set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bandwidth_bps: Option<u64>,
 }
 
 impl SessionRecord {

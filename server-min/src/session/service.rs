@@ -24,6 +24,9 @@ use std::sync::Arc;
 pub const SERVER_ID: &str = "server";
 /// Stale sessions closed in one step, so that a large sweep does not hold up everything else.
 const SWEEP_BATCH: usize = 500;
+/// A user name has kbit/s.
+const MIN_BANDWIDTH_BPS: u64 = 1000;
+const MAX_NAMED_BANDWIDTH_BPS: u64 = 1_000_000_000_000;
 
 /// What the service needs from its neighbours: the broker and the relay.
 pub trait Links {
@@ -42,6 +45,8 @@ pub trait Links {
 pub struct ServiceConfig {
     /// Shared with the relay; the first one signs.
     pub turn_secret: Vec<u8>,
+    /// The most that a request may ask for; 0 is no limit.
+    pub max_bandwidth_bps: u64,
     pub mqtt_app_secret: Secret,
     pub token_ttl_s: u64,
     pub ttl_s: u64,
@@ -64,6 +69,8 @@ pub struct Request {
     pub device_id: String,
     pub app_id: String,
     pub region: Option<String>,
+    /// For the relay, in each direction; its default if not set.
+    pub bandwidth_bps: Option<u64>,
     /// On whose authority, for the log.
     pub by: String,
 }
@@ -151,13 +158,16 @@ impl Service {
     ) -> Result<Created, CreateError> {
         check(&request).map_err(CreateError::Invalid)?;
         let config = self.config();
+        check_bandwidth(request.bandwidth_bps, config.max_bandwidth_bps)
+            .map_err(CreateError::Invalid)?;
         let random = keys::random().map_err(|e| CreateError::Internal(e.to_string()))?;
         let id = SessionId::from_random(random);
         let sid = id.to_string();
         let now_s = now_ms / 1000;
         let end_s = now_s + config.ttl_s;
         let expires_at_s = now_s + config.token_ttl_s;
-        let turn = credentials::turn(&config.turn_secret, &sid, end_s);
+        let turn_name = credentials::with_bandwidth(&sid, request.bandwidth_bps);
+        let turn = credentials::turn(&config.turn_secret, &turn_name, end_s);
         let ice_servers = ice_servers(addresses, &turn);
         let record = SessionRecord {
             session_id: sid.clone(),
@@ -172,6 +182,7 @@ impl Service {
             path: None,
             setup_ms: None,
             region: request.region,
+            bandwidth_bps: request.bandwidth_bps,
         };
         self.kept(self.store.create(record, now_ms).await).map_err(CreateError::Store)?;
         self.metrics.on_attempt();
@@ -430,6 +441,17 @@ fn check(request: &Request) -> Result<(), String> {
         return Err("region: expected 1 to 64 letters, digits, - or _, or leave it out".into());
     }
     Ok(())
+}
+
+fn check_bandwidth(wanted_bps: Option<u64>, max_bps: u64) -> Result<(), String> {
+    let max_bps = if max_bps == 0 { MAX_NAMED_BANDWIDTH_BPS } else { max_bps };
+    match wanted_bps {
+        Some(bps) if !(MIN_BANDWIDTH_BPS..=max_bps).contains(&bps) => Err(format!(
+            "bandwidthBps is {bps}; expected {MIN_BANDWIDTH_BPS} to {max_bps} bits per second \
+             (turn.max_bandwidth_bps), or leave it out for what every session has"
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// The same for both sides: one user name, so that one session has one bandwidth cap and one end.

@@ -11,20 +11,25 @@
 mod allocation;
 mod answers;
 mod bandwidth;
+mod closed;
 mod config;
 pub mod core;
 mod credentials;
 mod peers;
+mod plane;
+mod quota;
 mod refusals;
 mod relaying;
 mod relays;
 mod requests;
-mod udp;
+mod shared;
 
 pub use answers::MAX_REPLY_LEN;
 pub use config::TurnConfig;
 pub use credentials::{password_for, session_of};
-pub use refusals::{Refused, SharedRefused};
+pub use peers::PeerRange;
+pub use plane::{AllocationInfo, Relayed, TurnCounters, TurnHandle, TurnObserver, TurnServer};
+pub use refusals::{Reason, Refused, SharedRefused};
 pub use relaying::ToClient;
 pub use relays::{Opened, RelayId, RelayPorts};
-pub use udp::{AllocationInfo, Relayed, TurnCounters, TurnHandle, TurnObserver, TurnServer};
+pub use shared::Shared;

@@ -189,6 +189,11 @@ pub struct Allocation {
 impl Allocation {
     /// With the credentials that came with `session`.
     pub fn of(stun: SocketAddr, session: &Value) -> Allocation {
+        Allocation::tried(stun, session).expect("the credentials are good")
+    }
+
+    /// `None` where the credentials are refused.
+    pub fn tried(stun: SocketAddr, session: &Value) -> Option<Allocation> {
         let server = &session["iceServers"][1];
         let text = |key: &str| server[key].as_str().unwrap().to_owned();
         let bind = || {
@@ -208,7 +213,8 @@ impl Allocation {
             while let Some(event) = allocation.turn.poll_event() {
                 match event {
                     TurnEvent::Allocated { .. } => {}
-                    TurnEvent::ChannelBound { .. } => return allocation,
+                    TurnEvent::ChannelBound { .. } => return Some(allocation),
+                    TurnEvent::Failed { .. } => return None,
                     other => panic!("{other:?}"),
                 }
             }

@@ -74,6 +74,14 @@ pub(super) struct Epoll {
     fd: OwnedFd,
 }
 
+/// What a socket is watched for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Interest {
+    Nothing,
+    Read,
+    ReadAndWrite,
+}
+
 impl Epoll {
     pub(super) fn new() -> io::Result<Epoll> {
         // SAFETY: takes no pointers; the result is checked and owned by nobody else.
@@ -81,17 +89,36 @@ impl Epoll {
         Ok(Epoll { fd })
     }
 
-    /// Reports `token` whenever `fd` can be read. Closing `fd` ends it.
-    pub(super) fn add(&self, fd: &impl AsRawFd, token: u64) -> io::Result<()> {
-        let mut event = libc::epoll_event { events: libc::EPOLLIN as u32, u64: token };
-        // SAFETY: `event` lives across the call, which copies it.
-        let result = unsafe {
-            libc::epoll_ctl(self.fd.as_raw_fd(), libc::EPOLL_CTL_ADD, fd.as_raw_fd(), &mut event)
+    /// Reports `token` whenever `fd` is ready. Closing `fd` ends it.
+    pub(super) fn add(&self, fd: &impl AsRawFd, token: u64, interest: Interest) -> io::Result<()> {
+        self.control(libc::EPOLL_CTL_ADD, fd, token, interest)
+    }
+
+    /// Changes what a socket that was added is watched for.
+    pub(super) fn set(&self, fd: &impl AsRawFd, token: u64, interest: Interest) -> io::Result<()> {
+        self.control(libc::EPOLL_CTL_MOD, fd, token, interest)
+    }
+
+    fn control(
+        &self,
+        operation: i32,
+        fd: &impl AsRawFd,
+        token: u64,
+        interest: Interest,
+    ) -> io::Result<()> {
+        let events = match interest {
+            Interest::Nothing => 0,
+            Interest::Read => libc::EPOLLIN,
+            Interest::ReadAndWrite => libc::EPOLLIN | libc::EPOLLOUT,
         };
+        let mut event = libc::epoll_event { events: events as u32, u64: token };
+        // SAFETY: `event` lives across the call, which copies it.
+        let result =
+            unsafe { libc::epoll_ctl(self.fd.as_raw_fd(), operation, fd.as_raw_fd(), &mut event) };
         if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 
-    /// Waits for something to read, at most `timeout`; writes the tokens.
+    /// Waits until a socket is ready, at most `timeout`; writes the tokens.
     pub(super) fn wait(&self, tokens: &mut Vec<u64>, timeout: Option<Duration>) -> io::Result<()> {
         const MAX_EVENTS: usize = 256;
         tokens.clear();
@@ -202,7 +229,7 @@ mod tests {
     #[test]
     fn a_waker_ends_the_wait() {
         let (epoll, waker) = (Epoll::new().unwrap(), Waker::new().unwrap());
-        epoll.add(&waker, 7).unwrap();
+        epoll.add(&waker, 7, Interest::Read).unwrap();
         let mut tokens = Vec::new();
         epoll.wait(&mut tokens, Some(Duration::from_millis(1))).unwrap();
         assert!(tokens.is_empty());

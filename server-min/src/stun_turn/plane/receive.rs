@@ -3,6 +3,7 @@
 
 use super::sys::RawAddress;
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::os::fd::{AsRawFd, RawFd};
 
 pub(super) struct Receiver {
@@ -31,6 +32,14 @@ const BUFFER_LEN: usize = 65_536;
 #[derive(Clone, Copy)]
 #[repr(C, align(8))]
 struct Control([u8; 64]);
+
+impl Run {
+    /// Where its datagrams lie.
+    pub(super) fn datagrams(&self) -> impl Iterator<Item = Range<usize>> + use<> {
+        let (end, segment) = (self.offset + self.len, self.segment);
+        (self.offset..end).step_by(segment).map(move |start| start..(start + segment).min(end))
+    }
+}
 
 impl Receiver {
     pub(super) fn new() -> Receiver {
@@ -126,4 +135,40 @@ fn gro_segment(header: &libc::msghdr) -> Option<usize> {
 
 fn last_error() -> i32 {
     std::io::Error::last_os_error().raw_os_error().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::listeners::bind_udp;
+    use super::super::sys::set_option;
+    use super::*;
+    use std::net::UdpSocket;
+    use std::time::Duration;
+
+    /// What arrives of bursts that left as one, read with and without the kernel's help.
+    #[test]
+    fn merged_datagrams_and_single_ones_read_the_same() {
+        let burst: Vec<u8> = (0..1000u32).map(|i| i as u8).collect();
+        let mut receiver = Receiver::new();
+        for merged in [true, false] {
+            let to = bind_udp(([127, 0, 0, 1], 0).into(), None).unwrap();
+            set_option(&to, libc::SOL_UDP, libc::UDP_GRO, merged.into()).unwrap();
+            let from = UdpSocket::bind("127.0.0.1:0").unwrap();
+            set_option(&from, libc::SOL_UDP, libc::UDP_SEGMENT, 300).unwrap();
+            from.send_to(&burst, to.local_addr().unwrap()).unwrap();
+            let (mut datagrams, mut runs) = (Vec::new(), 0);
+            while datagrams.len() < 4 {
+                receiver.receive(&to);
+                for run in receiver.runs() {
+                    assert_eq!(run.source, from.local_addr().unwrap());
+                    runs += 1;
+                    datagrams.extend(run.datagrams().map(|d| receiver.arena()[d].to_vec()));
+                }
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            let expected: Vec<&[u8]> = burst.chunks(300).collect();
+            assert_eq!(datagrams, expected);
+            assert_eq!(runs, if merged { 1 } else { 4 });
+        }
+    }
 }

@@ -76,11 +76,12 @@ impl SendQueue {
         self.dropped
     }
 
-    /// Whether one more datagram can be gathered. If not, flush first.
-    pub(super) fn has_room(&self) -> bool {
+    /// Whether one more datagram can be gathered, with a prefix of so many bytes. If not, flush
+    /// first.
+    pub(super) fn has_room(&self, prefix_len: usize) -> bool {
         self.messages.len() < MAX_MESSAGES
             && self.pieces.len() + 3 <= MAX_PIECES
-            && self.scratch.len() + 2048 <= SCRATCH_LEN
+            && self.scratch.len() + prefix_len <= SCRATCH_LEN
     }
 
     /// Gathers one datagram: `prefix`, then the received bytes of `payload`, then `padding` zeros.
