@@ -39,6 +39,7 @@ pub(crate) struct Connection<S> {
 enum Stage {
     Connecting {
         deadline: Instant,
+        certificate: Option<Box<str>>,
     },
     Online(Client),
     /// The last bytes are written; then whatever still comes is read and ignored, since closing on
@@ -55,17 +56,26 @@ enum Step {
     Ended,
 }
 
+/// What is known of a client before its first packet.
+pub(crate) struct Arrival {
+    pub(crate) peer: SocketAddr,
+    /// For its CONNECT.
+    pub(crate) deadline: Instant,
+    /// Whose certificate it has presented, by its common name.
+    pub(crate) certificate: Option<Box<str>>,
+}
+
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
-    pub(crate) fn new(io: S, peer: SocketAddr, registration: Registration) -> Self {
+    pub(crate) fn new(io: S, arrival: Arrival, registration: Registration) -> Self {
         let now = Instant::now();
         let config = &registration.broker.0.config;
-        let deadline = now + config.connect_timeout();
+        let Arrival { peer, deadline, certificate } = arrival;
         Self {
             io,
             peer,
             bucket: Bucket::new(config.packets_per_second, config.packet_burst, now),
             registration,
-            stage: Stage::Connecting { deadline },
+            stage: Stage::Connecting { deadline, certificate },
             incomplete: Vec::new(),
             unsent: Vec::new(),
             unsent_from: 0,
@@ -326,7 +336,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     fn next_deadline(&self) -> Instant {
         let config = &self.registration.broker.0.config;
         let of_stage = match &self.stage {
-            Stage::Connecting { deadline } | Stage::Closing { deadline, .. } => *deadline,
+            Stage::Connecting { deadline, .. } | Stage::Closing { deadline, .. } => *deadline,
             Stage::Online(client) => self.last_packet_at + client.silence_allowed,
         };
         let stalled = self.stalled_since.map(|since| since + config.write_timeout());
@@ -347,7 +357,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             return true;
         }
         match &self.stage {
-            Stage::Connecting { deadline } if *deadline <= now => {
+            Stage::Connecting { deadline, .. } if *deadline <= now => {
                 log::info!(
                     "mqtt: {}: no CONNECT within {} s, closed",
                     self.peer,

@@ -14,8 +14,11 @@ pub struct BrokerStats {
     pub queued_bytes: u64,
 
     pub connections_total: u64,
-    /// Closed at accept because of `max_connections` or `max_connecting`.
+    /// Closed at accept because of `max_connections`, `max_connecting` or
+    /// `max_connections_per_address`.
     pub connections_refused_total: u64,
+    /// TLS connections that did not come to be: a foreign certificate, no TLS at all, or not in time.
+    pub tls_handshakes_failed_total: u64,
     /// CONNECTs answered with a refusal.
     pub logins_refused_total: u64,
     /// Connections ended for breaking the protocol or a limit.
