@@ -47,7 +47,12 @@ impl Listeners {
     }
 
     /// Serves all of them, each in a task of its own. Within a `LocalSet`.
-    pub(crate) fn serve(self, tls: Option<Tls>, front: &Front, broker: &Broker) -> Vec<JoinHandle<()>> {
+    pub(crate) fn serve(
+        self,
+        tls: Option<Tls>,
+        front: &Front,
+        broker: &Broker,
+    ) -> Vec<JoinHandle<()>> {
         let mut tasks = Vec::new();
         let front = |listener, tls| tokio::task::spawn_local(front.clone().serve(listener, tls));
         tasks.extend(self.http.map(|listener| front(listener, None)));

@@ -1,7 +1,7 @@
 //! Puts the parts together: binds every listener, then serves until told to stop.
 
 use crate::clock;
-use crate::config::{Config, HttpConfig, Secret};
+use crate::config::{Config, HttpConfig, MqttConfig, Secret};
 use crate::counters::{broker_metrics, relay_metrics};
 use crate::http::{self, Front, PublicAddress, Site};
 use crate::listeners::{Bound, Listeners};
@@ -39,6 +39,8 @@ pub struct Server {
     pub public_key: [u8; 32],
     pub service: Rc<Service>,
     pub broker: Broker,
+    /// Who may sign in at the broker; its file can be read again.
+    pub access: Rc<Access>,
     /// `None` without `[tls]`.
     pub tls: Option<Tls>,
     turn: Rc<TurnHandle>,
@@ -68,12 +70,8 @@ impl Server {
         let bound = listeners.bound();
         let stun = turn.local_addrs().to_vec();
 
-        let access = Access {
-            device_secret: config.mqtt.device_secret.clone(),
-            app_secret: app_secret.clone(),
-            admin_password: config.mqtt.admin_password.clone(),
-        };
-        let broker = Broker::new(config.mqtt.limits.clone(), Rc::new(access));
+        let access = Rc::new(Access::new(&config.mqtt, app_secret.clone()).map_err(other)?);
+        let broker = Broker::new(config.mqtt.limits.clone(), access.clone());
         let client = broker.local(SERVER_ID);
         let links = Rc::new(Neighbours {
             broker: broker.clone(),
@@ -127,7 +125,20 @@ impl Server {
         let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
         let http = bound.http.or(bound.https).unwrap_or(nowhere);
         let mqtt = bound.mqtt.or(bound.mqtts).unwrap_or(nowhere);
-        Ok(Server { http, mqtt, bound, stun, public_key, service, broker, tls, turn, stop, tasks })
+        Ok(Server {
+            http,
+            mqtt,
+            bound,
+            stun,
+            public_key,
+            service,
+            broker,
+            access,
+            tls,
+            turn,
+            stop,
+            tasks,
+        })
     }
 
     /// `ready: http=127.0.0.1:8080 mqtt=127.0.0.1:1883 stun=127.0.0.1:3478`, and behind it
@@ -240,8 +251,13 @@ fn warn_of_gaps(config: &Config) {
             "nobody can create a session: set app_keys, [[apps]], --app_key or P2PCAM_APP_KEY"
         );
     }
-    if config.mqtt.device_secret.is_none() {
-        log::warn!("no device can sign in at the broker: set mqtt.device_secret");
+    let MqttConfig { device_secret, credentials_file, tls_listen, .. } = &config.mqtt;
+    let by_certificate = tls_listen.is_some() && config.tls.client_ca.is_some();
+    if device_secret.is_none() && credentials_file.is_none() && !by_certificate {
+        log::warn!(
+            "no device can sign in at the broker: set mqtt.device_secret, mqtt.credentials_file, or \
+             mqtt.tls_listen and tls.client_ca"
+        );
     }
 }
 

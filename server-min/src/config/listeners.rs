@@ -22,7 +22,8 @@ pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
             ));
         }
     }
-    if mqtt.require_device_certificate && (config.tls.client_ca.is_none() || mqtt.tls_listen.is_none())
+    if mqtt.require_device_certificate
+        && (config.tls.client_ca.is_none() || mqtt.tls_listen.is_none())
     {
         return wrong(
             "mqtt.require_device_certificate: no device could sign in: set mqtt.tls_listen, and \

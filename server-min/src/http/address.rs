@@ -169,8 +169,9 @@ mod tests {
         if let Some(host) = host {
             headers.insert(HOST, host.parse().unwrap());
         }
-        let [peer, local] = ["127.0.0.1:9", if is_tls { "127.0.0.1:8443" } else { "127.0.0.1:8080" }]
-            .map(|text| text.parse().unwrap());
+        let [peer, local] =
+            ["127.0.0.1:9", if is_tls { "127.0.0.1:8443" } else { "127.0.0.1:8080" }]
+                .map(|text| text.parse().unwrap());
         address.of_request(&headers, Via { peer, local, is_tls })
     }
 

@@ -1,13 +1,15 @@
 //! What a client's packets mean: its CONNECT, and then each packet in turn. Bytes in, bytes out; the
 //! connection owns the socket.
 
-use super::access::{self, Grant, Identity, Login, Role};
+use super::access::{self, Grant, Identity, Login, PendingVerdict, Refusal, Role, Verdict};
 use super::answer::{self, ConnackCode, PublishResult, SubscribeResult, Welcome};
 use super::broker::{Broker, Registration};
 use super::codec::{self, Fault, Inbound, Publish, SubscribeOptions, Version};
 use super::connect::{self, Connect};
+use super::connection::Arrival;
 use super::message::Message;
 use super::session::{Link, Terms};
+use super::stats::RefusalReason;
 use super::subscriptions::SessionIndex;
 use super::topic;
 use std::borrow::Cow;
@@ -39,50 +41,96 @@ pub(crate) enum Ending {
     Lost,
 }
 
+/// What became of a connection's first packet.
+pub(crate) enum Admission {
+    Online(Client),
+    /// Whether it may is being found out.
+    Waiting(Applicant, PendingVerdict),
+}
+
+/// A client that has said who it is.
+pub(crate) struct Applicant {
+    connect: Box<Connect>,
+    client_id: String,
+}
+
+/// Why a connection is refused. What there is to be told to the client was told.
+pub(crate) struct Denied {
+    pub(crate) reason: RefusalReason,
+    pub(crate) what: String,
+}
+
 impl Client {
-    /// Answers the first packet of a connection, one way or the other.
+    /// Takes the first packet of a connection. Answers it, unless its verdict is to be waited for.
     pub(crate) fn connect(
         registration: &Registration,
-        peer: SocketAddr,
+        arrival: &Arrival,
         first_byte: u8,
         body: &[u8],
         out: &mut Vec<u8>,
         now: Instant,
-    ) -> Result<Self, String> {
+    ) -> Result<Admission, Denied> {
         let connect = connect::parse(first_byte, body).map_err(|bad| {
             out.extend_from_slice(&bad.answer);
-            bad.what.to_owned()
+            Denied { reason: RefusalReason::Malformed, what: bad.what.to_owned() }
         })?;
-        let version = connect.version;
-        let client_id = connect.client_id.clone();
-        Self::admit(registration, peer, connect, out, now).map_err(|code| {
-            out.extend_from_slice(&answer::connack_refused(version, code));
-            format!("client id {client_id:?}: {code:?}")
-        })
+        let connect = Box::new(connect);
+        let client_id = match client_id(&connect) {
+            _ if connect.wants_enhanced_authentication => Err(ConnackCode::BadAuthenticationMethod),
+            other => other.map(Cow::into_owned),
+        };
+        let client_id = match client_id {
+            Ok(client_id) => client_id,
+            Err(code) => return Err(deny(out, connect.version, &connect.client_id, code)),
+        };
+        let login = Login {
+            client_id: &client_id,
+            username: connect.username.as_deref(),
+            password: connect.password.as_deref(),
+            certificate: arrival.certificate.as_deref(),
+            peer: arrival.peer,
+        };
+        let verdict = registration.broker.0.authenticator.authenticate(&login);
+        let applicant = Applicant { connect, client_id };
+        match verdict {
+            Verdict::Now(verdict) => {
+                Self::admit(registration, arrival.peer, applicant, verdict, out, now)
+                    .map(Admission::Online)
+            }
+            Verdict::Later(verdict) => Ok(Admission::Waiting(applicant, verdict)),
+        }
     }
 
-    fn admit(
+    /// Answers a client whose verdict is known.
+    pub(crate) fn admit(
+        registration: &Registration,
+        peer: SocketAddr,
+        applicant: Applicant,
+        verdict: Result<Identity, Refusal>,
+        out: &mut Vec<u8>,
+        now: Instant,
+    ) -> Result<Self, Denied> {
+        let Applicant { connect, client_id } = applicant;
+        let version = connect.version;
+        verdict
+            .map_err(ConnackCode::from)
+            .and_then(|who| Self::open(registration, peer, *connect, &client_id, who, out, now))
+            .map_err(|code| deny(out, version, &client_id, code))
+    }
+
+    fn open(
         registration: &Registration,
         peer: SocketAddr,
         mut connect: Connect,
+        client_id: &str,
+        identity: Identity,
         out: &mut Vec<u8>,
         now: Instant,
     ) -> Result<Self, ConnackCode> {
         let broker = registration.broker.clone();
         let config = &broker.0.config;
         let version = connect.version;
-        if connect.wants_enhanced_authentication {
-            return Err(ConnackCode::BadAuthenticationMethod);
-        }
         let will = connect.will.take().map(Box::new);
-        let client_id = client_id(&connect)?;
-        let login = Login {
-            client_id: &client_id,
-            username: connect.username.as_deref(),
-            password: connect.password.as_deref(),
-            peer,
-        };
-        let identity = broker.0.authenticator.authenticate(&login)?;
         if matches!(identity.role, Role::Device | Role::App) && !access::is_valid_id(&identity.id) {
             log::error!(
                 "mqtt: {peer}: {:?} cannot be an id in a topic, login refused",
@@ -119,13 +167,13 @@ impl Client {
             .0
             .router
             .borrow_mut()
-            .open(identity, &client_id, connect.clean_start, link.clone(), terms, now)
+            .open(identity, client_id, connect.clean_start, link.clone(), terms, now)
             .ok_or(ConnackCode::QuotaExceeded)?;
         let welcome = Welcome {
             session_present: opened.session_present,
             keep_alive_s: Some(keep_alive_s).filter(|granted| *granted != connect.keep_alive_s),
             session_expiry_s: Some(expiry_s).filter(|granted| *granted != asked_expiry_s),
-            assigned_client_id: Some(&*client_id).filter(|_| connect.client_id.is_empty()),
+            assigned_client_id: Some(client_id).filter(|_| connect.client_id.is_empty()),
             receive_maximum: config.receive_maximum,
             max_packet_size: config.max_packet_size,
         };
@@ -299,7 +347,7 @@ impl Client {
     fn may_subscribe(&self, filter: &str) -> bool {
         match access::may_subscribe(&self.identity, filter) {
             Grant::Yes => true,
-            Grant::No => false,
+            Grant::No => self.broker.0.authenticator.may_subscribe_too(&self.identity, filter),
             Grant::IfMayWatch => access::watched_device(filter).is_some_and(|device| {
                 self.broker.0.authenticator.may_watch(&self.identity, device)
             }),
@@ -330,8 +378,14 @@ impl Drop for Client {
 }
 
 fn may_publish(broker: &Broker, who: &Identity, publish: &Publish) -> bool {
-    access::may_publish(who, &publish.topic, publish.retain)
-        && broker.0.authenticator.may_publish(who, &publish.topic, publish.payload.as_slice())
+    let (rules, topic) = (&broker.0.authenticator, &publish.topic);
+    (access::may_publish(who, topic, publish.retain) || rules.may_publish_too(who, topic))
+        && rules.may_publish(who, topic, publish.payload.as_slice())
+}
+
+fn deny(out: &mut Vec<u8>, version: Version, client_id: &str, code: ConnackCode) -> Denied {
+    out.extend_from_slice(&answer::connack_refused(version, code));
+    Denied { reason: code.reason(), what: format!("client id {client_id:?}: {code:?}") }
 }
 
 /// The client's own id, or one made up for it (MQTT 5.0 §3.1.3.1). 3.1.1 allows none only for a clean

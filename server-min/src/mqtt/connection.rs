@@ -5,9 +5,10 @@
 //! reading and writing share the broker's scratch space. Nothing is read while the client does not
 //! take what was written, so its socket, not our memory, bounds what it can cause.
 
+use super::access::PendingVerdict;
 use super::answer;
 use super::broker::{Registration, Scratch};
-use super::client::{Client, Ending};
+use super::client::{Admission, Applicant, Client, Denied, Ending};
 use super::codec::{self, Fault};
 use super::rate::Bucket;
 use std::io;
@@ -40,6 +41,12 @@ enum Stage {
     Connecting {
         deadline: Instant,
         certificate: Option<Box<str>>,
+    },
+    /// Nothing is read until it is known whether this client may come in.
+    Waiting {
+        deadline: Instant,
+        applicant: Applicant,
+        verdict: PendingVerdict,
     },
     Online(Client),
     /// The last bytes are written; then whatever still comes is read and ignored, since closing on
@@ -129,6 +136,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         match self.stage {
             Stage::Closing { said_all: false, .. } => return Step::Idle,
             Stage::Closing { .. } => {}
+            Stage::Waiting { .. } => return self.poll_verdict(cx, &mut scratch.write, now),
             _ if self.has_unsent() => return Step::Idle,
             _ => match self.throttled_until {
                 Some(until) if until > now => return Step::Idle,
@@ -165,6 +173,24 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
     }
 
+    fn poll_verdict(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>, now: Instant) -> Step {
+        let Stage::Waiting { verdict, .. } = &mut self.stage else { return Step::Idle };
+        let Poll::Ready(verdict) = verdict.as_mut().poll(cx) else { return Step::Idle };
+        let closing = Stage::Closing { deadline: now + LAST_WORDS, said_all: false };
+        if let Stage::Waiting { applicant, .. } = std::mem::replace(&mut self.stage, closing) {
+            let registration = &self.registration;
+            match Client::admit(registration, self.peer, applicant, verdict, out, now) {
+                Ok(client) => {
+                    self.on_admitted(client);
+                    // What came meanwhile.
+                    self.handle_bytes(&[], out, now);
+                }
+                Err(denied) => self.on_denied(&denied, now),
+            }
+        }
+        Step::Progress
+    }
+
     /// Takes the packets out of what came so far and keeps the incomplete rest.
     fn handle_bytes(&mut self, bytes: &[u8], out: &mut Vec<u8>, now: Instant) {
         let mut kept = std::mem::take(&mut self.incomplete);
@@ -196,8 +222,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             rest = later;
             self.last_packet_at = now;
             self.handle_packet(frame.first_byte, &packet[frame.header_len..], out, now);
-            if matches!(self.stage, Stage::Closing { .. }) {
-                return;
+            match self.stage {
+                Stage::Closing { .. } => return,
+                Stage::Waiting { .. } => break,
+                Stage::Connecting { .. } | Stage::Online(_) => {}
             }
             if let Some(reason) = self.registration.link.close_reason() {
                 return self.close(reason, out, now);
@@ -212,21 +240,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     fn handle_packet(&mut self, first_byte: u8, body: &[u8], out: &mut Vec<u8>, now: Instant) {
         match &mut self.stage {
-            Stage::Connecting { .. } => {
-                match Client::connect(&self.registration, self.peer, first_byte, body, out, now) {
-                    Ok(client) => {
-                        self.registration.on_connected();
-                        if client.is_trusted() {
-                            self.bucket = Bucket::unlimited();
-                        }
-                        self.stage = Stage::Online(client);
-                        self.registration.broker.keep_house();
+            Stage::Connecting { deadline, certificate } => {
+                let (deadline, certificate) = (*deadline, certificate.take());
+                let arrival = Arrival { peer: self.peer, deadline, certificate };
+                match Client::connect(&self.registration, &arrival, first_byte, body, out, now) {
+                    Ok(Admission::Online(client)) => self.on_admitted(client),
+                    Ok(Admission::Waiting(applicant, verdict)) => {
+                        self.stage = Stage::Waiting { deadline, applicant, verdict };
                     }
-                    Err(why) => {
-                        log::info!("mqtt: {}: refused: {why}", self.peer);
-                        self.registration.broker.0.counters.update(|c| c.logins_refused_total += 1);
-                        self.begin_closing(now);
-                    }
+                    Err(denied) => self.on_denied(&denied, now),
                 }
             }
             Stage::Online(client) => match client.handle_packet(first_byte, body, out, now) {
@@ -237,8 +259,23 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 }
                 Err(reason) => self.close(reason, out, now),
             },
-            Stage::Closing { .. } => {}
+            Stage::Waiting { .. } | Stage::Closing { .. } => {}
         }
+    }
+
+    fn on_admitted(&mut self, client: Client) {
+        self.registration.on_connected();
+        if client.is_trusted() {
+            self.bucket = Bucket::unlimited();
+        }
+        self.stage = Stage::Online(client);
+        self.registration.broker.keep_house();
+    }
+
+    fn on_denied(&mut self, denied: &Denied, now: Instant) {
+        log::info!("mqtt: {}: refused: {}", self.peer, denied.what);
+        self.registration.broker.0.counters.update(|c| c.on_login_refused(denied.reason));
+        self.begin_closing(now);
     }
 
     fn poll_output(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>, now: Instant) -> Step {
@@ -336,7 +373,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     fn next_deadline(&self) -> Instant {
         let config = &self.registration.broker.0.config;
         let of_stage = match &self.stage {
-            Stage::Connecting { deadline, .. } | Stage::Closing { deadline, .. } => *deadline,
+            Stage::Connecting { deadline, .. }
+            | Stage::Waiting { deadline, .. }
+            | Stage::Closing { deadline, .. } => *deadline,
             Stage::Online(client) => self.last_packet_at + client.silence_allowed,
         };
         let stalled = self.stalled_since.map(|since| since + config.write_timeout());
@@ -365,13 +404,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 );
                 true
             }
+            Stage::Waiting { deadline, .. } if *deadline <= now => {
+                log::warn!("mqtt: {}: its password was not checked in time, closed", self.peer);
+                true
+            }
             Stage::Closing { deadline, .. } => *deadline <= now,
             Stage::Online(client) if self.last_packet_at + client.silence_allowed <= now => {
                 self.close(Fault::KeepAliveTimeout, out, now);
                 false
             }
             // The rate limit is over; the next round reads on.
-            Stage::Connecting { .. } | Stage::Online(_) => false,
+            Stage::Connecting { .. } | Stage::Waiting { .. } | Stage::Online(_) => false,
         }
     }
 

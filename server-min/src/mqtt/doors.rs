@@ -54,7 +54,9 @@ impl Broker {
         }
         let broker = self.clone();
         match tls.cloned() {
-            None => tokio::task::spawn_local(async move { broker.serve_stream(stream, peer).await }),
+            None => {
+                tokio::task::spawn_local(async move { broker.serve_stream(stream, peer).await })
+            }
             Some(tls) => {
                 tokio::task::spawn_local(async move { broker.serve_tls(stream, peer, &tls).await })
             }

@@ -32,11 +32,11 @@ mod router;
 mod session;
 mod stats;
 mod subscriptions;
-mod topic;
+pub(crate) mod topic;
 mod websocket;
 
-pub use access::{Authenticator, Identity, Login, Refusal, Role};
+pub use access::{Authenticator, Identity, Login, PendingVerdict, Refusal, Role, Verdict};
 pub use broker::Broker;
 pub use config::BrokerConfig;
 pub use local::{LocalClient, LocalMessage, LocalSubscription, Rejected};
-pub use stats::BrokerStats;
+pub use stats::{BrokerStats, RefusalReason};

@@ -21,6 +21,8 @@ pub struct BrokerStats {
     pub tls_handshakes_failed_total: u64,
     /// CONNECTs answered with a refusal.
     pub logins_refused_total: u64,
+    /// The same by reason, in the order of [`RefusalReason::ALL`].
+    pub logins_refused: [u64; RefusalReason::ALL.len()],
     /// Connections ended for breaking the protocol or a limit.
     pub protocol_errors_total: u64,
     /// PUBLISH packets from clients and local publishes.
@@ -36,6 +38,62 @@ pub struct BrokerStats {
     pub access_denied_total: u64,
     /// Clients disconnected because they did not read.
     pub slow_consumers_total: u64,
+}
+
+/// Why a CONNECT was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RefusalReason {
+    /// Not a CONNECT, or not one that can be served.
+    Malformed,
+    Credentials,
+    Expired,
+    Certificate,
+    TooManyFailures,
+    ClientId,
+    /// A last will on a topic of others, or an id that cannot stand in a topic.
+    NotAllowed,
+    Quota,
+    Unavailable,
+}
+
+impl RefusalReason {
+    pub const ALL: [RefusalReason; 9] = [
+        Self::Malformed,
+        Self::Credentials,
+        Self::Expired,
+        Self::Certificate,
+        Self::TooManyFailures,
+        Self::ClientId,
+        Self::NotAllowed,
+        Self::Quota,
+        Self::Unavailable,
+    ];
+
+    /// As metrics name it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Malformed => "malformed",
+            Self::Credentials => "credentials",
+            Self::Expired => "expired",
+            Self::Certificate => "certificate",
+            Self::TooManyFailures => "too_many_failures",
+            Self::ClientId => "client_id",
+            Self::NotAllowed => "not_allowed",
+            Self::Quota => "quota",
+            Self::Unavailable => "unavailable",
+        }
+    }
+}
+
+impl BrokerStats {
+    pub(crate) fn on_login_refused(&mut self, reason: RefusalReason) {
+        self.logins_refused_total += 1;
+        self.logins_refused[reason as usize] += 1;
+    }
+
+    pub fn logins_refused_for(&self, reason: RefusalReason) -> u64 {
+        self.logins_refused[reason as usize]
+    }
 }
 
 pub(crate) struct Counters(Cell<BrokerStats>);
