@@ -82,11 +82,7 @@ fn mosquitto_s_clients_signal_over_tls_and_trust_its_authority_alone() {
         let other = pki.path("other.pem");
         let distrusting = ["-h", "localhost", "-p", &port, "--cafile", &other];
         let refused = run("mosquitto_pub", &[&distrusting[..], &device].concat()).await;
-        assert!(
-            !refused.ok && refused.text.contains("A TLS error"),
-            "{}",
-            refused.text
-        );
+        assert!(!refused.ok && refused.text.contains("A TLS error"), "{}", refused.text);
         // Without TLS there is nothing to talk to.
         let plain = ["-h", "localhost", "-p", &port];
         assert!(!run("mosquitto_pub", &[&plain[..], &device].concat()).await.ok);
@@ -176,7 +172,8 @@ fn tls_1_2_and_1_3_are_spoken_and_nothing_older() {
                 // Or openssl itself would not offer them.
                 let old = [version, "-cipher", "DEFAULT@SECLEVEL=0"];
                 let done = s_client(&address, &old).await;
-                assert!(!done.ok && done.text.contains("Cipher is (NONE)"), "{}", done.text);
+                let text = done.text;
+                assert!(!done.ok && text.contains("SSL alert number"), "{text}");
             }
         }
         server

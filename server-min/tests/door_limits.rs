@@ -1,0 +1,123 @@
+//! The broker's and the HTTP side's limits, at every door.
+
+#![allow(clippy::unwrap_used, reason = "clippy sees tests only in functions marked as such")]
+
+mod api_support;
+mod door_support;
+mod tls_support;
+
+use door_support::{DOORS, Door, MQTT_DOORS, PATIENCE, settings};
+use server_min::server::Server;
+use std::time::Duration;
+use tls_support::{Pki, borrowed};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::time::{sleep, timeout};
+
+const PAYLOAD: usize = 32 * 1024;
+
+fn with_doors<F: Future<Output = Server>>(
+    pki: &Pki,
+    more: &[(&str, &str)],
+    test: impl FnOnce(Server) -> F,
+) {
+    let settings = settings(pki);
+    api_support::with_server(&[&borrowed(&settings)[..], more].concat(), test);
+}
+
+/// A client that does not read is bounded by its queue and let go, whatever lies between.
+#[test]
+fn a_slow_client_is_let_go_at_every_door() {
+    let pki = Pki::new();
+    let limits =
+        [("mqtt.limits.max_queued_bytes", "1000000"), ("mqtt.limits.write_timeout_s", "3")];
+    with_doors(&pki, &limits, |server| async {
+        let publisher = server.broker.local("flood");
+        for (n, door) in (1..).zip(MQTT_DOORS) {
+            let mut slow = door.sign_in(&server, &pki, "slow").await.unwrap();
+            let subscribe = [b"\x82\x0a\x00\x01\x00\x05flood".as_slice(), &[1]].concat();
+            slow.write_all(&door.wrap(&subscribe)).await.unwrap();
+            assert_eq!(door.read(&mut slow, 5).await.unwrap(), [0x90, 3, 0, 1, 1]);
+            let mut sent = 0;
+            while server.broker.stats().slow_consumers_total < n {
+                publisher.publish("flood", &vec![b'x'; PAYLOAD], false).unwrap();
+                tokio::task::yield_now().await;
+                let queued = server.broker.stats().queued_bytes;
+                assert!(queued <= 1_000_000, "{queued} bytes wait at {door:?}");
+                sent += 1;
+                // The sockets of both sides, TLS's buffers, and the queue.
+                assert!(sent * PAYLOAD < 24_000_000, "{door:?} takes all there is");
+            }
+            let mut rest = Vec::new();
+            let ended = timeout(PATIENCE, slow.read_to_end(&mut rest)).await;
+            assert!(ended.is_ok(), "the connection at {door:?} is held");
+            gone(&server).await;
+        }
+        server
+    });
+}
+
+#[test]
+fn a_packet_that_is_too_large_ends_its_connection_at_every_door() {
+    let pki = Pki::new();
+    with_doors(&pki, &[("mqtt.limits.max_packet_size", "4096")], |server| async {
+        for (n, door) in (1..).zip(MQTT_DOORS) {
+            let mut client = door.sign_in(&server, &pki, "large").await.unwrap();
+            // PUBLISH with 5000 bytes to come.
+            client.write_all(&door.wrap(&[0x30, 0x88, 0x27, 0, 1, b'x'])).await.unwrap();
+            let mut rest = Vec::new();
+            timeout(PATIENCE, client.read_to_end(&mut rest)).await.unwrap().ok();
+            gone(&server).await;
+            assert_eq!(server.broker.stats().protocol_errors_total, n, "{door:?}");
+        }
+        server
+    });
+}
+
+#[test]
+fn one_address_has_only_so_many_connections() {
+    let pki = Pki::new();
+    let limits = [
+        ("mqtt.limits.max_connections_per_address", "3"),
+        ("http.max_connections_per_address", "4"),
+    ];
+    with_doors(&pki, &limits, |server| async {
+        // The broker's are counted over all its doors.
+        let mut held = Vec::new();
+        for (n, door) in MQTT_DOORS.into_iter().enumerate() {
+            let client = timeout(PATIENCE, door.sign_in(&server, &pki, &format!("c{n}"))).await;
+            match client.unwrap() {
+                Ok(client) => held.push(client),
+                Err(_) => assert_eq!((n, door), (3, Door::Wss)),
+            }
+        }
+        assert_eq!((held.len(), server.broker.stats().connections_refused_total), (3, 1));
+        drop(held);
+        gone(&server).await;
+        for door in [Door::Http, Door::Https] {
+            let mut held = Vec::new();
+            for _ in 0..4 {
+                held.push(door.open(&server, &pki).await.unwrap());
+            }
+            let mut fifth = door.knock(&server).await;
+            let _ = fifth.write_all(b"GET").await;
+            let read = timeout(PATIENCE, fifth.read_u8()).await.unwrap();
+            assert!(read.is_err(), "{door:?}");
+            drop(held);
+            sleep(Duration::from_millis(200)).await;
+        }
+        for door in DOORS {
+            door.serves(&server, &pki).await;
+            gone(&server).await;
+        }
+        server
+    });
+}
+
+async fn gone(server: &Server) {
+    let all_gone = async {
+        while server.broker.stats().connections > 0 {
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(PATIENCE, all_gone).await.expect("the connections end");
+}
