@@ -200,6 +200,17 @@ impl Mqtt {
         self.until(|packet| matches!(packet, Packet::SubAck(_)).then_some(())).await;
     }
 
+    /// Whether the broker grants a subscription.
+    pub async fn may_subscribe(&mut self, topic: &str) -> bool {
+        use rumqttc::SubscribeReasonCode::Failure;
+        self.client.subscribe(topic, QoS::AtLeastOnce).await.unwrap();
+        self.until(|packet| match packet {
+            Packet::SubAck(ack) => Some(!ack.return_codes.contains(&Failure)),
+            _ => None,
+        })
+        .await
+    }
+
     /// Publishes and waits until the broker has it.
     pub async fn publish(&mut self, topic: &str, message: &Value) {
         let payload = message.to_string();
