@@ -111,6 +111,12 @@ impl Pki {
     }
 
     pub async fn handshake(&self, stream: TcpStream) -> std::io::Result<TlsStream<TcpStream>> {
+        let name = ServerName::try_from("localhost").unwrap();
+        TlsConnector::from(self.client()).connect(name, stream).await
+    }
+
+    /// One that trusts `ca.pem`.
+    pub fn client(&self) -> Arc<ClientConfig> {
         let mut roots = RootCertStore::empty();
         let authority = CertificateDer::from_pem_file(self.folder.join("ca.pem")).unwrap();
         roots.add(authority).unwrap();
@@ -120,8 +126,7 @@ impl Pki {
             .unwrap()
             .with_root_certificates(roots)
             .with_no_client_auth();
-        let name = ServerName::try_from("localhost").unwrap();
-        TlsConnector::from(Arc::new(config)).connect(name, stream).await
+        Arc::new(config)
     }
 }
 
