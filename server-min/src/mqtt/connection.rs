@@ -11,6 +11,7 @@ use super::broker::{Registration, Scratch};
 use super::client::{Admission, Applicant, Client, Denied, Ending};
 use super::codec::{self, Fault};
 use super::rate::Bucket;
+use super::stats::RefusalReason;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -72,6 +73,15 @@ pub(crate) struct Arrival {
     pub(crate) certificate: Option<Box<str>>,
 }
 
+/// Ready once the connection has ended.
+impl<S: AsyncRead + AsyncWrite + Unpin> Future for Connection<S> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        self.get_mut().poll_all(cx)
+    }
+}
+
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     pub(crate) fn new(io: S, arrival: Arrival, registration: Registration) -> Self {
         let now = Instant::now();
@@ -94,8 +104,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
     }
 
-    /// Ready once the connection has ended.
-    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll_all(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.registration.link.register(cx.waker());
         let shared = self.registration.broker.0.clone();
         let mut scratch = shared.scratch.take();
@@ -273,7 +282,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     fn on_denied(&mut self, denied: &Denied, now: Instant) {
-        log::info!("mqtt: {}: refused: {}", self.peer, denied.what);
+        // Who hammers at the door is not to fill the log.
+        let hammers = denied.reason == RefusalReason::TooManyFailures;
+        let level = if hammers { log::Level::Debug } else { log::Level::Info };
+        log::log!(level, "mqtt: {}: refused: {}", self.peer, denied.what);
         self.registration.broker.0.counters.update(|c| c.on_login_refused(denied.reason));
         self.begin_closing(now);
     }

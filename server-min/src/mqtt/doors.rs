@@ -71,7 +71,7 @@ impl Broker {
     ) {
         if let Some(registration) = self.admit(peer) {
             let arrival = self.arrival(peer);
-            run(Connection::new(io, arrival, registration)).await;
+            Connection::new(io, arrival, registration).await;
         }
     }
 
@@ -103,7 +103,8 @@ impl Broker {
         };
         let presented = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
         arrival.certificate = presented.map(|certificate| certificate::common_name(certificate));
-        run(Connection::new(stream, arrival, registration)).await;
+        // Its state is large; it is not to be moved about, nor to have room in several places.
+        Connection::new(Box::new(stream), arrival, registration).await;
     }
 
     fn arrival(&self, peer: SocketAddr) -> Arrival {
@@ -127,10 +128,6 @@ impl Broker {
         }
         registration
     }
-}
-
-async fn run<S: AsyncRead + AsyncWrite + Unpin>(mut connection: Connection<S>) {
-    poll_fn(|cx| connection.poll(cx)).await;
 }
 
 /// Ends also where the broker shuts down.
