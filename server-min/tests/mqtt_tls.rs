@@ -258,3 +258,51 @@ fn the_camera_s_own_client_comes_up_over_tls() {
         server
     });
 }
+
+/// An operator's way: server-min/deploy/make-ca.sh.
+#[test]
+fn an_authority_of_one_s_own_is_made_by_a_script() {
+    let pki = Pki::new();
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/make-ca.sh");
+    let folder = pki.path("made");
+    let make = |more: &[&str]| {
+        let output = std::process::Command::new(script).arg(&folder).args(more).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        if output.status.success() { Ok(()) } else { Err(text) }
+    };
+    assert!(make(&["device", "cam_1"]).unwrap_err().contains("there is no authority"));
+    make(&[]).unwrap();
+    assert!(make(&[]).unwrap_err().contains("has an authority already"));
+    make(&["server", "localhost", "127.0.0.1", "::1"]).unwrap();
+    make(&["device", "cam_1", "-cam:2"]).unwrap();
+    for (sn, expected) in [("cam_1", "exists already"), ("a/b", "cannot be"), ("ca", "cannot be")] {
+        let text = make(&["device", sn]).unwrap_err();
+        assert!(text.contains(expected), "{text}");
+    }
+    for name in ["ca.key", "server.key", "cam_1.key"] {
+        use std::os::unix::fs::PermissionsExt as _;
+        let mode = std::fs::metadata(format!("{folder}/{name}")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o077, 0, "{name}");
+    }
+    let settings = [
+        ("tls.certificate", format!("{folder}/server.pem")),
+        ("tls.key", format!("{folder}/server.key")),
+        ("tls.client_ca", format!("{folder}/ca.pem")),
+        ("mqtt.tls_listen", "127.0.0.1:0".into()),
+        ("mqtt.require_device_certificate", "true".into()),
+    ];
+    std::fs::copy(format!("{folder}/ca.pem"), pki.path("ca.pem")).unwrap();
+    with_server(&borrowed(&settings), |server| async {
+        for sn in ["cam_1", "-cam:2"] {
+            let [certificate, key] = ["pem", "key"].map(|kind| format!("{folder}/{sn}.{kind}"));
+            let own = ["--cert", &certificate, "--key", &key, "-u", sn];
+            let done = publish(&server, &pki, sn, &own).await;
+            assert!(done.ok && !done.text.contains("uthorized"), "{}", done.text);
+        }
+        // The server's own certificate is for no device, though the same authority signed it.
+        let [certificate, key] = ["pem", "key"].map(|kind| format!("{folder}/server.{kind}"));
+        let own = ["--cert", &certificate, "--key", &key, "-u", "localhost"];
+        assert!(!publish(&server, &pki, "localhost", &own).await.ok);
+        server
+    });
+}
