@@ -33,31 +33,23 @@ impl PublicAddress {
         let own_port = if via.is_tls { self.https_port } else { self.http_port };
         let own_port = own_port.unwrap_or(local.port());
         let asked = headers.get(HOST).and_then(|value| value.to_str().ok());
-        let (host, authority) = match (&self.public_host, asked) {
-            (Some(host), _) => {
-                let host = bracketed(host);
-                let authority = format!("{host}:{own_port}");
-                (host, authority)
-            }
+        let own_ip = || bracketed(&canonical(local.ip()).to_string());
+        // What URLs with a certificate behind them name, and what all others do.
+        let (name, host, port) = match (&self.public_host, asked) {
+            (Some(host), _) => (bracketed(host), bracketed(host), Some(own_port)),
             (None, Some(asked)) => {
-                let (host, port) = split(asked).ok_or("the Host header is not a host name")?;
+                let (name, port) = split(asked).ok_or("the Host header is not a host name")?;
                 // Listeners may be on IPv4 only while a client resolves localhost to ::1.
-                let host = if host.eq_ignore_ascii_case("localhost") {
-                    bracketed(&canonical(local.ip()).to_string())
-                } else {
-                    host.to_owned()
-                };
-                let authority = match port {
-                    Some(port) => format!("{host}:{port}"),
-                    None => host.clone(),
-                };
-                (host, authority)
+                let is_localhost = name.eq_ignore_ascii_case("localhost");
+                let host = if is_localhost { own_ip() } else { name.to_owned() };
+                (name.to_owned(), host, port)
             }
-            (None, None) => {
-                let host = bracketed(&canonical(local.ip()).to_string());
-                let authority = format!("{host}:{own_port}");
-                (host, authority)
-            }
+            (None, None) => (own_ip(), own_ip(), Some(own_port)),
+        };
+        let url_host = if via.is_tls { &name } else { &host };
+        let authority = match port {
+            Some(port) => format!("{url_host}:{port}"),
+            None => url_host.clone(),
         };
         let ws_url = match &self.http_url {
             // https becomes wss, http becomes ws.
@@ -67,7 +59,7 @@ impl PublicAddress {
         };
         let mqtt_url = match &self.mqtt_url {
             Some(url) => url.clone(),
-            None => self.mqtt_at(&host, via.is_tls),
+            None => self.mqtt_at(url_host, via.is_tls),
         };
         let stun = self.stun_at(host);
         // Only what is served is offered: a browser that is told of a TCP relay waits for it.
@@ -221,6 +213,9 @@ mod tests {
         let named = PublicAddress { public_host: Some("cam.example.org".into()), ..both.clone() };
         let made = over(true, &named, Some("10.0.0.1:8443")).unwrap();
         assert_eq!(made.ws_url, "wss://cam.example.org:8443/mqtt");
+        let made = over(true, &both, Some("localhost:8443")).unwrap();
+        assert_eq!(made.ws_url, "wss://localhost:8443/mqtt", "as its certificate says");
+        assert_eq!(made.stun, "127.0.0.1:3478");
         // Where there is only one broker listener, that is the one.
         let tls_only = PublicAddress { mqtt_port: None, ..both };
         assert_eq!(of(&tls_only, Some("c")).unwrap().mqtt_url, "mqtts://c:8883");
