@@ -4,6 +4,7 @@
 
 mod api_support;
 mod door_support;
+mod packets;
 mod tls_support;
 
 use door_support::{DOORS, Door, MQTT_DOORS, PATIENCE, settings};
@@ -34,9 +35,8 @@ fn a_slow_client_is_let_go_at_every_door() {
         let publisher = server.broker.local("flood");
         for (n, door) in (1..).zip(MQTT_DOORS) {
             let mut slow = door.sign_in(&server, &pki, "slow").await.unwrap();
-            let subscribe = [b"\x82\x0a\x00\x01\x00\x05flood".as_slice(), &[1]].concat();
-            slow.write_all(&door.wrap(&subscribe)).await.unwrap();
-            assert_eq!(door.read(&mut slow, 5).await.unwrap(), [0x90, 3, 0, 1, 1]);
+            slow.write_all(&door.wrap(&packets::subscribe("flood"))).await.unwrap();
+            assert_eq!(door.read(&mut slow, 5).await.unwrap(), packets::SUBACK);
             let mut sent = 0;
             while server.broker.stats().slow_consumers_total < n {
                 publisher.publish("flood", &vec![b'x'; PAYLOAD], false).unwrap();

@@ -3,11 +3,16 @@
 #![allow(clippy::unwrap_used, reason = "clippy sees tests only in functions marked as such")]
 
 mod api_support;
+mod packets;
 
 use api_support::{Mqtt, PATIENCE, metric, with_server};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
+use ring::pbkdf2;
 use server_min::session::credentials::device_password;
 use std::io::Write as _;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -26,13 +31,12 @@ fn hash_password(role: &str, id: &str, password: &str) -> Output {
     child.wait_with_output().unwrap()
 }
 
+/// As hash-password prints it, but quickly checked.
 fn line(role: &str, id: &str, password: &str) -> String {
-    let output = hash_password(role, id, &format!("{password}\n"));
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let line = String::from_utf8(output.stdout).unwrap();
-    assert!(line.starts_with(&format!("{role} {id} $pbkdf2-sha256$i=100000$")), "{line}");
-    assert!(!line.contains(password), "{line}");
-    line
+    let (rounds, salt, mut hash) = (NonZeroU32::new(1_000).unwrap(), [7; 16], [0; 32]);
+    pbkdf2::derive(pbkdf2::PBKDF2_HMAC_SHA256, rounds, &salt, password.as_bytes(), &mut hash);
+    let [salt, hash] = [&salt[..], &hash].map(|bytes| STANDARD_NO_PAD.encode(bytes));
+    format!("{role} {id} $pbkdf2-sha256$i={rounds}${salt}${hash}\n")
 }
 
 struct File(PathBuf);
@@ -62,7 +66,23 @@ impl Drop for File {
 
 #[test]
 fn hash_password_makes_lines_that_the_server_takes_and_no_others() {
-    assert_ne!(line("app", "wall", "north"), line("app", "wall", "north"), "salted");
+    let lines = ["app_1", "app_1", "app_2"].map(|id| {
+        let output = hash_password("app", id, "north\n");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let line = String::from_utf8(output.stdout).unwrap();
+        assert!(line.starts_with(&format!("app {id} $pbkdf2-sha256$i=100000$")), "{line}");
+        assert!(!line.contains("north"), "{line}");
+        line
+    });
+    assert_ne!(lines[0], lines[1], "salted");
+    let file = File::new("made", &lines[1..].concat());
+    with_server(&[file.setting()], |server| async {
+        for user in ["app_1", "app_2"] {
+            assert!(Mqtt::connect(server.mqtt, user, "south").await.is_err());
+            assert!(Mqtt::connect(server.mqtt, user, "north").await.is_ok());
+        }
+        server
+    });
     for (role, id, password, expected) in [
         ("camera", "cam_1", "north\n", "\"camera\" is no role"),
         ("device", "cam/1", "north\n", "\"cam/1\": expected 1 to 64"),
@@ -153,17 +173,20 @@ fn packets_behind_a_connect_wait_for_its_verdict() {
     let file = File::new("pipelined", &line("app", "app_1", "of-app"));
     with_server(&[file.setting()], |server| async {
         // CONNECT, SUBSCRIBE and PINGREQ at once, as an eager client sends them.
-        let subscribe = [b"\x82\x19\x00\x07\x00\x14p2p/signal/app/app_1\x01".as_slice()].concat();
-        let all = [connect_packet("app_1", "of-app"), subscribe, vec![0xc0, 0]].concat();
+        let subscribe = packets::subscribe("p2p/signal/app/app_1");
+        let all =
+            [packets::connect("client", "app_1", "of-app"), subscribe, packets::PINGREQ.to_vec()]
+                .concat();
         let mut stream = TcpStream::connect(server.mqtt).await.unwrap();
         stream.write_all(&all).await.unwrap();
         let mut answers = [0; 11];
         timeout(PATIENCE, stream.read_exact(&mut answers)).await.unwrap().unwrap();
-        assert_eq!(answers, *b"\x20\x02\0\0\x90\x03\0\x07\x01\xd0\0");
+        let expected = [&packets::CONNACK[..], &packets::SUBACK, &packets::PINGRESP].concat();
+        assert_eq!(answers.as_slice(), expected);
         // A client that leaves meanwhile leaves nothing behind.
         drop(stream);
         let mut hasty = TcpStream::connect(server.mqtt).await.unwrap();
-        hasty.write_all(&connect_packet("app_1", "wrong")).await.unwrap();
+        hasty.write_all(&packets::connect("client", "app_1", "wrong")).await.unwrap();
         drop(hasty);
         while server.broker.stats().connections > 0 {
             tokio::time::sleep(std::time::Duration::from_millis(5)).await;
@@ -200,17 +223,8 @@ fn guessing_is_bounded_for_its_address_and_told_by_reason() {
 /// The CONNACK that a wrong login gets.
 async fn refusal(server: SocketAddr, user: &str, password: &str) -> Vec<u8> {
     let mut stream = TcpStream::connect(server).await.unwrap();
-    stream.write_all(&connect_packet(user, password)).await.unwrap();
+    stream.write_all(&packets::connect("client", user, password)).await.unwrap();
     let mut answer = Vec::new();
     timeout(PATIENCE, stream.read_to_end(&mut answer)).await.unwrap().unwrap();
     answer
-}
-
-fn connect_packet(user: &str, password: &str) -> Vec<u8> {
-    let mut body = b"\0\x04MQTT\x04\xc2\0\x3c".to_vec();
-    for text in ["client", user, password] {
-        body.extend_from_slice(&u16::try_from(text.len()).unwrap().to_be_bytes());
-        body.extend_from_slice(text.as_bytes());
-    }
-    [vec![0x10, u8::try_from(body.len()).unwrap()], body].concat()
 }

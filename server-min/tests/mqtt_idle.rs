@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "clippy sees tests only in functions marked as such")]
 
+mod packets;
 mod tls_support;
 
 use rustls::pki_types::ServerName;
@@ -119,10 +120,10 @@ fn idle_clients_over_tls_cost_what_tls_needs() {
     assert!(each <= BYTES_OVER_TLS, "{each} bytes for each over TLS");
     // Idle, and there.
     for stream in &mut held {
-        stream.write_all(&[0xc0, 0]).unwrap();
+        stream.write_all(&packets::PINGREQ).unwrap();
         let mut pingresp = [0; 2];
         stream.read_exact(&mut pingresp).unwrap();
-        assert_eq!(pingresp, [0xd0, 0]);
+        assert_eq!(pingresp, packets::PINGRESP);
     }
 }
 
@@ -141,29 +142,15 @@ fn bytes_for_each<S>(
 
 /// As a camera that is there and waits: signed in and subscribed.
 fn sign_in<S: Read + Write>(mut stream: S, sn: &str) -> S {
-    let mut connect = b"\0\x04MQTT\x04\xc2\x02\x58".to_vec();
-    let topic = format!("p2p/signal/device/{sn}");
-    let mut subscribe = b"\0\x01".to_vec();
-    for text in [sn, sn, &device_password(SECRET, sn)] {
-        push(&mut connect, text);
-    }
-    push(&mut subscribe, &topic);
-    subscribe.push(1);
-    for (first, body, answer) in
-        [(0x10, connect, &[0x20, 2, 0, 0][..]), (0x82, subscribe, &[0x90, 3, 0, 1, 1])]
-    {
-        let packet = [vec![first, u8::try_from(body.len()).unwrap()], body].concat();
+    let connect = packets::connect(sn, sn, &device_password(SECRET, sn));
+    let subscribe = packets::subscribe(&format!("p2p/signal/device/{sn}"));
+    for (packet, answer) in [(connect, &packets::CONNACK[..]), (subscribe, &packets::SUBACK)] {
         stream.write_all(&packet).unwrap();
         let mut got = vec![0; answer.len()];
         stream.read_exact(&mut got).unwrap();
         assert_eq!(got, answer);
     }
     stream
-}
-
-fn push(packet: &mut Vec<u8>, text: &str) {
-    packet.extend_from_slice(&u16::try_from(text.len()).unwrap().to_be_bytes());
-    packet.extend_from_slice(text.as_bytes());
 }
 
 /// For this process and, by inheritance, for the server.

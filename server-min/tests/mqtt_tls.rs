@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "clippy sees tests only in functions marked as such")]
 
 mod api_support;
+mod packets;
 mod tls_support;
 
 use api_support::{DEVICE_SECRET, PATIENCE, metric, new_session, with_server};
@@ -191,10 +192,11 @@ fn a_new_certificate_is_for_new_connections() {
     with_server(&borrowed(&pki.settings()), |server| async {
         let addresses = [server.bound.mqtts.unwrap(), server.bound.https.unwrap()];
         let mut old = pki.connect(addresses[0]).await;
-        old.write_all(&connect_packet("cam_1")).await.unwrap();
+        let password = device_password(DEVICE_SECRET, "cam_1");
+        old.write_all(&packets::connect("cam_1", "cam_1", &password)).await.unwrap();
         let mut connack = [0; 4];
         old.read_exact(&mut connack).await.unwrap();
-        assert_eq!(connack, [0x20, 2, 0, 0]);
+        assert_eq!(connack, packets::CONNACK);
 
         let before = leaf(&pki, addresses[1]).await;
         assert_eq!(leaf(&pki, addresses[0]).await, before);
@@ -204,10 +206,10 @@ fn a_new_certificate_is_for_new_connections() {
         for address in addresses {
             assert_ne!(leaf(&pki, address).await, before);
         }
-        old.write_all(&[0xc0, 0]).await.unwrap();
+        old.write_all(&packets::PINGREQ).await.unwrap();
         let mut pingresp = [0; 2];
         timeout(PATIENCE, old.read_exact(&mut pingresp)).await.unwrap().unwrap();
-        assert_eq!(pingresp, [0xd0, 0], "the old connection lives");
+        assert_eq!(pingresp, packets::PINGRESP, "the old connection lives");
         server
     });
 }
@@ -215,17 +217,6 @@ fn a_new_certificate_is_for_new_connections() {
 async fn leaf(pki: &Pki, address: SocketAddr) -> Vec<u8> {
     let stream = pki.connect(address).await;
     stream.get_ref().1.peer_certificates().unwrap()[0].to_vec()
-}
-
-/// MQTT 3.1.1, clean, with the device's password.
-fn connect_packet(sn: &str) -> Vec<u8> {
-    let password = device_password(DEVICE_SECRET, sn);
-    let mut body = b"\0\x04MQTT\x04\xc2\0\x3c".to_vec();
-    for text in [sn, sn, &password] {
-        body.extend_from_slice(&u16::try_from(text.len()).unwrap().to_be_bytes());
-        body.extend_from_slice(text.as_bytes());
-    }
-    [vec![0x10, u8::try_from(body.len()).unwrap()], body].concat()
 }
 
 #[test]

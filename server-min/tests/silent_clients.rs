@@ -5,6 +5,7 @@
 
 mod api_support;
 mod door_support;
+mod packets;
 mod tls_support;
 
 use door_support::Door::{self, Http, Https, Tcp, Tls, Ws, Wss};

@@ -3,6 +3,7 @@
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its part")]
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
+use crate::packets;
 use crate::tls_support::Pki;
 use server_min::server::Server;
 use std::net::SocketAddr;
@@ -109,7 +110,7 @@ impl Door {
         let mut stream = self.open(server, pki).await?;
         stream.write_all(&self.wrap(&connect(client_id))).await?;
         let connack = self.read(&mut stream, 4).await?;
-        assert_eq!(connack, [0x20, 2, 0, 0]);
+        assert_eq!(connack, packets::CONNACK);
         Ok(stream)
     }
 
@@ -137,14 +138,9 @@ pub fn settings(pki: &Pki) -> Vec<(&'static str, String)> {
     settings
 }
 
-/// MQTT 3.1.1, clean, with a keepalive of 600 s.
+/// The administrator's CONNECT.
 pub fn connect(client_id: &str) -> Vec<u8> {
-    let mut body = b"\0\x04MQTT\x04\xc2\x02\x58".to_vec();
-    for text in [client_id, "admin", ADMIN_PASSWORD] {
-        body.extend_from_slice(&u16::try_from(text.len()).unwrap().to_be_bytes());
-        body.extend_from_slice(text.as_bytes());
-    }
-    [vec![0x10, u8::try_from(body.len()).unwrap()], body].concat()
+    packets::connect(client_id, "admin", ADMIN_PASSWORD)
 }
 
 pub const REQUEST: &[u8] = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
