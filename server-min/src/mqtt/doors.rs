@@ -4,10 +4,11 @@
 
 use super::broker::{Broker, Registration};
 use super::certificate;
-use super::connection::{Arrival, Connection};
+use super::connection::{Arrival, Connection, is_ordinary_end};
 use super::websocket::WebSocketBytes;
 use crate::tls::Tls;
 use std::future::{Future, poll_fn};
+use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::task::Poll;
@@ -96,9 +97,11 @@ impl Broker {
         let handshake = Box::pin(handshake_until(arrival.deadline, handshake, &registration));
         let stream = match handshake.await {
             Ok(stream) => stream,
-            Err(why) => {
+            // Whoever comes and goes, as health checks do, has not failed.
+            Err(error) if is_ordinary_end(&error) => return,
+            Err(error) => {
                 self.0.counters.update(|c| c.tls_handshakes_failed_total += 1);
-                return log::info!("mqtt: {peer}: no TLS connection: {why}");
+                return log::info!("mqtt: {peer}: no TLS connection: {error}");
             }
         };
         let presented = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
@@ -133,19 +136,17 @@ impl Broker {
 /// Ends also where the broker shuts down.
 async fn handshake_until(
     deadline: Instant,
-    handshake: impl Future<Output = std::io::Result<TlsStream<TcpStream>>>,
+    handshake: impl Future<Output = io::Result<TlsStream<TcpStream>>>,
     registration: &Registration,
-) -> Result<TlsStream<TcpStream>, String> {
+) -> io::Result<TlsStream<TcpStream>> {
     let mut handshake = pin!(handshake);
     let unless_closed = poll_fn(|cx| {
         registration.link.register(cx.waker());
         match registration.link.close_reason() {
-            Some(reason) => Poll::Ready(Err(reason.to_string())),
-            None => handshake.as_mut().poll(cx).map_err(|error| error.to_string()),
+            Some(_) => Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into())),
+            None => handshake.as_mut().poll(cx),
         }
     });
-    match timeout_at(deadline, unless_closed).await {
-        Ok(done) => done,
-        Err(_) => Err("the handshake was not done in time".into()),
-    }
+    let late = || io::Error::new(io::ErrorKind::TimedOut, "the handshake was not done in time");
+    timeout_at(deadline, unless_closed).await.unwrap_or_else(|_| Err(late()))
 }

@@ -107,8 +107,18 @@ impl Door {
         pki: &Pki,
         client_id: &str,
     ) -> std::io::Result<BoxedIo> {
+        self.sign_in_with(server, pki, &connect(client_id)).await
+    }
+
+    /// Signs in with this CONNECT.
+    pub async fn sign_in_with(
+        self,
+        server: &Server,
+        pki: &Pki,
+        connect: &[u8],
+    ) -> std::io::Result<BoxedIo> {
         let mut stream = self.open(server, pki).await?;
-        stream.write_all(&self.wrap(&connect(client_id))).await?;
+        stream.write_all(&self.wrap(connect)).await?;
         let connack = self.read(&mut stream, 4).await?;
         assert_eq!(connack, packets::CONNACK);
         Ok(stream)
