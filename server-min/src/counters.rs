@@ -1,7 +1,7 @@
 //! The relay's and the broker's counters, as Prometheus reads them.
 
 use crate::metrics::{Kind, Text};
-use crate::mqtt::BrokerStats;
+use crate::mqtt::{BrokerStats, RefusalReason};
 use crate::stun_turn::TurnCounters;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -95,10 +95,14 @@ pub(crate) fn broker_metrics(text: &mut Text, stats: &BrokerStats, max_connectio
         ("mqtt_connections_total", "MQTT connections taken", stats.connections_total),
         (
             "mqtt_connections_refused_total",
-            "MQTT connections closed at once because all places were taken",
+            "MQTT connections closed at once, over a limit",
             stats.connections_refused_total,
         ),
-        ("mqtt_logins_refused_total", "Logins refused", stats.logins_refused_total),
+        (
+            "mqtt_tls_handshakes_failed_total",
+            "TLS connections to the broker that did not come to be",
+            stats.tls_handshakes_failed_total,
+        ),
         (
             "mqtt_protocol_errors_total",
             "Connections ended for breaking the protocol or a limit",
@@ -121,5 +125,10 @@ pub(crate) fn broker_metrics(text: &mut Text, stats: &BrokerStats, max_connectio
         ),
     ] {
         text.counter(name, help, value);
+    }
+    let name = "mqtt_logins_refused_total";
+    text.family(name, Kind::Counter, "Logins refused, by reason");
+    for reason in RefusalReason::ALL {
+        text.sample(name, &[("reason", reason.name())], stats.logins_refused_for(reason));
     }
 }

@@ -11,6 +11,7 @@ use api_support::{APP_KEY, Response, bearer, get, metric, new_session, request};
 use ops_support::{Allocation, Binary, Folder, SECTIONS, run};
 use server_min::session::credentials::device_password;
 use std::net::SocketAddr;
+use std::process::Command;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -250,23 +251,44 @@ fn sighup_exchanges_the_certificate() {
     let tls =
         format!("[tls]\ncertificate = \"{}\"\nkey = \"{}\"\n", file("cert.pem"), file("key.pem"));
     folder.certificate(2031);
-    write_config(&folder, "app_keys = [\"one\"]", &tls);
+    let write = |key: &str| {
+        let listen = "listen = \"127.0.0.1:0\"\n";
+        let sections = SECTIONS.replacen(listen, &format!("{listen}tls_{listen}"), 1);
+        folder.write("server.toml", &format!("app_keys = [\"{key}\"]\n{sections}\n{tls}"));
+    };
+    write("one");
     let server = Binary::start(&folder);
-    let http = server.http;
+    let (http, https) = (server.http, server.https.unwrap());
     run(async {
         assert_eq!(metric(http, EXPIRY).await, 1_924_992_000.0);
+        assert!(certificate_shown(https).contains("2031"));
         folder.certificate(2041);
+        assert!(certificate_shown(https).contains("2031"), "until it is told");
         reload(&server, 1);
         assert_eq!(metric(http, EXPIRY).await, 2_240_611_200.0);
+        assert!(certificate_shown(https).contains("2041"));
         // A half-written pair: the good one stays, and the rest is taken all the same.
         folder.write("key.pem", "-----BEGIN PRIVATE KEY-----\n");
-        write_config(&folder, "app_keys = [\"two\"]", &tls);
+        write("two");
         let log = reload(&server, 2);
         assert!(log.contains("key.pem") && log.contains("what held before holds on"), "{log}");
         assert_eq!(metric(http, EXPIRY).await, 2_240_611_200.0);
+        assert!(certificate_shown(https).contains("2041"));
         assert_eq!(create(http, "two").await.status, 201);
         assert_eq!(metric(http, "server_min_config_last_reload_successful").await, 0.0);
     });
+}
+
+/// Until when the certificate is good that a client is shown, in openssl's words.
+fn certificate_shown(https: SocketAddr) -> String {
+    let command = format!(
+        "openssl s_client -connect {https} -servername localhost </dev/null 2>/dev/null \
+         | openssl x509 -noout -enddate"
+    );
+    let output = Command::new("sh").arg("-c").arg(command).output().unwrap();
+    let shown = String::from_utf8(output.stdout).unwrap();
+    assert!(shown.starts_with("notAfter="), "{shown}{}", String::from_utf8_lossy(&output.stderr));
+    shown
 }
 
 /// The new secret signs at once, the old one is taken until it is taken out, and no allocation ends.

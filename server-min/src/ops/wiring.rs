@@ -4,7 +4,7 @@ use super::{Ops, process};
 use crate::config::Config;
 use crate::counters::{broker_metrics, relay_metrics};
 use crate::mqtt::Broker;
-use crate::session::{MemoryStore, Service, SessionStore as _};
+use crate::session::{Access, MemoryStore, Service, SessionStore as _};
 use crate::stun_turn::TurnHandle;
 use crate::tls::Tls;
 use std::cell::Cell;
@@ -17,6 +17,7 @@ pub(crate) struct Parts<'a> {
     pub(crate) store: &'a Rc<MemoryStore>,
     pub(crate) broker: &'a Broker,
     pub(crate) turn: &'a Rc<TurnHandle>,
+    pub(crate) access: &'a Rc<Access>,
     pub(crate) tls: Option<&'a Tls>,
     pub(crate) sweep_interval_s: &'a Rc<Cell<u64>>,
     pub(crate) config: &'a Config,
@@ -101,8 +102,10 @@ impl Ops {
             service.reconfigure(|to| to.turn_secret.clone_from(first));
             Ok(())
         });
+        // The content of files. Other files wait for the next start.
+        let access = parts.access.clone();
+        self.reload.add(&[], move |_| access.reload());
         if let Some(tls) = parts.tls.cloned() {
-            // The files' content. Other files wait for the next start.
             self.reload.add(&[], move |_| tls.reload());
         }
     }

@@ -9,15 +9,19 @@
 //! every 5 minutes ───→ Service::sweep ─→ stale sessions closed, their TURN allocations freed
 //! ```
 //!
-//! Credentials are signed or derived, never stored: any node can check what another one gave out.
+//! Credentials are signed or derived, never stored: any node can check what another one gave out. Only
+//! those that an operator puts into a file (credentials_file.rs) are kept, as slow hashes.
 
 pub mod access;
 pub mod app_token;
 pub mod credentials;
+pub mod credentials_file;
 pub mod ending;
+mod failures;
 pub mod keys;
 pub mod memory;
 pub mod metrics;
+pub mod passwords;
 pub mod recent;
 pub mod record;
 pub mod service;

@@ -57,6 +57,8 @@ pub struct Binary {
     pub http: SocketAddr,
     pub mqtt: SocketAddr,
     pub stun: SocketAddr,
+    /// Where `http.tls_listen` is set.
+    pub https: Option<SocketAddr>,
     log: Arc<Mutex<String>>,
 }
 
@@ -104,7 +106,8 @@ impl Binary {
             found.unwrap_or_else(|| panic!("{ready:?}; {}", log())).parse().unwrap()
         };
         let (http, mqtt, stun) = (address("http="), address("mqtt="), address("stun="));
-        Binary { child, http, mqtt, stun, log }
+        let https = ready.contains("https=").then(|| address("https="));
+        Binary { child, http, mqtt, stun, https, log }
     }
 
     pub fn signal(&self, signal: i32) {
