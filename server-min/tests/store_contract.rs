@@ -4,16 +4,12 @@
 
 mod redis_support;
 
-use redis_support::Redis;
+use redis_support::{Redis, listen, record, run, until};
 use sdk_core::wire::signal::{Path, SessionId, SessionState};
 use server_min::session::closing::{By, Bye, Closing};
 use server_min::session::record::SESSION_TTL_S;
 use server_min::session::{Change, MemoryStore, SessionRecord, SessionStore, StoreError};
-use std::cell::RefCell;
 use std::rc::Rc;
-use std::time::Duration;
-use tokio::task::LocalSet;
-use tokio::time::timeout;
 
 const MINUTE_MS: u64 = 60_000;
 const IDLE_MS: u64 = 5 * MINUTE_MS;
@@ -30,41 +26,15 @@ fn with_each<F: Future<Output = ()>>(test: impl Fn(Rc<dyn SessionStore>) -> F) {
     });
 }
 
-fn run(test: impl Future<Output = ()>) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    LocalSet::new().block_on(&runtime, async {
-        timeout(Duration::from_secs(60), test).await.unwrap();
-    });
-}
-
 fn id(n: u8) -> SessionId {
     SessionId::from_random([n; 16])
 }
 
-fn record(n: u8, now_ms: u64) -> SessionRecord {
-    SessionRecord {
-        session_id: id(n).to_string(),
-        device_id: "device_1".into(),
-        app_id: "app_1".into(),
-        status: SessionState::Connecting,
-        stun_server: "192.0.2.1:3478".into(),
-        turn_allocation: Some(format!("99:{}", id(n))),
-        created_at: now_ms,
-        updated_at: now_ms,
-        ttl: SESSION_TTL_S,
-        path: None,
-        setup_ms: None,
-        region: Some("eu-1".into()),
-    }
-}
-
 fn closing(n: u8) -> Closing {
     Closing {
-        session_id: id(n).to_string(),
-        device_id: "device_1".into(),
-        app_id: "app_1".into(),
         reason: format!("said {n}: \"ende\""),
         bye: Bye::Online,
+        ..redis_support::closing(&record(n, 0))
     }
 }
 
@@ -72,23 +42,6 @@ async fn create(store: &dyn SessionStore, n: u8, now_ms: u64) -> SessionRecord {
     let record = record(n, now_ms);
     store.create(record.clone(), now_ms).await.unwrap();
     record
-}
-
-/// What the store says of closings.
-fn listen(store: &dyn SessionStore) -> Rc<RefCell<Vec<(Closing, By)>>> {
-    let heard: Rc<RefCell<Vec<(Closing, By)>>> = Rc::default();
-    let hear = heard.clone();
-    store.on_closing(Rc::new(move |closing, by, _| hear.borrow_mut().push((closing.clone(), by))));
-    heard
-}
-
-async fn until(what: &str, reached: impl Fn() -> bool) {
-    let reached = async {
-        while !reached() {
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
-    };
-    timeout(Duration::from_secs(10), reached).await.unwrap_or_else(|_| panic!("{what}"));
 }
 
 #[test]
@@ -137,7 +90,7 @@ fn a_session_is_closed_once_and_stays_closed() {
         };
         assert_eq!(after, closed);
         assert_eq!(store.close(&after, closing(1), 13).await, Ok(false));
-        until("the closing is heard", || !heard.borrow().is_empty()).await;
+        until("the closing is heard", async || !heard.borrow().is_empty()).await;
         assert_eq!(*heard.borrow(), [(closing(1), By::ThisNode)]);
     });
 }
@@ -161,7 +114,7 @@ fn of_many_who_close_at_once_one_did() {
         let first = reports.into_iter().filter_map(|updated| updated.unwrap());
         let first = first.filter(|updated| updated.before.status != updated.after.status);
         assert!(first.count() <= 1);
-        until("the closing is heard", || !heard.borrow().is_empty()).await;
+        until("the closing is heard", async || !heard.borrow().is_empty()).await;
         assert_eq!(*heard.borrow(), [(closing(won[0]), By::ThisNode)]);
         let record = store.get(id(1), 6).await.unwrap().unwrap();
         assert_eq!((record.status, record.updated_at), (SessionState::Closed, 5));
