@@ -288,6 +288,9 @@ fn the_example_file_names_every_setting_with_its_default() {
         "signing_key_file",
         "redis",
         "ca",
+        "certificate",
+        "key",
+        "client_ca",
     ];
     assert_eq!(differing, examples, "{whole}");
     let lost: Vec<&str> =

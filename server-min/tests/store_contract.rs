@@ -66,7 +66,7 @@ fn a_full_store_refuses_but_closed_sessions_make_room() {
         create(&*store, 2, 0).await;
         assert_eq!(store.create(record(3, 0), 0).await, Err(StoreError::Full { max: MAX }));
         assert_eq!(store.get(id(3), 0).await, Ok(None));
-        assert_eq!(store.close(&one, closing(1), 1).await, Ok(true));
+        assert!(store.close(&one, closing(1), 1).await.unwrap().is_some());
         create(&*store, 3, 2).await;
         assert_eq!(store.create(record(4, 2), 2).await, Err(StoreError::Full { max: MAX }));
     });
@@ -77,10 +77,10 @@ fn a_session_is_closed_once_and_stays_closed() {
     with_each(|store| async move {
         let heard = listen(&*store);
         let one = create(&*store, 1, 0).await;
-        assert_eq!(store.close(&one, closing(1), 10).await, Ok(true));
-        assert_eq!(store.close(&one, closing(2), 11).await, Ok(false));
+        assert_eq!(store.close(&one, closing(1), 10).await, Ok(Some(one.clone())));
+        assert_eq!(store.close(&one, closing(2), 11).await, Ok(None));
         assert_eq!(store.update(&one, CONNECTED, 12).await, Ok(None));
-        assert_eq!(store.close(&record(2, 0), closing(2), 12).await, Ok(false));
+        assert_eq!(store.close(&record(2, 0), closing(2), 12).await, Ok(None));
         let after = store.get(id(1), 12).await.unwrap().unwrap();
         let closed = SessionRecord {
             status: SessionState::Closed,
@@ -89,7 +89,7 @@ fn a_session_is_closed_once_and_stays_closed() {
             ..one
         };
         assert_eq!(after, closed);
-        assert_eq!(store.close(&after, closing(1), 13).await, Ok(false));
+        assert_eq!(store.close(&after, closing(1), 13).await, Ok(None));
         until("the closing is heard", async || !heard.borrow().is_empty()).await;
         assert_eq!(*heard.borrow(), [(closing(1), By::ThisNode)]);
     });
@@ -108,7 +108,7 @@ fn of_many_who_close_at_once_one_did() {
             futures_util::future::join_all(closings)
         );
         let won: Vec<u8> =
-            (0..).zip(closings).filter_map(|(n, won)| won.unwrap().then_some(n)).collect();
+            (0..).zip(closings).filter_map(|(n, won)| won.unwrap().map(|_| n)).collect();
         assert_eq!(won.len(), 1, "{won:?}");
         // Exactly one of the reports, at most, found it connecting and open.
         let first = reports.into_iter().filter_map(|updated| updated.unwrap());
@@ -171,7 +171,7 @@ fn watchers_see_each_change() {
         let late = Change { state: Some(SessionState::Connecting), ..Change::default() };
         let updated = store.update(&one, late, 8).await.unwrap().unwrap();
         assert_eq!(updated.after.status, SessionState::Connected);
-        assert!(store.close(&one, closing(1), 9).await.unwrap());
+        assert!(store.close(&one, closing(1), 9).await.unwrap().is_some());
         updates.wait_for(SessionRecord::is_closed).await.unwrap();
         assert_eq!(Some(updates.borrow().clone()), store.get(id(1), 9).await.unwrap());
     });
@@ -187,7 +187,7 @@ fn stale_and_expired_sessions_are_found() {
         assert_eq!(store.stale(IDLE_MS, IDLE_MS, 9).await, Ok(vec![one.clone()]));
         assert_eq!(store.stale(20 * MINUTE_MS, IDLE_MS, 9).await.unwrap().len(), 2);
         assert_eq!(store.stale(20 * MINUTE_MS, IDLE_MS, 1).await.unwrap().len(), 1);
-        assert!(store.close(&one, closing(1), 20 * MINUTE_MS).await.unwrap());
+        assert!(store.close(&one, closing(1), 20 * MINUTE_MS).await.unwrap().is_some());
         assert_eq!(store.stale(20 * MINUTE_MS, IDLE_MS, 9).await.unwrap().len(), 1);
         // One that is reported on to the end is found after it.
         let end_ms = SESSION_TTL_S * 1000;
@@ -196,7 +196,7 @@ fn stale_and_expired_sessions_are_found() {
         let found = store.stale(end_ms - 1 + IDLE_MS, IDLE_MS, 9).await.unwrap();
         assert_eq!(found.len(), 1);
         assert!(found[0].is_expired(end_ms) && found[0].session_id == two.session_id);
-        assert!(store.close(&found[0], closing(2), end_ms + IDLE_MS).await.unwrap());
+        assert!(store.close(&found[0], closing(2), end_ms + IDLE_MS).await.unwrap().is_some());
         assert!(store.stale(end_ms + 2 * IDLE_MS, IDLE_MS, 9).await.unwrap().is_empty());
     });
 }

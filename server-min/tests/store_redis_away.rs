@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use server_min::server::Server;
 use server_min::session::closing::By;
 use server_min::session::shared::StoreConfig;
-use server_min::session::{Change, RedisStore, SessionRecord, SessionStore, StoreError};
+use server_min::session::{Change, RedisStore, SessionRecord, SessionStore};
 use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
@@ -37,7 +37,7 @@ async fn assert_unavailable(node: &Server, session: &Value) {
         assert!(reply.error().contains("Try again"), "{}", reply.body);
         assert!(begin.elapsed() < BOUND, "{method} took {:?}", begin.elapsed());
     }
-    assert!(matches!(node.service.ready(), Err(StoreError::Unavailable(_))));
+    assert!(node.service.ready().is_err());
 }
 
 /// The session of before is there, and everything works again, without a restart.
@@ -161,7 +161,7 @@ fn no_change_is_missed_by_a_node_that_was_away() {
         redis.ask::<i64>(&["CLIENT", "KILL", "USER", "a"]);
         until("A is away", async || a.ready().is_err()).await;
         b.update(&one, sign_of_life, 7).await.unwrap().unwrap();
-        assert!(b.close(&two, closing(&two), 8).await.unwrap());
+        assert!(b.close(&two, closing(&two), 8).await.unwrap().is_some());
         redis.ask::<i64>(&["DEL", &format!("session:{}", two.session_id)]);
         assert!(!watched.has_changed().unwrap() && heard.borrow().is_empty());
 
@@ -175,7 +175,7 @@ fn no_change_is_missed_by_a_node_that_was_away() {
         // And it hears again as it happens, once.
         b.update(&one, sign_of_life, 9).await.unwrap().unwrap();
         timeout(PATIENCE, watched.changed()).await.unwrap().unwrap();
-        assert!(b.close(&one, closing(&one), 10).await.unwrap());
+        assert!(b.close(&one, closing(&one), 10).await.unwrap().is_some());
         timeout(PATIENCE, watched.wait_for(SessionRecord::is_closed)).await.unwrap().unwrap();
         until("this one too", async || heard.borrow().len() == 2).await;
     });

@@ -102,20 +102,22 @@ impl SessionStore for MemoryStore {
         known: &'a SessionRecord,
         closing: Closing,
         now_ms: u64,
-    ) -> Answer<'a, bool> {
+    ) -> Answer<'a, Option<SessionRecord>> {
         Box::pin(async move {
-            match entry_of(&mut self.sessions.borrow_mut(), known) {
+            let before = match entry_of(&mut self.sessions.borrow_mut(), known) {
                 Some(entry) if !entry.record.is_closed() => {
+                    let before = entry.record.clone();
                     entry.record.close(now_ms);
                     entry.publish();
+                    before
                 }
-                _ => return Ok(false),
-            }
+                _ => return Ok(None),
+            };
             let hear = self.on_closing.borrow().clone();
             if let Some(hear) = hear {
                 hear(&closing, By::ThisNode, now_ms);
             }
-            Ok(true)
+            Ok(Some(before))
         })
     }
 
@@ -151,10 +153,6 @@ impl SessionStore for MemoryStore {
 
     fn end_sweep(&self) -> Answer<'_, ()> {
         Box::pin(async { Ok(()) })
-    }
-
-    fn ready(&self) -> Result<(), StoreError> {
-        Ok(())
     }
 }
 

@@ -203,11 +203,11 @@ impl Service {
         reason: &str,
         now_ms: u64,
     ) -> Result<bool, StoreError> {
-        self.end(known, reason, Bye::Both, now_ms).await
+        Ok(self.end(known, reason, Bye::Both, now_ms).await?.is_some())
     }
 
     /// Whether sessions can be served now, as far as is known.
-    pub fn ready(&self) -> Result<(), StoreError> {
+    pub fn ready(&self) -> Result<(), String> {
         self.store.ready()
     }
 
@@ -272,7 +272,9 @@ impl Service {
             self.end(&record, reason, Bye::Online, now_ms).await
         };
         let closing = stream::iter(stale).map(close).buffer_unordered(CLOSED_AT_ONCE);
-        closing.try_fold(0, |sum, closed| async move { Ok(sum + usize::from(closed)) }).await
+        closing
+            .try_fold(0, |sum, closed| async move { Ok(sum + usize::from(closed.is_some())) })
+            .await
     }
 
     async fn take(&self, signal: &Signal, is_device: bool, now_ms: u64) -> Result<(), StoreError> {
@@ -362,7 +364,7 @@ impl Service {
         reason: &str,
         bye: Bye,
         now_ms: u64,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<Option<SessionRecord>, StoreError> {
         let closing = Closing {
             session_id: known.session_id.clone(),
             device_id: known.device_id.clone(),
@@ -371,7 +373,7 @@ impl Service {
             bye,
         };
         let closed = self.store.close(known, closing, now_ms).await?;
-        if closed {
+        if closed.is_some() {
             log::info!("sessionId={} closed ({reason})", known.session_id);
         }
         Ok(closed)

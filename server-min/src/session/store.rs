@@ -32,14 +32,15 @@ pub trait SessionStore {
     ) -> Answer<'a, Option<Updated>>;
 
     /// Closes the session of `closing`, takes its TURN user name out of it, and lets
-    /// [`on_closing`](SessionStore::on_closing) hear of it in every node. Whether it was this call that
-    /// did: so each close counts exactly once. `known` as above.
+    /// [`on_closing`](SessionStore::on_closing) hear of it in every node. The record as it was before,
+    /// or `None` where there was nothing left to close: so each close counts exactly once. `known` as
+    /// above.
     fn close<'a>(
         &'a self,
         known: &'a SessionRecord,
         closing: Closing,
         now_ms: u64,
-    ) -> Answer<'a, bool>;
+    ) -> Answer<'a, Option<SessionRecord>>;
 
     /// Open sessions nobody reported on for `idle_ms`, and those whose time to live has passed;
     /// at most `limit` of them. Records that are both closed and expired are forgotten on the way.
@@ -63,8 +64,11 @@ pub trait SessionStore {
 
     fn end_sweep(&self) -> Answer<'_, ()>;
 
-    /// Whether the store would answer now, as far as is known; asks nobody.
-    fn ready(&self) -> Result<(), StoreError>;
+    /// Whether sessions can be kept and found right now, as far as is known; the error says why not.
+    /// Asks nobody.
+    fn ready(&self) -> Result<(), String> {
+        Ok(())
+    }
 }
 
 /// Hears of a closing, and by whom, at `now_ms`.

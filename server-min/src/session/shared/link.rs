@@ -130,8 +130,11 @@ impl Link {
         }
     }
 
-    pub(super) fn ready(&self) -> Result<(), StoreError> {
-        self.live().map(drop)
+    pub(super) fn ready(&self) -> Result<(), String> {
+        match &*self.state.borrow() {
+            State::Up { .. } => Ok(()),
+            State::Down { why, .. } => Err(why.clone()),
+        }
     }
 
     /// Waits until the connection in use has failed.

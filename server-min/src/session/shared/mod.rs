@@ -195,20 +195,20 @@ impl SessionStore for RedisStore {
         known: &'a SessionRecord,
         closing: Closing,
         now_ms: u64,
-    ) -> Answer<'a, bool> {
+    ) -> Answer<'a, Option<SessionRecord>> {
         Box::pin(async move {
             let inner = &*self.inner;
             inner.note(now_ms);
             let (mut before, mut expected) = (known.clone(), to_json(known)?);
             for _ in 0..TRIES {
                 if before.is_closed() {
-                    return Ok(false);
+                    return Ok(None);
                 }
                 let mut after = before.clone();
                 after.close(now_ms);
                 match inner.close(&expected, &after, &closing).await? {
-                    Found::AsKnown => return Ok(true),
-                    Found::Nothing => return Ok(false),
+                    Found::AsKnown => return Ok(Some(before)),
+                    Found::Nothing => return Ok(None),
                     Found::Other(text) => (before, expected) = (from_json(&text)?, text),
                 }
             }
@@ -250,7 +250,7 @@ impl SessionStore for RedisStore {
         })
     }
 
-    fn ready(&self) -> Result<(), StoreError> {
+    fn ready(&self) -> Result<(), String> {
         self.inner.link.ready()
     }
 }

@@ -32,9 +32,10 @@ impl Scripts {
 /// `made`, `exists` or `full`.
 const CREATE: &str = r"
 -- KEYS: record, open sessions. ARGV: record, its ttl, updatedAt, entry, bound, channel
-if redis.call('EXISTS', KEYS[1]) == 1 then return 'exists' end
-if redis.call('ZCARD', KEYS[2]) >= tonumber(ARGV[5]) then return 'full' end
-redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2])
+if redis.call('ZCARD', KEYS[2]) >= tonumber(ARGV[5]) then
+    return redis.call('EXISTS', KEYS[1]) == 1 and 'exists' or 'full'
+end
+if not redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2], 'NX') then return 'exists' end
 redis.call('ZADD', KEYS[2], ARGV[3], ARGV[4])
 redis.call('PUBLISH', ARGV[6], ARGV[1])
 return 'made'";
