@@ -114,12 +114,49 @@ fn killed_connections_are_made_again() {
             })
             .await;
         }
-        // A Redis that refuses writes is as good as none, and one that takes them again is one.
-        redis.ask::<String>(&["CONFIG", "SET", "min-replicas-to-write", "1"]);
-        until("no writes", async || create(&node).await.status == 503).await;
-        redis.ask::<String>(&["CONFIG", "SET", "min-replicas-to-write", "0"]);
-        until("writes", async || create(&node).await.status == 201).await;
         node.stop().await;
+    });
+}
+
+/// As after a failover, when the address still leads to the old primary; or when it has lost its replicas.
+#[test]
+fn a_redis_that_only_reads_is_as_good_as_none() {
+    run(async {
+        let redis = Redis::start();
+        let node = node(&redis).await;
+        let session = new_session(node.http, "cam_1", "app_1").await;
+        let only_reads: [&[&str]; 2] =
+            [&["REPLICAOF", "127.0.0.1", "1"], &["CONFIG", "SET", "min-replicas-to-write", "1"]];
+        let writes: [&[&str]; 2] =
+            [&["REPLICAOF", "NO", "ONE"], &["CONFIG", "SET", "min-replicas-to-write", "0"]];
+        for (only_reads, writes) in only_reads.into_iter().zip(writes) {
+            redis.ask::<String>(only_reads);
+            until("it is noticed", async || node.service.ready().is_err()).await;
+            assert_unavailable(&node, &session).await;
+            redis.ask::<String>(writes);
+            assert_back(&node, &session, 1, &redis).await;
+        }
+        node.stop().await;
+    });
+}
+
+/// A full one takes no more sessions, and lets those it has go on and end.
+#[test]
+fn a_full_redis_keeps_what_it_has() {
+    run(async {
+        let redis = Redis::start();
+        let store = redis_support::store(&redis, 9).await;
+        let heard = listen(&store);
+        let made = record(1, 0);
+        store.create(made.clone(), 0).await.unwrap();
+        redis.ask::<String>(&["CONFIG", "SET", "maxmemory", "1"]);
+        let full = store.create(record(2, 0), 0).await.unwrap_err();
+        assert!(full.to_string().to_uppercase().contains("OOM"), "{full}");
+        assert!(store.update(&made, Change::default(), 5).await.unwrap().is_some());
+        assert_eq!(store.ready(), Ok(()));
+        assert!(store.close(&made, closing(&made), 6).await.unwrap().is_some());
+        until("the closing is heard", async || heard.borrow().len() == 1).await;
+        assert_eq!(redis.ask::<usize>(&["ZCARD", "sessions"]), 0);
     });
 }
 

@@ -11,7 +11,7 @@ pub(super) struct Keys {
     pub(super) closings: String,
     /// Held by the node that sweeps.
     pub(super) sweep_lock: String,
-    /// Written now and then, to know whether Redis takes writes.
+    /// Deleted now and then, to know whether Redis takes writes. It is never there.
     pub(super) check: String,
 }
 

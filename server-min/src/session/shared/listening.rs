@@ -20,8 +20,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long to wait before the next try; doubled each time, up to the most.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-/// How often a connection is tried that nobody uses.
-const CHECK_EVERY: Duration = Duration::from_secs(5);
+/// How often Redis is asked whether it takes writes.
+const CHECK_EVERY: Duration = Duration::from_secs(2);
 /// Closings read in one go.
 const CLOSINGS_AT_ONCE: usize = 500;
 /// Channels subscribed to, and records read, with one command.
@@ -120,18 +120,21 @@ impl Inner {
                 }
                 _ = check.tick() => {
                     let command = self.check_command();
-                    complain(self.link.ask(async |c| command.query_async(c).await).await);
+                    let checked = self.link.ask(async |c| command.query_async::<()>(c).await).await;
+                    if let Err(StoreError::Unavailable(why)) = checked {
+                        return why;
+                    }
                     complain(self.forget_unwatched().await);
                 }
             }
         }
     }
 
-    /// A write, since a Redis that only reads is of no use.
+    /// A write, since a Redis that only reads is of no use; one that a full Redis takes.
     fn check_command(&self) -> redis::Cmd {
-        let mut set = cmd("SET");
-        set.arg(&self.keys.check).arg(&self.node).arg("EX").arg(60);
-        set
+        let mut delete = cmd("DEL");
+        delete.arg(&self.keys.check);
+        delete
     }
 
     /// Whether there are closings to read.

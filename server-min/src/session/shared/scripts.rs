@@ -3,6 +3,10 @@
 //!
 //! What a record becomes is decided in Rust, from the record that was read. A script compares what is
 //! there with what was read, byte for byte, and answers with what is there where it differs.
+//!
+//! A Redis that is full (`maxmemory`, `noeviction`) refuses a script whose first write may take memory. What
+//! changes or closes a session begins with a ZREM, which may not: so a full Redis takes no new sessions, and
+//! still hears of those it has.
 
 use redis::Script;
 
@@ -45,8 +49,9 @@ const UPDATE: &str = r"
 -- KEYS: record, open sessions. ARGV: expected, new, updatedAt, entry, channel
 local there = redis.call('GET', KEYS[1])
 if there ~= ARGV[1] then return there end
-redis.call('SET', KEYS[1], ARGV[2], 'KEEPTTL')
+redis.call('ZREM', KEYS[2], ARGV[4])
 redis.call('ZADD', KEYS[2], ARGV[3], ARGV[4])
+redis.call('SET', KEYS[1], ARGV[2], 'KEEPTTL')
 redis.call('PUBLISH', ARGV[5], ARGV[2])
 return 1";
 
