@@ -99,6 +99,35 @@ fn a_prefix_keeps_two_services_in_one_redis_apart() {
 }
 
 #[test]
+fn nothing_is_asked_twice() {
+    run(async {
+        let redis = Redis::start();
+        let store = redis_support::store(&redis, 99).await;
+        let known = record(0, 0);
+        // The scripts become known to Redis.
+        store.create(known.clone(), 0).await.unwrap();
+        store.update(&known, Change::default(), 1).await.unwrap().unwrap();
+        redis.ask::<String>(&["CONFIG", "RESETSTAT"]);
+        let calls = |command: &str| {
+            let stats: String = redis.ask(&["INFO", "commandstats"]);
+            let of_command = format!("cmdstat_{command}:calls=");
+            let line = stats.lines().find_map(|line| line.strip_prefix(&of_command));
+            line.map_or(0, |line| line.split(',').next().unwrap().parse::<u32>().unwrap())
+        };
+        for n in 1..=10 {
+            store.create(record(n, 0), 0).await.unwrap();
+        }
+        assert_eq!((calls("evalsha"), calls("get"), calls("eval")), (10, 0, 0));
+        // A report: the record is read, and changed by who has read it. The script compares.
+        for n in 1..=10 {
+            let known = store.get(SessionId::from_random([n; 16]), 1).await.unwrap().unwrap();
+            store.update(&known, Change::default(), 1).await.unwrap().unwrap();
+        }
+        assert_eq!((calls("evalsha"), calls("get")), (20, 20));
+    });
+}
+
+#[test]
 fn a_session_of_one_node_is_served_and_ended_by_another() {
     run(async {
         let redis = Redis::start();

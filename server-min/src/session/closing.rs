@@ -60,3 +60,67 @@ impl Messages {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session::service::Links;
+    use std::cell::RefCell;
+    use std::rc::Rc;
+
+    /// A node at whose broker the device is, and not the application.
+    struct Neighbours {
+        shares_broker: bool,
+        done: RefCell<Vec<String>>,
+    }
+
+    impl Links for Neighbours {
+        fn publish(&self, topic: &str, _: Vec<u8>) -> Result<(), String> {
+            self.done.borrow_mut().push(topic.rsplit('/').next().unwrap().to_owned());
+            Ok(())
+        }
+
+        fn is_online(&self, role: Role, _: &str) -> Option<bool> {
+            Some(role == Role::Device)
+        }
+
+        fn free_relay(&self, session_id: &str) {
+            assert_eq!(session_id, SID);
+            self.done.borrow_mut().push("relay".to_owned());
+        }
+
+        fn shares_broker(&self) -> bool {
+            self.shares_broker
+        }
+    }
+
+    const SID: &str = "550e8400-e29b-41d4-a716-446655440000";
+
+    #[test]
+    fn each_node_frees_its_relay_and_a_bye_is_said_once() {
+        for (bye, by, shares_broker, expected) in [
+            (Bye::Both, By::ThisNode, false, "relay cam app"),
+            (Bye::Online, By::ThisNode, false, "relay cam"),
+            (Bye::Nobody, By::ThisNode, false, "relay"),
+            // Each has a broker of its own, and the sides are at one of them.
+            (Bye::Both, By::AnotherNode, false, "relay cam app"),
+            (Bye::Online, By::AnotherNode, false, "relay cam"),
+            (Bye::Nobody, By::AnotherNode, false, "relay"),
+            // All have the same.
+            (Bye::Both, By::ThisNode, true, "relay cam app"),
+            (Bye::Both, By::AnotherNode, true, "relay"),
+            (Bye::Online, By::AnotherNode, true, "relay"),
+        ] {
+            let node = Rc::new(Neighbours { shares_broker, done: RefCell::default() });
+            let closing = Closing {
+                session_id: SID.into(),
+                device_id: "cam".into(),
+                app_id: "app".into(),
+                reason: "test".into(),
+                bye,
+            };
+            Messages::new(node.clone()).on_closing(&closing, by, 7);
+            assert_eq!(node.done.borrow().join(" "), expected, "{bye:?} {by:?} {shares_broker}");
+        }
+    }
+}

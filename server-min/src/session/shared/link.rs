@@ -1,11 +1,11 @@
 //! The connection to Redis: one for commands and announcements (RESP3), given up as soon as it fails.
 
 use super::config::{RedisUrl, StoreConfig};
-use crate::session::store::StoreError;
+use crate::session::store::{Answer, StoreError};
 use redis::aio::{AsyncPushSender, MultiplexedConnection, SendError};
 use redis::{
-    AsyncConnectionConfig, ErrorKind, ProtocolVersion, PushInfo, RedisConnectionInfo, RedisError,
-    RedisResult, ServerErrorKind,
+    AsyncConnectionConfig, Cmd, ErrorKind, FromRedisValue, ProtocolVersion, PushInfo,
+    RedisConnectionInfo, RedisError, RedisResult, ScriptInvocation, ServerErrorKind, Value,
 };
 use rustls::RootCertStore;
 use rustls::pki_types::pem::PemObject as _;
@@ -72,21 +72,29 @@ impl Link {
         let address = (self.url.host.as_str(), self.url.port);
         let tcp = TcpStream::connect(address).await.map_err(|e| e.to_string())?;
         tcp.set_nodelay(true).map_err(|e| e.to_string())?;
-        match &self.tls {
-            None => self.sign_in(tcp).await,
+        // One type for both, or all that reads Redis' answers would be there twice.
+        let stream: Box<dyn Stream> = match &self.tls {
+            None => Box::new(tcp),
             Some(tls) => {
                 let name =
                     ServerName::try_from(self.url.host.clone()).map_err(|e| e.to_string())?;
-                let stream = tls.connect(name, tcp).await.map_err(|e| format!("TLS: {e}"))?;
-                self.sign_in(stream).await
+                Box::new(tls.connect(name, tcp).await.map_err(|e| format!("TLS: {e}"))?)
             }
-        }
+        };
+        let (sender, announcements) = mpsc::channel(ANNOUNCEMENTS);
+        let missed = Arc::new(AtomicBool::new(false));
+        let config = AsyncConnectionConfig::new()
+            .set_response_timeout(Some(RESPONSE_TIMEOUT))
+            .set_pipeline_buffer_size(WAITING)
+            .set_push_sender(Announcements { sender, missed: missed.clone() });
+        let login = self.login();
+        let connection = MultiplexedConnection::new_with_config(&login, stream, config);
+        let (connection, driver) = connection.await.map_err(|e| e.to_string())?;
+        let driver = tokio::task::spawn_local(driver);
+        Ok(Opened { connection, announcements, missed, driver })
     }
 
-    async fn sign_in<S>(&self, stream: S) -> Result<Opened, String>
-    where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
+    fn login(&self) -> RedisConnectionInfo {
         let mut login = RedisConnectionInfo::default()
             .set_protocol(ProtocolVersion::RESP3)
             .set_db(self.url.database)
@@ -97,17 +105,7 @@ impl Link {
         if let Some(password) = &self.url.password {
             login = login.set_password(password.expose());
         }
-        let (sender, announcements) = mpsc::channel(ANNOUNCEMENTS);
-        let missed = Arc::new(AtomicBool::new(false));
-        let config = AsyncConnectionConfig::new()
-            .set_response_timeout(Some(RESPONSE_TIMEOUT))
-            .set_pipeline_buffer_size(WAITING)
-            .set_push_sender(Announcements { sender, missed: missed.clone() });
-        let (connection, driver) = MultiplexedConnection::new_with_config(&login, stream, config)
-            .await
-            .map_err(|e| e.to_string())?;
-        let driver = tokio::task::spawn_local(driver);
-        Ok(Opened { connection, announcements, missed, driver })
+        login
     }
 
     /// From now on commands go there.
@@ -149,18 +147,43 @@ impl Link {
 
     /// Asks Redis something. Fails at once where there is no connection, and in 2 s where there is no
     /// answer; then the connection is given up, because the answers behind that one are late as well.
-    pub(super) async fn ask<T>(
-        &self,
-        command: impl AsyncFnOnce(&mut MultiplexedConnection) -> RedisResult<T>,
-    ) -> Result<T, StoreError> {
+    pub(super) fn ask<'a>(&'a self, command: &'a Cmd) -> Answer<'a, Value> {
+        Box::pin(async move {
+            let (mut connection, number) = self.live()?;
+            self.judged(number, command.query_async(&mut connection).await)
+        })
+    }
+
+    /// Runs a script, which Redis need not know yet.
+    pub(super) fn call<'a>(&'a self, script: &'a ScriptInvocation<'a>) -> Answer<'a, Value> {
+        Box::pin(async move {
+            let (mut connection, number) = self.live()?;
+            self.judged(number, script.invoke_async(&mut connection).await)
+        })
+    }
+
+    pub(super) async fn subscribe(&self, channels: &[String]) -> Result<(), StoreError> {
         let (mut connection, number) = self.live()?;
-        command(&mut connection).await.map_err(|error| {
+        self.judged(number, connection.subscribe(channels).await)
+    }
+
+    pub(super) async fn unsubscribe(&self, channels: &[String]) -> Result<(), StoreError> {
+        let (mut connection, number) = self.live()?;
+        self.judged(number, connection.unsubscribe(channels).await)
+    }
+
+    fn judged<T>(&self, connection: u64, answer: RedisResult<T>) -> Result<T, StoreError> {
+        answer.map_err(|error| {
             let why = describe(&error);
-            if ends_connection(&error) && number == self.number() {
+            if ends_connection(&error) && self.uses(connection) {
                 self.give_up(&why);
             }
             StoreError::Unavailable(why)
         })
+    }
+
+    fn uses(&self, connection: u64) -> bool {
+        matches!(*self.state.borrow(), State::Up { number, .. } if number == connection)
     }
 
     fn live(&self) -> Result<(MultiplexedConnection, u64), StoreError> {
@@ -176,6 +199,16 @@ impl Drop for Opened {
         self.driver.abort();
     }
 }
+
+/// What an answer says.
+pub(super) fn read<T: FromRedisValue>(answer: Value) -> Result<T, StoreError> {
+    redis::from_redis_value(answer)
+        .map_err(|e| StoreError::Unavailable(format!("an answer of Redis cannot be read: {e}")))
+}
+
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
 
 struct Announcements {
     sender: mpsc::Sender<PushInfo>,

@@ -1,7 +1,7 @@
 //! Keeps the connection, and hears what other nodes do.
 
 use super::Inner;
-use super::link::Opened;
+use super::link::{Opened, read};
 use crate::clock;
 use crate::session::closing::{By, Closing};
 use crate::session::keys::random;
@@ -119,8 +119,7 @@ impl Inner {
                     }
                 }
                 _ = check.tick() => {
-                    let command = self.check_command();
-                    let checked = self.link.ask(async |c| command.query_async::<()>(c).await).await;
+                    let checked = self.link.ask(&self.check_command()).await;
                     if let Err(StoreError::Unavailable(why)) = checked {
                         return why;
                     }
@@ -167,7 +166,7 @@ impl Inner {
             let mut range = cmd("XRANGE");
             range.arg(&self.keys.closings).arg(format!("({from}")).arg("+");
             range.arg("COUNT").arg(CLOSINGS_AT_ONCE);
-            let entries: Vec<Entry> = self.link.ask(async |c| range.query_async(c).await).await?;
+            let entries: Vec<Entry> = read(self.link.ask(&range).await?)?;
             let whole = entries.len() == CLOSINGS_AT_ONCE;
             for (place, fields) in entries {
                 self.hear_closing(&fields);
@@ -198,8 +197,7 @@ impl Inner {
             for id in ids {
                 mget.arg(self.keys.record(&id.to_string()));
             }
-            let texts: Vec<Option<String>> =
-                self.link.ask(async |c| mget.query_async(c).await).await?;
+            let texts: Vec<Option<String>> = read(self.link.ask(&mget).await?)?;
             for (id, text) in ids.iter().zip(texts) {
                 match text.and_then(|text| serde_json::from_str(&text).ok()) {
                     Some(record) => self.watches.offer(*id, record),
@@ -213,9 +211,14 @@ impl Inner {
     async fn forget_unwatched(&self) -> Result<(), StoreError> {
         let ids = self.watches.prune(self.now_ms.get());
         for ids in ids.chunks(BATCH) {
+            // Who has come since then, stays.
+            let still = ids.iter().filter(|id| self.watches.join(**id).is_none());
             let channels: Vec<String> =
-                ids.iter().map(|id| self.keys.updates(&id.to_string())).collect();
-            self.link.ask(async |c| c.unsubscribe(channels).await).await?;
+                still.map(|id| self.keys.updates(&id.to_string())).collect();
+            if channels.is_empty() {
+                continue;
+            }
+            self.link.unsubscribe(&channels).await?;
         }
         Ok(())
     }
@@ -238,10 +241,10 @@ fn text_of(value: &Value) -> Option<&str> {
     }
 }
 
-/// What fails here is done again after the next connection, and the reason is told there.
+/// What fails here is done again after the next connection.
 fn complain(result: Result<(), StoreError>) {
     if let Err(e) = result {
-        log::debug!("{e}");
+        log::warn!("what other nodes do is not heard: {e}");
     }
 }
 

@@ -17,6 +17,7 @@ mod keys;
 mod link;
 mod listening;
 mod scripts;
+mod stale;
 mod watches;
 
 pub use config::{RedisUrl, StoreConfig};
@@ -29,10 +30,10 @@ use super::record::SessionRecord;
 use super::store::{Answer, Change, OnClosing, SessionStore, StoreError, Updated};
 use crate::config::Config;
 use keys::{Entry, Keys};
-use link::Link;
+use link::{Link, read};
 use redis::{Value, cmd};
 use scripts::{CLOSINGS_KEPT, Scripts};
-use sdk_core::wire::signal::{SessionId, SessionState};
+use sdk_core::wire::signal::SessionId;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
@@ -147,7 +148,7 @@ impl SessionStore for RedisStore {
             call.key(inner.keys.record(id)).key(&inner.keys.open);
             call.arg(to_json(&record)?).arg(record.ttl).arg(record.updated_at);
             call.arg(Entry::of(&record).to_string()).arg(inner.max).arg(inner.keys.updates(id));
-            let answer: String = inner.link.ask(async |c| call.invoke_async(c).await).await?;
+            let answer: String = read(inner.link.call(&call).await?)?;
             match answer.as_str() {
                 "made" => Ok(()),
                 "exists" => Err(StoreError::Exists),
@@ -236,7 +237,7 @@ impl SessionStore for RedisStore {
             let inner = &*self.inner;
             let mut call = inner.scripts.lock.key(&inner.keys.sweep_lock);
             call.arg(&inner.node).arg(SWEEP_LOCK.as_millis() as u64);
-            let got: i64 = inner.link.ask(async |c| call.invoke_async(c).await).await?;
+            let got: i64 = read(inner.link.call(&call).await?)?;
             Ok(got == 1)
         })
     }
@@ -246,7 +247,7 @@ impl SessionStore for RedisStore {
             let inner = &*self.inner;
             let mut call = inner.scripts.unlock.key(&inner.keys.sweep_lock);
             call.arg(&inner.node);
-            inner.link.ask(async |c| call.invoke_async::<i64>(c).await).await.map(drop)
+            inner.link.call(&call).await.map(drop)
         })
     }
 
@@ -266,9 +267,9 @@ impl Inner {
     }
 
     async fn read(&self, id: SessionId) -> Result<Option<SessionRecord>, StoreError> {
-        let key = self.keys.record(&id.to_string());
-        let text: Option<String> =
-            self.link.ask(async |c| cmd("GET").arg(key).query_async(c).await).await?;
+        let mut get = cmd("GET");
+        get.arg(self.keys.record(&id.to_string()));
+        let text: Option<String> = read(self.link.ask(&get).await?)?;
         text.map(|text| from_json(&text)).transpose()
     }
 
@@ -276,7 +277,7 @@ impl Inner {
         let mut call = self.scripts.update.key(self.keys.record(&new.session_id));
         call.key(&self.keys.open).arg(expected).arg(to_json(new)?).arg(new.updated_at);
         call.arg(Entry::of(new).to_string()).arg(self.keys.updates(&new.session_id));
-        found(self.link.ask(async |c| call.invoke_async(c).await).await?)
+        found(self.link.call(&call).await?)
     }
 
     async fn close(
@@ -293,52 +294,7 @@ impl Inner {
             .arg(CLOSINGS_KEPT)
             .arg(&self.node)
             .arg(closing);
-        found(self.link.ask(async |c| call.invoke_async(c).await).await?)
-    }
-
-    async fn stale(
-        &self,
-        now_ms: u64,
-        idle_ms: u64,
-        limit: usize,
-    ) -> Result<Vec<SessionRecord>, StoreError> {
-        let Some(before_ms) = now_ms.checked_sub(idle_ms) else { return Ok(Vec::new()) };
-        let steady = self.steady.get().since_ms <= before_ms;
-        let mut range = cmd("ZRANGEBYSCORE");
-        range.arg(&self.keys.open).arg("-inf").arg(before_ms).arg("LIMIT").arg(0).arg(limit);
-        let entries: Vec<String> = self.link.ask(async |c| range.query_async(c).await).await?;
-        if entries.is_empty() {
-            return Ok(Vec::new());
-        }
-        let (mut stale, mut lost) = (Vec::new(), Vec::new());
-        let parsed: Vec<Option<Entry<'_>>> = entries.iter().map(|e| Entry::parse(e)).collect();
-        let mut mget = cmd("MGET");
-        for entry in &parsed {
-            mget.arg(self.keys.record(entry.as_ref().map_or("", |entry| entry.session_id)));
-        }
-        let texts: Vec<Option<String>> = self.link.ask(async |c| mget.query_async(c).await).await?;
-        for ((text, entry), member) in texts.into_iter().zip(parsed).zip(&entries) {
-            match (text.map(|text| from_json(&text)), entry) {
-                (None, Some(entry)) => stale.push(expired(&entry)),
-                (Some(Ok(record)), Some(_)) if record.is_closed() => lost.push(member),
-                (Some(Ok(record)), Some(_)) => {
-                    if record.is_expired(now_ms) || (steady && record.is_stale(now_ms, idle_ms)) {
-                        stale.push(record);
-                    }
-                }
-                (Some(Err(e)), _) => {
-                    log::warn!("{member:?} is forgotten: {e}");
-                    lost.push(member);
-                }
-                (None | Some(Ok(_)), None) => lost.push(member),
-            }
-        }
-        if !lost.is_empty() {
-            let mut zrem = cmd("ZREM");
-            zrem.arg(&self.keys.open).arg(&lost);
-            self.link.ask(async |c| zrem.query_async::<()>(c).await).await?;
-        }
-        Ok(stale)
+        found(self.link.call(&call).await?)
     }
 
     async fn watch(
@@ -354,31 +310,12 @@ impl Inner {
         let Some(watcher) = self.watches.add(id, record) else {
             return Err(StoreError::Full { max: MAX_WATCHED });
         };
-        let channel = self.keys.updates(&id.to_string());
-        self.link.ask(async |c| c.subscribe(channel).await).await?;
+        self.link.subscribe(&[self.keys.updates(&id.to_string())]).await?;
         match self.read(id).await? {
             Some(record) => self.watches.offer(id, record),
             None => self.watches.end(id),
         }
         Ok(Some(watcher))
-    }
-}
-
-/// What is known of a session whose record Redis has forgotten in its time.
-fn expired(entry: &Entry<'_>) -> SessionRecord {
-    SessionRecord {
-        session_id: entry.session_id.to_owned(),
-        device_id: entry.device_id.to_owned(),
-        app_id: entry.app_id.to_owned(),
-        status: SessionState::Connecting,
-        stun_server: String::new(),
-        turn_allocation: None,
-        created_at: 0,
-        updated_at: 0,
-        ttl: 0,
-        path: None,
-        setup_ms: None,
-        region: None,
     }
 }
 
