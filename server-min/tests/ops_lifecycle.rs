@@ -6,6 +6,7 @@
 
 mod api_support;
 mod ops_support;
+mod redis_support;
 
 use api_support::{APP_KEY, Response, bearer, get, metric, new_session, request};
 use ops_support::{Allocation, Binary, Folder, SECTIONS, run};
@@ -321,5 +322,31 @@ fn sighup_exchanges_the_relay_s_secrets() {
         write("[\"\"]");
         assert!(reload(&server, 3).contains("turn.secrets has an empty entry"));
         assert!(Allocation::of(stun, &new).relays());
+    });
+}
+
+/// A node without its store lives, and says that it should not be given work; it needs no restart.
+#[test]
+fn a_node_whose_redis_is_away_is_not_ready() {
+    let mut redis = redis_support::Redis::start();
+    let folder = Folder::new("ready-redis");
+    let store = format!("[store]\nredis = \"{}\"", redis.url());
+    write_config(&folder, "app_keys = [\"one\"]", &store);
+    let server = Binary::start(&folder);
+    let http = server.http;
+    run(async {
+        assert_eq!(until_ready_is(http, 200).await.body, "ready\n");
+        assert_eq!(create(http, "one").await.status, 201);
+        redis.stop();
+        let reply = until_ready_is(http, 503).await;
+        assert!(reply.body.contains("\nstore: "), "{}", reply.body);
+        assert_eq!(get(http, "/healthz").await.status, 200);
+        assert_eq!(metric(http, "server_min_ready{check=\"store\"}").await, 0.0);
+        assert_eq!(create(http, "one").await.status, 503);
+        let errors = "session_store_errors_total{error=\"unavailable\"}";
+        assert!(metric(http, errors).await >= 1.0);
+        redis.start_again();
+        until_ready_is(http, 200).await;
+        assert_eq!(create(http, "one").await.status, 201);
     });
 }

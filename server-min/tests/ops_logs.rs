@@ -16,7 +16,9 @@ const SOON: Duration = Duration::from_secs(10);
 
 fn start(name: &str, settings: &str) -> (Folder, Binary) {
     let folder = Folder::new(name);
-    let text = format!("app_keys = [\"{APP_KEY}\"]\n{settings}\n{SECTIONS}");
+    // All clients of a test have one address.
+    let limits = "[mqtt.limits]\nfailed_logins_per_minute = 0\n";
+    let text = format!("app_keys = [\"{APP_KEY}\"]\n{settings}\n{SECTIONS}\n{limits}");
     folder.write("server.toml", &text);
     let server = Binary::start(&folder);
     (folder, server)

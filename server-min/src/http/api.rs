@@ -26,7 +26,8 @@ const MAX_BODY_LEN: usize = 16 * 1024;
 /// A body that takes longer is not coming.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// While the server stops: what takes its place is there by then.
+/// A store that was away is tried again every few seconds; and what takes a stopping server's place is
+/// there by then.
 const RETRY_AFTER_S: &str = "5";
 
 const NO_SUCH_SESSION: &str = "there is no such session; create one with POST /v1/sessions";
@@ -86,7 +87,7 @@ where
     match (id, record) {
         (Some(id), Ok(Some(record))) => match caller.may_use(&record) {
             Ok(()) if *request.method() == Method::DELETE => {
-                close(site, id, code_of(request.uri()), now_ms).await
+                close(site, &record, code_of(request.uri()), now_ms).await
             }
             Ok(()) => show(id, &record),
             Err(refusal) => {
@@ -188,15 +189,15 @@ fn show(id: SessionId, record: &SessionRecord) -> Reply {
 }
 
 /// Closing what is closed already is no error: the caller has what it wanted.
-async fn close(site: &Site, id: SessionId, code: Option<ErrorCode>, now_ms: u64) -> Reply {
+async fn close(site: &Site, record: &SessionRecord, code: Option<ErrorCode>, now_ms: u64) -> Reply {
     let reason = match code {
         None => Reason::Api,
         Some(code) => code.into(),
     };
     let ending = Ending::new(reason, "closed through the session API");
-    match site.service.close(id, ending, now_ms).await {
+    match site.service.close(record, ending, now_ms).await {
         Ok(_) => reply::empty(StatusCode::NO_CONTENT),
-        Err(e) => failed(&format!("sessionId={id} closing it"), &e.to_string()),
+        Err(e) => failed(&format!("sessionId={} closing it", record.session_id), &e.to_string()),
     }
 }
 
@@ -245,5 +246,5 @@ fn not_found() -> Reply {
 fn failed(what: &str, why: &str) -> Reply {
     log::error!("{what} failed: {why}");
     let text = "the server could not do this now; its log says why. Try again later";
-    reply::error(StatusCode::SERVICE_UNAVAILABLE, text)
+    reply::with(reply::error(StatusCode::SERVICE_UNAVAILABLE, text), RETRY_AFTER, RETRY_AFTER_S)
 }

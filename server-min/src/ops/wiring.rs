@@ -4,7 +4,7 @@ use super::{Ops, process};
 use crate::config::Config;
 use crate::counters::{broker_metrics, relay_metrics};
 use crate::mqtt::Broker;
-use crate::session::{Access, MemoryStore, Service, SessionStore as _};
+use crate::session::{Access, Service, SessionStore};
 use crate::stun_turn::TurnHandle;
 use crate::tls::Tls;
 use std::cell::Cell;
@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 /// The parts of a running server.
 pub(crate) struct Parts<'a> {
     pub(crate) service: &'a Rc<Service>,
-    pub(crate) store: &'a Rc<MemoryStore>,
+    pub(crate) store: &'a Rc<dyn SessionStore>,
     pub(crate) broker: &'a Broker,
     pub(crate) turn: &'a Rc<TurnHandle>,
     pub(crate) access: &'a Rc<Access>,

@@ -6,7 +6,8 @@
 //!                          ├→ token (Ed25519), TURN and MQTT credentials
 //!                          └→ keepalive to the device: the time, and that an offer may come
 //! p2p/signal/server ─→ Service::on_signal (state, path, setupMs) ─→ record, metrics
-//! every 5 minutes ───→ Service::sweep ─→ stale sessions closed, their TURN allocations freed
+//! every 5 minutes ───→ Service::sweep ─→ stale sessions closed
+//! SessionStore::close ─→ in every node: Messages::on_closing ─→ TURN allocations freed, bye
 //! ```
 //!
 //! Credentials are signed or derived, never stored: any node can check what another one gave out. Only
@@ -14,21 +15,25 @@
 
 pub mod access;
 pub mod app_token;
+pub mod closing;
 pub mod credentials;
 pub mod credentials_file;
 pub mod ending;
 mod failures;
 pub mod keys;
 pub mod memory;
+mod messages;
 pub mod metrics;
 pub mod passwords;
 pub mod recent;
 pub mod record;
 pub mod service;
+pub mod shared;
 pub mod store;
 
 pub use access::Access;
 pub use app_token::AppToken;
+pub use closing::Closing;
 pub use credentials::Credentials;
 pub use ending::{Ending, Reason};
 pub use keys::SigningKey;
@@ -37,4 +42,5 @@ pub use metrics::Metrics;
 pub use recent::{Ended, Recent};
 pub use record::SessionRecord;
 pub use service::Service;
+pub use shared::{RedisStore, StoreConfig};
 pub use store::{Change, Counts, SessionStore, StoreError};

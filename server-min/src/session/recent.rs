@@ -18,7 +18,7 @@ pub struct Ended {
     /// Whether it was ever connected.
     pub connected: bool,
     pub ending: Ending,
-    /// Unix milliseconds.
+    /// Unix milliseconds; 0 where a shared store has forgotten it.
     pub created_at: u64,
     pub ended_at: u64,
 }
@@ -44,8 +44,9 @@ impl Ended {
         }
     }
 
-    pub fn age_ms(&self) -> u64 {
-        self.ended_at.saturating_sub(self.created_at)
+    /// `None` where it is not known.
+    pub fn age_ms(&self) -> Option<u64> {
+        (self.created_at > 0).then(|| self.ended_at.saturating_sub(self.created_at))
     }
 }
 
@@ -94,8 +95,10 @@ mod tests {
         }
         let all = recent.newest(usize::MAX);
         assert_eq!(all.len(), MAX_RECENT);
-        assert_eq!((all[0].session_id.as_str(), all[0].age_ms()), ("1000", 5));
+        assert_eq!((all[0].session_id.as_str(), all[0].age_ms()), ("1000", Some(5)));
         assert_eq!(all.last().unwrap().session_id, "1");
         assert_eq!(recent.newest(2).len(), 2);
+        let forgotten = Ended { created_at: 0, ..all[0].clone() };
+        assert_eq!(forgotten.age_ms(), None);
     }
 }
