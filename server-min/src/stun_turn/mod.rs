@@ -12,6 +12,7 @@ mod allocation;
 mod answers;
 mod bandwidth;
 mod config;
+mod connections;
 pub mod core;
 mod credentials;
 mod peers;
@@ -25,6 +26,7 @@ mod shared;
 
 pub use answers::MAX_REPLY_LEN;
 pub use config::TurnConfig;
+pub use connections::{ConnectionId, Direction};
 pub use credentials::{password_for, session_of};
 pub use peers::PeerRange;
 pub use plane::{AllocationInfo, Relayed, TurnCounters, TurnHandle, TurnObserver, TurnServer};

@@ -4,15 +4,17 @@ use super::admission::Admission;
 use super::counters::{Counts, TurnCounters};
 use super::dtls::Associations;
 use super::framing::{self, Frame};
+use super::links::{LinkEvent, Links};
 use super::listeners::Listener;
 use super::observers::Observers;
 use super::receive::Receiver;
-use super::relay::Relay;
+use super::relay::{Outcome, Relay};
 use super::relay_sockets::RelaySockets;
 use super::sys::{Epoll, Interest, Waker};
-use super::tcp::{StreamId, Streams};
+use super::tcp::{Detached, Received, StreamId, Streams};
 use super::tls::Tls as TlsStream;
 use crate::stun_turn::answers::MAX_REPLY_LEN;
+use crate::stun_turn::connections::{ConnectionId, Direction};
 use crate::stun_turn::core::{Client, Core, Now};
 use crate::stun_turn::relays::RelayId;
 use crate::tls::Tls;
@@ -21,7 +23,7 @@ use std::net::{TcpListener, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver as Inbox, TryRecvError};
+use std::sync::mpsc::{Receiver as Inbox, Sender, TryRecvError};
 use std::time::{Duration, Instant, SystemTime};
 
 pub(super) struct Shard {
@@ -35,6 +37,7 @@ pub(super) struct Shard {
     /// When to accept again after the process had no file left for a connection.
     accept_again: Option<Instant>,
     inbox: Inbox<Command>,
+    siblings: Arc<[Remote]>,
     waker: Arc<Waker>,
     observers: Observers,
     counters: Arc<TurnCounters>,
@@ -52,19 +55,41 @@ pub(super) struct Parts {
     pub(super) started: Instant,
     pub(super) admission: Arc<Admission>,
     pub(super) inbox: Inbox<Command>,
+    /// All shards, by their numbers.
+    pub(super) siblings: Arc<[Remote]>,
     pub(super) waker: Arc<Waker>,
     pub(super) observers: Observers,
     pub(super) counters: Arc<TurnCounters>,
 }
 
-/// From other threads. The end of the channel ends the thread.
+/// From other threads.
 pub(super) enum Command {
     CloseSession(String),
+    /// A client's stream that belongs to a peer of this shard's.
+    Adopt(Detached),
+    /// Ends the thread.
+    Stop,
+}
+
+/// A shard, as other threads reach it.
+pub(super) struct Remote {
+    pub(super) commands: Sender<Command>,
+    pub(super) waker: Arc<Waker>,
+}
+
+impl Remote {
+    pub(super) fn send(&self, command: Command) {
+        // One that has ended needs no command any more.
+        let _ = self.commands.send(command);
+        self.waker.wake();
+    }
 }
 
 const WAKER_TOKEN: u64 = u64::MAX;
 const RELAY_TOKENS: u64 = 1 << 32;
 const STREAM_TOKENS: u64 = 2 << 32;
+const LINK_TOKENS: u64 = 3 << 32;
+const PEER_LISTENER_TOKENS: u64 = 4 << 32;
 /// Batches from one busy socket before the others have their turn, and connections from one listener.
 const MAX_BATCHES: usize = 4;
 const MAX_ACCEPTS: usize = 64;
@@ -89,7 +114,8 @@ impl Shard {
             }
             None => None,
         };
-        let sockets = RelaySockets::new(epoll.clone(), RELAY_TOKENS);
+        let links = Links::new(epoll.clone(), PEER_LISTENER_TOKENS, LINK_TOKENS);
+        let sockets = RelaySockets::new(epoll.clone(), RELAY_TOKENS, links);
         Ok(Shard {
             relay: Relay::new(parts.core, sockets),
             listeners: parts.listeners.into(),
@@ -99,6 +125,7 @@ impl Shard {
             tls: parts.tls,
             accept_again: None,
             inbox: parts.inbox,
+            siblings: parts.siblings,
             waker: parts.waker,
             observers: parts.observers,
             counters: parts.counters,
@@ -107,7 +134,7 @@ impl Shard {
         })
     }
 
-    /// Until the channel of commands ends.
+    /// Until it is told to stop.
     pub(super) fn run(mut self) {
         let mut tokens = Vec::new();
         loop {
@@ -120,7 +147,14 @@ impl Shard {
             let mut ended = false;
             for &token in &tokens {
                 match token {
-                    WAKER_TOKEN => ended = self.on_wake(),
+                    WAKER_TOKEN => ended |= self.on_wake(now),
+                    token if token >= PEER_LISTENER_TOKENS => {
+                        let id = RelayId((token - PEER_LISTENER_TOKENS) as u32);
+                        self.on_peer_listener(now, id);
+                    }
+                    token if token >= LINK_TOKENS => {
+                        self.on_link(now, ConnectionId((token - LINK_TOKENS) as u32));
+                    }
                     token if token >= STREAM_TOKENS => {
                         self.on_stream(now, (token - STREAM_TOKENS) as StreamId);
                     }
@@ -139,7 +173,7 @@ impl Shard {
     }
 
     /// Whether it was the last time.
-    fn on_wake(&mut self) -> bool {
+    fn on_wake(&mut self, now: Now) -> bool {
         self.waker.clear();
         loop {
             match self.inbox.try_recv() {
@@ -149,8 +183,13 @@ impl Shard {
                         log::info!("sessionId={name} closed: {count} TURN allocations freed");
                     }
                 }
+                Ok(Command::Adopt(stream)) => {
+                    if let Some(id) = self.streams.adopt(now.instant, stream) {
+                        self.on_stream(now, id);
+                    }
+                }
                 Err(TryRecvError::Empty) => return false,
-                Err(TryRecvError::Disconnected) => return true,
+                Ok(Command::Stop) | Err(TryRecvError::Disconnected) => return true,
             }
         }
     }
@@ -177,8 +216,8 @@ impl Shard {
             for run in self.receiver.runs() {
                 let client = Client { listener: index as u16, address: run.source };
                 for range in run.datagrams() {
-                    let reply = relay.handle_client(now, client, &arena[range], arena);
-                    if let Some(len) = reply.map(<[u8]>::len) {
+                    let outcome = relay.handle_client(now, client, &arena[range], arena);
+                    if let Some(len) = outcome.answer().map(<[u8]>::len) {
                         relay.send_reply(arena, fd, client.address, len);
                     }
                 }
@@ -216,9 +255,8 @@ impl Shard {
                         filled = place.end;
                         associations.on_message(now.instant, client);
                         let message = &arena[place];
-                        let Some(reply) = relay.handle_client(now, client, message, &arena) else {
-                            continue;
-                        };
+                        let outcome = relay.handle_client(now, client, message, &arena);
+                        let Some(reply) = outcome.answer() else { continue };
                         let (mut copy, len) = ([0; MAX_REPLY_LEN], reply.len());
                         copy[..len].copy_from_slice(reply);
                         associations.write(
@@ -282,47 +320,102 @@ impl Shard {
 
     fn on_stream(&mut self, now: Now, id: StreamId) {
         let mut arena = self.streams.take_arena();
-        if let Some(received) = self.streams.receive(id, &mut arena) {
-            let (client, relay) = (received.client, &mut self.relay);
-            let (mut at, mut next_len) = (0, usize::MAX);
-            while at < received.len {
-                match framing::next(&arena[at..received.len]) {
-                    Frame::Message { len } => {
-                        let message = &arena[at..at + len];
-                        if let Some(reply) = relay.handle_client(now, client, message, &arena) {
-                            self.streams.answer(id, reply);
-                        }
-                        at += len;
-                        next_len = 0;
-                    }
-                    Frame::Incomplete { len } => {
-                        next_len = len;
-                        break;
-                    }
-                    Frame::Malformed => {
-                        next_len = usize::MAX;
-                        break;
-                    }
+        match (self.streams.peer_of(id), self.streams.receive(id, &mut arena)) {
+            (None, Some(received)) => self.serve(now, id, &received, &arena),
+            (Some(peer), Some(received)) => {
+                self.pass_to_peer(now, id, peer, &arena[..received.len]);
+                if received.ended || self.streams.has_ended(id) {
+                    self.close_stream(id);
                 }
             }
-            relay.flush(&arena);
-            self.streams.flush();
-            let rest = &arena[at..received.len];
-            let next_len = if rest.is_empty() { 0 } else { next_len };
-            let had_message = at > 0;
-            let has_allocation = relay.core.has_allocation(client);
-            let goes_on = !received.ended
-                && self.streams.keep(now.instant, id, rest, had_message, has_allocation, next_len);
-            if !goes_on || self.streams.has_ended(id) {
-                self.close_stream(id);
-            }
+            (_, None) => {}
         }
         self.streams.put_arena(arena);
     }
 
+    /// Takes the messages of a stream.
+    fn serve(&mut self, now: Now, id: StreamId, received: &Received, arena: &[u8]) {
+        let (client, relay) = (received.client, &mut self.relay);
+        let (mut at, mut next_len) = (0, 0);
+        let (mut joined, mut elsewhere) = (None, None);
+        while at < received.len && joined.is_none() {
+            match framing::next(&arena[at..received.len]) {
+                Frame::Message { len } => {
+                    match relay.handle_client(now, client, &arena[at..at + len], arena) {
+                        Outcome::Nothing => {}
+                        Outcome::Answer(answer) => self.streams.answer(id, answer),
+                        Outcome::Joined(answer, peer) => {
+                            self.streams.answer(id, answer);
+                            joined = Some(peer);
+                        }
+                        Outcome::Elsewhere(number) => {
+                            elsewhere = Some(number);
+                            break;
+                        }
+                    }
+                    at += len;
+                }
+                Frame::Incomplete { len } => {
+                    next_len = len;
+                    break;
+                }
+                Frame::Malformed => {
+                    next_len = usize::MAX;
+                    break;
+                }
+            }
+        }
+        relay.flush(arena);
+        self.streams.flush();
+        let rest = &arena[at..received.len];
+        if let Some(number) = elsewhere {
+            return self.give_away(id, number, rest);
+        }
+        let had_message = at > 0;
+        let has_allocation = relay.core.has_allocation(client);
+        let goes_on = match joined {
+            Some(peer) => {
+                self.streams.join(id, peer);
+                relay.sockets.links.join(peer, id);
+                self.pass_to_peer(now, id, peer, rest);
+                !received.ended
+            }
+            None => {
+                !received.ended
+                    && self.streams.keep(
+                        now.instant,
+                        id,
+                        rest,
+                        had_message,
+                        has_allocation,
+                        next_len,
+                    )
+            }
+        };
+        if !goes_on || self.streams.has_ended(id) {
+            self.close_stream(id);
+        }
+    }
+
     fn close_stream(&mut self, id: StreamId) {
+        let peer = self.streams.peer_of(id);
         if let Some(client) = self.streams.close(id) {
             self.relay.close_client(client);
+        }
+        if let Some(peer) = peer
+            && self.relay.sockets.links.finish(peer)
+        {
+            self.relay.core.on_disconnected(peer);
+        }
+    }
+
+    /// The allocation that a stream asks for is another shard's.
+    fn give_away(&mut self, id: StreamId, number: u16, rest: &[u8]) {
+        let Some(sibling) = self.siblings.get(usize::from(number)) else {
+            return self.close_stream(id);
+        };
+        if let Some(stream) = self.streams.detach(id, rest) {
+            sibling.send(Command::Adopt(stream));
         }
     }
 
@@ -368,11 +461,99 @@ impl Shard {
         }
     }
 
+    /// A peer by TCP is at a relayed address.
+    fn on_peer_listener(&mut self, now: Now, id: RelayId) {
+        for _ in 0..MAX_ACCEPTS {
+            let Relay { core, sockets, .. } = &mut self.relay;
+            let Some((socket, peer)) = sockets.links.accept(id) else { return };
+            let mut indication = [0; MAX_REPLY_LEN];
+            let Some((connection, client, len)) = core.on_attempt(now, id, peer, &mut indication)
+            else {
+                continue;
+            };
+            if !sockets.links.add(connection, socket) {
+                core.on_disconnected(connection);
+                continue;
+            }
+            self.tell(client, &indication[..len]);
+        }
+    }
+
+    /// A peer by TCP has something to say, or room to hear.
+    fn on_link(&mut self, now: Now, id: ConnectionId) {
+        let mut arena = self.streams.take_arena();
+        let event = self.relay.sockets.links.on_ready(id, &mut arena);
+        self.on_link_event(now, id, event, &arena);
+        self.streams.put_arena(arena);
+    }
+
+    fn on_link_event(&mut self, now: Now, id: ConnectionId, event: LinkEvent, arena: &[u8]) {
+        let core = &mut self.relay.core;
+        match event {
+            LinkEvent::Connected | LinkEvent::Failed => {
+                let mut answer = [0; MAX_REPLY_LEN];
+                let succeeded = event == LinkEvent::Connected;
+                if let Some((client, len)) = core.on_connected(id, succeeded, &mut answer) {
+                    self.tell(client, &answer[..len]);
+                }
+            }
+            LinkEvent::Received(stream, len) => {
+                if len > 0 {
+                    self.streams.pass_on(stream, &arena[..len]);
+                    if !core.carry(now.instant, id, Direction::ToClient, len) {
+                        let links = &mut self.relay.sockets.links;
+                        links.owe(now.instant, id, Direction::ToClient, len);
+                    }
+                }
+                self.balance(stream, id);
+                if self.streams.has_ended(stream) {
+                    self.close_stream(stream);
+                }
+            }
+            LinkEvent::Ended(stream) => {
+                core.on_disconnected(id);
+                if let Some(stream) = stream
+                    && self.streams.finish(stream)
+                {
+                    self.close_stream(stream);
+                }
+            }
+            LinkEvent::Nothing => {}
+        }
+    }
+
+    fn pass_to_peer(&mut self, now: Now, stream: StreamId, peer: ConnectionId, bytes: &[u8]) {
+        let Relay { core, sockets, .. } = &mut self.relay;
+        if !bytes.is_empty() {
+            sockets.links.write(peer, bytes);
+            if !core.carry(now.instant, peer, Direction::ToPeer, bytes.len()) {
+                sockets.links.owe(now.instant, peer, Direction::ToPeer, bytes.len());
+            }
+        }
+        self.balance(stream, peer);
+    }
+
+    /// Reads from either side only as far as the other one takes it.
+    fn balance(&mut self, stream: StreamId, peer: ConnectionId) {
+        let links = &mut self.relay.sockets.links;
+        links.pause(peer, self.streams.has_backlog(stream));
+        self.streams.pause(stream, links.is_slow(peer));
+    }
+
+    /// What a client on a stream is told without having asked just now.
+    fn tell(&mut self, client: Client, message: &[u8]) {
+        if let Some(id) = self.streams.id_of(client) {
+            self.streams.answer(id, message);
+            self.streams.flush();
+        }
+    }
+
     fn poll_timeout(&self) -> Option<Instant> {
         let associations = self.associations.as_ref().and_then(Associations::poll_timeout);
         let timers = [
             self.relay.core.poll_timeout(),
             self.streams.poll_timeout(),
+            self.relay.sockets.links.poll_timeout(),
             associations,
             self.accept_again,
         ];
@@ -382,6 +563,7 @@ impl Shard {
     fn handle_timeout(&mut self, now: Now) {
         let relay = &mut self.relay;
         relay.core.handle_timeout(now.instant, &mut relay.sockets);
+        self.handle_links(now);
         if self.accept_again.is_some_and(|at| at <= now.instant) {
             self.accept_again = None;
             self.watch_accepting(Interest::Read);
@@ -410,6 +592,21 @@ impl Shard {
             relay.flush(&[]);
             let Some(client) = expired else { break };
             relay.close_client(client);
+        }
+    }
+
+    fn handle_links(&mut self, now: Now) {
+        self.relay.sockets.links.set_timers(now.instant);
+        loop {
+            let Relay { core, sockets, .. } = &mut self.relay;
+            let expired = sockets.links.poll_expired(now.instant, |id, direction, bytes| {
+                core.carry(now.instant, id, direction, bytes)
+            });
+            let Some((id, event)) = expired else { break };
+            self.on_link_event(now, id, event, &[]);
+        }
+        while let Some(stream) = self.relay.sockets.links.poll_orphan() {
+            self.close_stream(stream);
         }
     }
 
