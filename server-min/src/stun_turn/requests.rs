@@ -40,7 +40,9 @@ impl Core {
         };
         let answered = match (message.class(), message.method()) {
             (Class::Indication, Method::SEND) => return self.send_to_peer(now, client, &message),
-            (Class::Request, Method::CONNECTION_BIND) if self.is_stream(client) => {
+            (Class::Request, Method::CONNECTION_BIND)
+                if self.config.tcp_relay && self.is_stream(client) =>
+            {
                 return self.bind_connection(now, client, &message, reply);
             }
             (Class::Request, Method::BINDING) => self.binding(client, &message, reply),

@@ -234,6 +234,8 @@ impl Links {
             self.remove(id);
             return true;
         }
+        // A peer that takes nothing any more has as long as one that does not answer.
+        self.started.push(id);
         self.watch(id);
         false
     }
@@ -274,6 +276,7 @@ impl Links {
             let event = match link.state {
                 State::Connecting => LinkEvent::Failed,
                 State::Unbound => LinkEvent::Ended(None),
+                State::Bound(_) if link.finishing => LinkEvent::Ended(None),
                 State::Bound(stream) => {
                     let (to_peer, to_client) = (link.owed_to_peer, link.owed_to_client);
                     if to_peer > 0 && carry(id, Direction::ToPeer, to_peer) {

@@ -1,30 +1,30 @@
 //! One thread between the sockets and the core: it has clients, allocations and sockets of its own.
 
+mod datagrams;
+mod streams;
+mod tcp_peers;
+
 use super::admission::Admission;
 use super::counters::{Counts, TurnCounters};
 use super::dtls::Associations;
-use super::framing::{self, Frame};
-use super::links::{LinkEvent, Links};
+use super::links::Links;
 use super::listeners::Listener;
 use super::observers::Observers;
 use super::receive::Receiver;
-use super::relay::{Outcome, Relay};
+use super::relay::Relay;
 use super::relay_sockets::RelaySockets;
 use super::sys::{Epoll, Interest, Waker};
-use super::tcp::{Detached, Received, StreamId, Streams};
-use super::tls::Tls as TlsStream;
-use crate::stun_turn::answers::MAX_REPLY_LEN;
-use crate::stun_turn::connections::{ConnectionId, Direction};
-use crate::stun_turn::core::{Client, Core, Now};
+use super::tcp::{Detached, StreamId, Streams};
+use crate::stun_turn::connections::ConnectionId;
+use crate::stun_turn::core::{Core, Now};
 use crate::stun_turn::relays::RelayId;
 use crate::tls::Tls;
 use std::io;
-use std::net::{TcpListener, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver as Inbox, Sender, TryRecvError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
 pub(super) struct Shard {
     epoll: Rc<Epoll>,
@@ -90,12 +90,8 @@ const RELAY_TOKENS: u64 = 1 << 32;
 const STREAM_TOKENS: u64 = 2 << 32;
 const LINK_TOKENS: u64 = 3 << 32;
 const PEER_LISTENER_TOKENS: u64 = 4 << 32;
-/// Batches from one busy socket before the others have their turn, and connections from one listener.
-const MAX_BATCHES: usize = 4;
+/// Connections from one listener before the others have their turn.
 const MAX_ACCEPTS: usize = 64;
-const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
-/// What ChannelData over DTLS is padded with: nothing (RFC 8656 §12.5, as over UDP).
-const ZEROS: [u8; 4] = [0; 4];
 
 impl Shard {
     pub(super) fn new(parts: Parts) -> io::Result<Shard> {
@@ -208,346 +204,6 @@ impl Shard {
         }
     }
 
-    fn on_udp(&mut self, now: Now, index: usize, listener: &UdpSocket) {
-        let fd = listener.as_raw_fd();
-        for _ in 0..MAX_BATCHES {
-            self.receiver.receive(listener);
-            let (arena, relay) = (self.receiver.arena(), &mut self.relay);
-            for run in self.receiver.runs() {
-                let client = Client { listener: index as u16, address: run.source };
-                for range in run.datagrams() {
-                    let outcome = relay.handle_client(now, client, &arena[range], arena);
-                    if let Some(len) = outcome.answer().map(<[u8]>::len) {
-                        relay.send_reply(arena, fd, client.address, len);
-                    }
-                }
-            }
-            relay.flush(arena);
-            if !self.receiver.may_have_more() {
-                break;
-            }
-        }
-    }
-
-    /// Messages are copied to the streams' arena on their way: `rtc-dtls` gives each a buffer of its
-    /// own.
-    fn on_dtls(&mut self, now: Now, index: usize, listener: &UdpSocket) {
-        let Some(associations) = &mut self.associations else { return };
-        let fd = listener.as_raw_fd();
-        let (mut arena, mut filled) = (self.streams.take_arena(), 0);
-        for _ in 0..MAX_BATCHES {
-            self.receiver.receive(listener);
-            let relay = &mut self.relay;
-            for run in self.receiver.runs() {
-                let client = Client { listener: index as u16, address: run.source };
-                for range in run.datagrams() {
-                    let datagram = &self.receiver.arena()[range];
-                    let read = associations.read(now.instant, client, datagram, |answer| {
-                        relay.send(&arena, fd, client.address, answer, 0..0, 0);
-                    });
-                    for message in read.messages {
-                        if arena.len() - filled < message.len() {
-                            relay.flush(&arena);
-                            filled = 0;
-                        }
-                        let place = filled..filled + message.len();
-                        arena[place.clone()].copy_from_slice(&message);
-                        filled = place.end;
-                        associations.on_message(now.instant, client);
-                        let message = &arena[place];
-                        let outcome = relay.handle_client(now, client, message, &arena);
-                        let Some(reply) = outcome.answer() else { continue };
-                        let (mut copy, len) = ([0; MAX_REPLY_LEN], reply.len());
-                        copy[..len].copy_from_slice(reply);
-                        associations.write(
-                            now.instant,
-                            client,
-                            [&copy[..len], &[], &[]],
-                            |record| {
-                                relay.send(&arena, fd, client.address, record, 0..0, 0);
-                            },
-                        );
-                    }
-                    if read.ended {
-                        relay.close_client(client);
-                    }
-                }
-            }
-            relay.flush(&arena);
-            filled = 0;
-            if !self.receiver.may_have_more() {
-                break;
-            }
-        }
-        self.streams.put_arena(arena);
-    }
-
-    fn accept(&mut self, now: Now, index: usize, listener: &TcpListener, tls: Option<&Tls>) {
-        for _ in 0..MAX_ACCEPTS {
-            let (socket, address) = match listener.accept() {
-                Ok(accepted) => accepted,
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return,
-                Err(e) if e.kind() == io::ErrorKind::ConnectionAborted => continue,
-                Err(error) => {
-                    log::warn!("TURN cannot accept a connection: {error}");
-                    // No file is left: trying at once again would turn in circles.
-                    self.accept_again = Some(now.instant + ACCEPT_PAUSE);
-                    return self.watch_accepting(Interest::Nothing);
-                }
-            };
-            // With the certificate as it is now.
-            let tls = match tls.map(|tls| TlsStream::new(tls.server())).transpose() {
-                Ok(tls) => tls,
-                Err(error) => {
-                    log::error!("TURN over TLS cannot be set up: {error}");
-                    continue;
-                }
-            };
-            let client = Client { listener: index as u16, address };
-            self.streams.open(now.instant, socket, client, tls);
-        }
-    }
-
-    fn watch_accepting(&mut self, interest: Interest) {
-        for (i, listener) in self.listeners.iter().enumerate() {
-            if let Listener::Tcp(socket) | Listener::Tls(socket) = listener
-                && let Err(error) = self.epoll.set(socket, i as u64, interest)
-            {
-                log::error!("TURN cannot watch for connections: {error}");
-            }
-        }
-    }
-
-    fn on_stream(&mut self, now: Now, id: StreamId) {
-        let mut arena = self.streams.take_arena();
-        match (self.streams.peer_of(id), self.streams.receive(id, &mut arena)) {
-            (None, Some(received)) => self.serve(now, id, &received, &arena),
-            (Some(peer), Some(received)) => {
-                self.pass_to_peer(now, id, peer, &arena[..received.len]);
-                if received.ended || self.streams.has_ended(id) {
-                    self.close_stream(id);
-                }
-            }
-            (_, None) => {}
-        }
-        self.streams.put_arena(arena);
-    }
-
-    /// Takes the messages of a stream.
-    fn serve(&mut self, now: Now, id: StreamId, received: &Received, arena: &[u8]) {
-        let (client, relay) = (received.client, &mut self.relay);
-        let (mut at, mut next_len) = (0, 0);
-        let (mut joined, mut elsewhere) = (None, None);
-        while at < received.len && joined.is_none() {
-            match framing::next(&arena[at..received.len]) {
-                Frame::Message { len } => {
-                    match relay.handle_client(now, client, &arena[at..at + len], arena) {
-                        Outcome::Nothing => {}
-                        Outcome::Answer(answer) => self.streams.answer(id, answer),
-                        Outcome::Joined(answer, peer) => {
-                            self.streams.answer(id, answer);
-                            joined = Some(peer);
-                        }
-                        Outcome::Elsewhere(number) => {
-                            elsewhere = Some(number);
-                            break;
-                        }
-                    }
-                    at += len;
-                }
-                Frame::Incomplete { len } => {
-                    next_len = len;
-                    break;
-                }
-                Frame::Malformed => {
-                    next_len = usize::MAX;
-                    break;
-                }
-            }
-        }
-        relay.flush(arena);
-        self.streams.flush();
-        let rest = &arena[at..received.len];
-        if let Some(number) = elsewhere {
-            return self.give_away(id, number, rest);
-        }
-        let had_message = at > 0;
-        let has_allocation = relay.core.has_allocation(client);
-        let goes_on = match joined {
-            Some(peer) => {
-                self.streams.join(id, peer);
-                relay.sockets.links.join(peer, id);
-                self.pass_to_peer(now, id, peer, rest);
-                !received.ended
-            }
-            None => {
-                !received.ended
-                    && self.streams.keep(
-                        now.instant,
-                        id,
-                        rest,
-                        had_message,
-                        has_allocation,
-                        next_len,
-                    )
-            }
-        };
-        if !goes_on || self.streams.has_ended(id) {
-            self.close_stream(id);
-        }
-    }
-
-    fn close_stream(&mut self, id: StreamId) {
-        let peer = self.streams.peer_of(id);
-        if let Some(client) = self.streams.close(id) {
-            self.relay.close_client(client);
-        }
-        if let Some(peer) = peer
-            && self.relay.sockets.links.finish(peer)
-        {
-            self.relay.core.on_disconnected(peer);
-        }
-    }
-
-    /// The allocation that a stream asks for is another shard's.
-    fn give_away(&mut self, id: StreamId, number: u16, rest: &[u8]) {
-        let Some(sibling) = self.siblings.get(usize::from(number)) else {
-            return self.close_stream(id);
-        };
-        if let Some(stream) = self.streams.detach(id, rest) {
-            sibling.send(Command::Adopt(stream));
-        }
-    }
-
-    fn on_relay(&mut self, now: Now, id: RelayId) {
-        for _ in 0..MAX_BATCHES {
-            // Closed by an event before this one.
-            let Some(socket) = self.relay.sockets.get(id) else { return };
-            self.receiver.receive(&socket.socket);
-            let (arena, relay) = (self.receiver.arena(), &mut self.relay);
-            for run in self.receiver.runs() {
-                for range in run.datagrams() {
-                    let len = range.len();
-                    let Some(out) = relay.core.handle_peer(now, id, run.source, len) else {
-                        continue;
-                    };
-                    let client = out.client;
-                    match self.listeners.get(usize::from(client.listener)) {
-                        Some(Listener::Udp(listener)) => {
-                            let fd = listener.as_raw_fd();
-                            relay.send(arena, fd, client.address, out.prefix(), range, out.padding);
-                        }
-                        Some(Listener::Tcp(_) | Listener::Tls(_)) => {
-                            self.streams.relay(client, out.prefix(), &arena[range]);
-                        }
-                        Some(Listener::Dtls(listener)) => {
-                            let Some(associations) = &mut self.associations else { continue };
-                            let fd = listener.as_raw_fd();
-                            let padding = &ZEROS[..out.padding];
-                            let parts = [out.prefix(), &arena[range], padding];
-                            associations.write(now.instant, client, parts, |record| {
-                                relay.send(arena, fd, client.address, record, 0..0, 0);
-                            });
-                        }
-                        None => {}
-                    }
-                }
-            }
-            relay.flush(arena);
-            self.streams.flush();
-            if !self.receiver.may_have_more() {
-                break;
-            }
-        }
-    }
-
-    /// A peer by TCP is at a relayed address.
-    fn on_peer_listener(&mut self, now: Now, id: RelayId) {
-        for _ in 0..MAX_ACCEPTS {
-            let Relay { core, sockets, .. } = &mut self.relay;
-            let Some((socket, peer)) = sockets.links.accept(id) else { return };
-            let mut indication = [0; MAX_REPLY_LEN];
-            let Some((connection, client, len)) = core.on_attempt(now, id, peer, &mut indication)
-            else {
-                continue;
-            };
-            if !sockets.links.add(connection, socket) {
-                core.on_disconnected(connection);
-                continue;
-            }
-            self.tell(client, &indication[..len]);
-        }
-    }
-
-    /// A peer by TCP has something to say, or room to hear.
-    fn on_link(&mut self, now: Now, id: ConnectionId) {
-        let mut arena = self.streams.take_arena();
-        let event = self.relay.sockets.links.on_ready(id, &mut arena);
-        self.on_link_event(now, id, event, &arena);
-        self.streams.put_arena(arena);
-    }
-
-    fn on_link_event(&mut self, now: Now, id: ConnectionId, event: LinkEvent, arena: &[u8]) {
-        let core = &mut self.relay.core;
-        match event {
-            LinkEvent::Connected | LinkEvent::Failed => {
-                let mut answer = [0; MAX_REPLY_LEN];
-                let succeeded = event == LinkEvent::Connected;
-                if let Some((client, len)) = core.on_connected(id, succeeded, &mut answer) {
-                    self.tell(client, &answer[..len]);
-                }
-            }
-            LinkEvent::Received(stream, len) => {
-                if len > 0 {
-                    self.streams.pass_on(stream, &arena[..len]);
-                    if !core.carry(now.instant, id, Direction::ToClient, len) {
-                        let links = &mut self.relay.sockets.links;
-                        links.owe(now.instant, id, Direction::ToClient, len);
-                    }
-                }
-                self.balance(stream, id);
-                if self.streams.has_ended(stream) {
-                    self.close_stream(stream);
-                }
-            }
-            LinkEvent::Ended(stream) => {
-                core.on_disconnected(id);
-                if let Some(stream) = stream
-                    && self.streams.finish(stream)
-                {
-                    self.close_stream(stream);
-                }
-            }
-            LinkEvent::Nothing => {}
-        }
-    }
-
-    fn pass_to_peer(&mut self, now: Now, stream: StreamId, peer: ConnectionId, bytes: &[u8]) {
-        let Relay { core, sockets, .. } = &mut self.relay;
-        if !bytes.is_empty() {
-            sockets.links.write(peer, bytes);
-            if !core.carry(now.instant, peer, Direction::ToPeer, bytes.len()) {
-                sockets.links.owe(now.instant, peer, Direction::ToPeer, bytes.len());
-            }
-        }
-        self.balance(stream, peer);
-    }
-
-    /// Reads from either side only as far as the other one takes it.
-    fn balance(&mut self, stream: StreamId, peer: ConnectionId) {
-        let links = &mut self.relay.sockets.links;
-        links.pause(peer, self.streams.has_backlog(stream));
-        self.streams.pause(stream, links.is_slow(peer));
-    }
-
-    /// What a client on a stream is told without having asked just now.
-    fn tell(&mut self, client: Client, message: &[u8]) {
-        if let Some(id) = self.streams.id_of(client) {
-            self.streams.answer(id, message);
-            self.streams.flush();
-        }
-    }
-
     fn poll_timeout(&self) -> Option<Instant> {
         let associations = self.associations.as_ref().and_then(Associations::poll_timeout);
         let timers = [
@@ -592,21 +248,6 @@ impl Shard {
             relay.flush(&[]);
             let Some(client) = expired else { break };
             relay.close_client(client);
-        }
-    }
-
-    fn handle_links(&mut self, now: Now) {
-        self.relay.sockets.links.set_timers(now.instant);
-        loop {
-            let Relay { core, sockets, .. } = &mut self.relay;
-            let expired = sockets.links.poll_expired(now.instant, |id, direction, bytes| {
-                core.carry(now.instant, id, direction, bytes)
-            });
-            let Some((id, event)) = expired else { break };
-            self.on_link_event(now, id, event, &[]);
-        }
-        while let Some(stream) = self.relay.sockets.links.poll_orphan() {
-            self.close_stream(stream);
         }
     }
 

@@ -16,7 +16,7 @@ use crate::stun_turn::core::Client;
 use slab::Slab;
 use std::collections::{BTreeSet, HashMap};
 use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
+use std::net::{IpAddr, TcpStream};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -116,18 +116,22 @@ impl Streams {
         }
     }
 
-    /// Takes a connection that was accepted; closes it if there is no place for it.
+    /// A place for one more connection, if there is one.
+    pub(super) fn admit(&mut self, address: IpAddr) -> Option<Place> {
+        let place = self.admission.admit(address);
+        self.refused += u64::from(place.is_none());
+        place
+    }
+
+    /// Takes a connection that was accepted.
     pub(super) fn open(
         &mut self,
         now: Instant,
         socket: TcpStream,
         client: Client,
         tls: Option<Tls>,
+        place: Place,
     ) {
-        let Some(place) = self.admission.admit(client.address.ip()) else {
-            self.refused += 1;
-            return;
-        };
         if let Err(error) = socket.set_nonblocking(true) {
             return log::warn!("TURN cannot serve a connection: {error}");
         }
@@ -404,7 +408,8 @@ impl Streams {
         while let Some(&(at, id)) = self.timers.first().filter(|(at, _)| *at <= now) {
             self.timers.remove(&(at, id));
             let Some(stream) = self.streams.get_mut(id) else { continue };
-            let in_use = stream.peer.is_some() || has_allocation(stream.client);
+            let is_joined = stream.peer.is_some() && !stream.finishing;
+            let in_use = is_joined || has_allocation(stream.client);
             match stream.age.check(now, in_use) {
                 None => return Some(id),
                 Some(next) => {
