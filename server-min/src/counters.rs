@@ -30,6 +30,25 @@ pub(crate) fn relay_metrics(counters: &TurnCounters, region: &str) -> String {
             "Packets over a bandwidth cap",
             &counters.packets_capped,
         ),
+        ("turn_capped_bytes_total", "counter", "Payload over a cap", &counters.bytes_capped),
+        (
+            "turn_capped_by_node_packets_total",
+            "counter",
+            "Packets over turn.total_bandwidth_bps",
+            &counters.packets_capped_by_node,
+        ),
+        (
+            "turn_denied_packets_total",
+            "counter",
+            "Packets without a permission or channel",
+            &counters.packets_denied,
+        ),
+        (
+            "turn_malformed_packets_total",
+            "counter",
+            "Packets that are no client's",
+            &counters.packets_malformed,
+        ),
         ("turn_connections", "gauge", "Clients by TCP, TLS and DTLS now", &counters.connections),
         (
             "turn_connections_refused_total",
@@ -40,6 +59,10 @@ pub(crate) fn relay_metrics(counters: &TurnCounters, region: &str) -> String {
     ] {
         text.family(name, kind, help);
         text.sample(name, "", counter.load(Relaxed));
+    }
+    text.family("turn_requests_refused_total", "counter", "Requests refused, by reason");
+    for (reason, count) in counters.refused.by_reason() {
+        text.sample("turn_requests_refused_total", &format!("{{reason=\"{reason}\"}}"), count);
     }
     text.0
 }

@@ -175,8 +175,37 @@ fn quotas_hold_over_all_shards() {
     // Closing a session gives back all of it, in each shard.
     assert_eq!(one.core.close_session("s", &mut one.ports), 1);
     assert_eq!(two.core.close_session("s", &mut two.ports), 1);
-    let codes = [0, 1, 2].map(|i| two.allocate(&mut users[i]).code);
+    let codes = [3, 4, 5].map(|i| {
+        let mut user = User::of_session("v", &format!("203.0.113.6:{}", 5000 + i));
+        two.allocate(&mut user).code
+    });
     assert_eq!(codes, [0, 0, 486]);
+}
+
+#[test]
+fn a_closed_session_stays_closed_in_every_shard() {
+    let users = vec![("tester".into(), "password".into())];
+    let mut labs = Lab::shards(TurnConfig { static_users: users, ..config() }, LISTENERS, 2);
+    let [one, two] = &mut labs[..] else { unreachable!() };
+    let mut user = User::of_session("s", "203.0.113.5:5000");
+    assert_eq!(one.allocate(&mut user).code, 0);
+    assert_eq!(one.core.close_session("s", &mut one.ports), 1);
+    // Its credentials are good for a while yet, also with a later expiry or a bandwidth.
+    for (i, lab) in [one, two].into_iter().enumerate() {
+        for (j, more) in ["", ":4000"].iter().enumerate() {
+            let address = format!("203.0.113.5:{}", 6000 + 10 * i + j);
+            let mut again = User::of_session(&format!("s{more}"), &address);
+            assert_eq!(lab.allocate(&mut again).code, 403);
+        }
+        assert_eq!(lab.core.stats().refused.of(Reason::SessionClosed), 2);
+        assert_eq!(lab.allocate(&mut User::of_session("t", "203.0.113.5:7000")).code, 0);
+        // A static user is no session.
+        let mut tester = User::of_session("-", "203.0.113.5:8000");
+        (tester.username, tester.password) = ("tester".into(), "password".into());
+        assert_eq!(lab.allocate(&mut tester).code, 0);
+        assert_eq!(lab.core.close_session("tester", &mut lab.ports), 1);
+        assert_eq!(lab.allocate(&mut tester).code, 0);
+    }
 }
 
 #[test]

@@ -107,7 +107,7 @@ impl Allocation {
         for &peer in peers {
             match self.permissions.iter_mut().find(|p| p.peer == peer) {
                 Some(permission) => permission.expires = expires,
-                None => self.permissions.push(Permission { peer, expires }),
+                None => push(&mut self.permissions, Permission { peer, expires }),
             }
         }
         Ok(())
@@ -131,8 +131,17 @@ impl Allocation {
         let expires = now + CHANNEL_LIFETIME;
         match existing {
             Some(i) => self.channels[i].expires = expires,
-            None => self.channels.push(Channel { number, peer, expires }),
+            None => push(&mut self.channels, Channel { number, peer, expires }),
         }
         Ok(())
     }
+}
+
+/// Room for one, then for two, four and so on: most allocations have one channel and two permissions,
+/// and a vector of its own accord begins with four.
+fn push<T>(list: &mut Vec<T>, item: T) {
+    if list.len() == list.capacity() {
+        list.reserve_exact(list.len().max(1));
+    }
+    list.push(item);
 }

@@ -56,6 +56,7 @@ const fn refusal(code: u16, phrase: &'static str, reason: Reason) -> Refusal {
 
 pub(super) const BAD_REQUEST: Refusal = refusal(400, "Bad Request", Reason::BadRequest);
 pub(super) const FORBIDDEN: Refusal = refusal(403, "Forbidden", Reason::PeerDenied);
+pub(super) const SESSION_CLOSED: Refusal = refusal(403, "Forbidden", Reason::SessionClosed);
 pub(super) const UNKNOWN_ATTRIBUTE: Refusal =
     refusal(420, "Unknown Attribute", Reason::UnknownAttribute);
 pub(super) const MISMATCH: Refusal =
@@ -110,10 +111,13 @@ impl Core {
             let (id, address) = (session_of(name).escape_debug(), client.address);
             log::debug!("sessionId={id} TURN answers {code} to {address}");
         }
+        // A fingerprint is answered by one.
+        let fingerprint_len = request.get(attr::FINGERPRINT).map_or(0, |value| 4 + value.len());
+        let is_too_short = request.bytes().len() < MIN_CHALLENGED_LEN + fingerprint_len;
         let response = self.respond(request, Class::Error, out).error(code, "");
         let response = match code {
             400 => response,
-            _ if request.bytes().len() < MIN_CHALLENGED_LEN => response,
+            _ if is_too_short => response,
             _ => response
                 .attribute(attr::REALM, self.credentials.realm().as_bytes())
                 .attribute(attr::NONCE, &self.credentials.nonce(now, client.address)),

@@ -216,12 +216,12 @@ impl Core {
         }
     }
 
-    /// Frees all that belongs to a session, given by its id or by its whole user name; how many
-    /// allocations that were.
+    /// Ends a session, given by its id or by its whole user name: frees all that belongs to it, and lets
+    /// it allocate no more, in whatever shard. How many allocations were freed in this one.
     pub fn close_session(&mut self, name: &str, ports: &mut impl RelayPorts) -> usize {
         let before = self.allocations.len();
         let name = session_of(name);
-        self.shared.forget(name);
+        self.shared.close(name);
         while let Some(&id) = self.sessions.get(name) {
             let owner = self.relays.get(id.0 as usize).map(|relay| relay.owner);
             match owner.filter(|owner| self.allocations.contains(*owner)) {

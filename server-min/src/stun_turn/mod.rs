@@ -11,6 +11,7 @@
 mod allocation;
 mod answers;
 mod bandwidth;
+mod closed;
 mod config;
 mod connections;
 pub mod core;

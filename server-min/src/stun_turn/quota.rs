@@ -5,6 +5,7 @@
 //! session's [`Account`] through the relay socket it passes.
 
 use super::bandwidth::{Cap, Meter};
+use super::closed::Closed;
 use super::config::TurnConfig;
 use super::credentials::{Name, session_of};
 use std::borrow::Borrow;
@@ -39,6 +40,7 @@ struct Sessions {
     /// Of all sessions.
     places: usize,
     by_name: HashMap<SessionName, Held>,
+    closed: Closed,
 }
 
 struct Held {
@@ -62,11 +64,14 @@ pub(super) struct Place {
     account: Arc<Account>,
 }
 
-/// Which quota is used up.
+/// Why there is no place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Full {
-    Session,
-    Total,
+pub(super) enum NoPlace {
+    /// The session, or the relay, has as many as it may have.
+    SessionFull,
+    RelayFull,
+    /// The session has ended.
+    Closed,
 }
 
 /// Whose bandwidth cap a packet is over.
@@ -100,27 +105,36 @@ impl Quota {
 
     /// A place for one more relay socket of the session that this user name belongs to. The first
     /// name of a session says its bandwidth, for as long as the session holds anything.
-    pub(super) fn take(self: &Arc<Self>, username: &Arc<str>) -> Result<Place, Full> {
+    pub(super) fn take(self: &Arc<Self>, username: &Arc<str>) -> Result<Place, NoPlace> {
         let mut sessions = self.sessions();
+        let who = Name::parse(username);
+        if who.expiry_s.is_some() && sessions.closed.contains(who.session) {
+            return Err(NoPlace::Closed);
+        }
         if sessions.places >= self.total {
-            return Err(Full::Total);
+            return Err(NoPlace::RelayFull);
         }
         let name = SessionName(username.clone());
         let held = match sessions.by_name.entry(name.clone()) {
             Entry::Occupied(entry) => entry.into_mut(),
-            Entry::Vacant(_) if self.per_session == 0 => return Err(Full::Session),
+            Entry::Vacant(_) if self.per_session == 0 => return Err(NoPlace::SessionFull),
             Entry::Vacant(entry) => {
                 let account = Arc::new(Account::new(self.bandwidth.cap_of(username)));
                 entry.insert(Held { account, places: 0 })
             }
         };
         if held.places >= self.per_session {
-            return Err(Full::Session);
+            return Err(NoPlace::SessionFull);
         }
         held.places += 1;
         let account = held.account.clone();
         sessions.places += 1;
         Ok(Place { quota: self.clone(), name, account })
+    }
+
+    /// Gives this session no more places. A static user may come back.
+    pub(super) fn close(&self, session: &str) {
+        self.sessions().closed.insert(session);
     }
 
     /// Taken now, of all sessions.

@@ -9,8 +9,10 @@ pub enum Reason {
     BadRequest,
     /// 401: credentials that are wrong or expired.
     Unauthorized,
-    /// 403.
+    /// 403 to a peer.
     PeerDenied,
+    /// 403 to a session that has been closed.
+    SessionClosed,
     /// 420.
     UnknownAttribute,
     /// 437.
@@ -46,10 +48,11 @@ pub struct SharedRefused([AtomicU64; Reason::ALL.len()]);
 
 impl Reason {
     /// In the order of their numbers.
-    pub const ALL: [Reason; 15] = [
+    pub const ALL: [Reason; 16] = [
         Reason::BadRequest,
         Reason::Unauthorized,
         Reason::PeerDenied,
+        Reason::SessionClosed,
         Reason::UnknownAttribute,
         Reason::AllocationMismatch,
         Reason::StaleNonce,
@@ -70,6 +73,7 @@ impl Reason {
             Reason::BadRequest => "bad_request",
             Reason::Unauthorized => "unauthorized",
             Reason::PeerDenied => "peer_denied",
+            Reason::SessionClosed => "session_closed",
             Reason::UnknownAttribute => "unknown_attribute",
             Reason::AllocationMismatch => "allocation_mismatch",
             Reason::StaleNonce => "stale_nonce",

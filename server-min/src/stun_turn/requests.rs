@@ -3,12 +3,12 @@
 use super::allocation::{Allocation, Denied, ReservationToken};
 use super::answers::{
     BAD_REQUEST, FAMILY_MISMATCH, FAMILY_NOT_SUPPORTED, FORBIDDEN, Granted, KNOWN, MISMATCH,
-    NO_CAPACITY, Refusal, SESSION_QUOTA, TOTAL_QUOTA, TRANSPORT_NOT_SUPPORTED, UNKNOWN_ATTRIBUTE,
-    WRONG_CREDENTIALS,
+    NO_CAPACITY, Refusal, SESSION_CLOSED, SESSION_QUOTA, TOTAL_QUOTA, TRANSPORT_NOT_SUPPORTED,
+    UNKNOWN_ATTRIBUTE, WRONG_CREDENTIALS,
 };
 use super::core::{Action, AllocationId, Client, Core, Now};
 use super::credentials::{Proven, session_of};
-use super::quota::{Full, Place};
+use super::quota::{NoPlace, Place};
 use super::relays::{Opened, RelayPorts};
 use sdk_core::wire::stun::attribute as attr;
 use sdk_core::wire::stun::{Class, Message, Method, channel_data};
@@ -212,23 +212,24 @@ impl Core {
     }
 
     fn place_for(&self, username: &Arc<str>) -> Result<Place, Refusal> {
-        self.shared.quota.take(username).map_err(|full| {
+        self.shared.quota.take(username).map_err(|why| {
             let session = session_of(username);
-            match full {
-                Full::Session => {
+            match why {
+                NoPlace::SessionFull => {
                     log::info!(
                         "sessionId={session} TURN refuses an allocation: the session has as many \
                          as it may (turn.allocations_per_session)"
                     );
                     SESSION_QUOTA
                 }
-                Full::Total => {
+                NoPlace::RelayFull => {
                     log::warn!(
                         "sessionId={session} TURN refuses an allocation: the relay has as many as \
                          it may (turn.allocations_total)"
                     );
                     TOTAL_QUOTA
                 }
+                NoPlace::Closed => SESSION_CLOSED,
             }
         })
     }

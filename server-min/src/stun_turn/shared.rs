@@ -116,8 +116,10 @@ impl Shared {
         }
     }
 
-    /// Gives back all that is held for a session; how many ports that were.
-    pub(super) fn forget(&self, session: &str) -> usize {
+    /// Gives back all that is held for a session, and lets it take nothing more; how many ports that
+    /// were.
+    pub(super) fn close(&self, session: &str) -> usize {
+        self.quota.close(session);
         let mut count = 0;
         self.reserved().retain(|_, r| {
             let goes = r.place.name.session() == session;
@@ -210,8 +212,10 @@ mod tests {
         shared.expire(&[2; 8]);
         assert!(!shared.is_taken(local));
         assert_eq!(shared.quota.places(), 1);
-        assert_eq!((shared.forget("b"), shared.forget("a"), shared.forget("a")), (0, 1, 0));
+        assert_eq!((shared.close("b"), shared.close("a"), shared.close("a")), (0, 1, 0));
         assert_eq!(shared.quota.places(), 0);
+        assert!(shared.quota.take(&"99:a".into()).is_err(), "it is over");
+        assert!(shared.quota.take(&"99:c".into()).is_ok());
     }
 
     #[test]
