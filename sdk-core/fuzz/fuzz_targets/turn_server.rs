@@ -160,6 +160,7 @@ fn datagram(lab: &mut Lab, user: &User, bytes: &[u8]) {
             assert!(!matches!(peer.ip(), IpAddr::V4(ip) if ip.is_private()), "{peer}");
             assert_ne!(peer, SocketAddr::from(([192, 0, 2, 1], 3478)));
         }
+        Action::Bound { .. } | Action::OfShard(_) => panic!("peers by TCP are for streams"),
     }
 }
 

@@ -241,7 +241,7 @@ impl Lab {
                 assert_eq!(payload, b"media");
                 Some((relay, peer))
             }
-            Action::Reply { .. } => panic!("payload is never answered"),
+            other => panic!("payload is never answered: {other:?}"),
         }
     }
 

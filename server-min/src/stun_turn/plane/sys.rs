@@ -79,7 +79,19 @@ pub(super) struct Epoll {
 pub(super) enum Interest {
     Nothing,
     Read,
+    Write,
     ReadAndWrite,
+}
+
+impl Interest {
+    pub(super) fn of(read: bool, write: bool) -> Interest {
+        match (read, write) {
+            (false, false) => Interest::Nothing,
+            (true, false) => Interest::Read,
+            (false, true) => Interest::Write,
+            (true, true) => Interest::ReadAndWrite,
+        }
+    }
 }
 
 impl Epoll {
@@ -99,6 +111,11 @@ impl Epoll {
         self.control(libc::EPOLL_CTL_MOD, fd, token, interest)
     }
 
+    /// Forgets a socket that will go on elsewhere.
+    pub(super) fn remove(&self, fd: &impl AsRawFd) -> io::Result<()> {
+        self.control(libc::EPOLL_CTL_DEL, fd, 0, Interest::Nothing)
+    }
+
     fn control(
         &self,
         operation: i32,
@@ -109,6 +126,7 @@ impl Epoll {
         let events = match interest {
             Interest::Nothing => 0,
             Interest::Read => libc::EPOLLIN,
+            Interest::Write => libc::EPOLLOUT,
             Interest::ReadAndWrite => libc::EPOLLIN | libc::EPOLLOUT,
         };
         let mut event = libc::epoll_event { events: events as u32, u64: token };
