@@ -178,8 +178,8 @@ impl TurnHandle {
 
     /// Whether all of the relay's threads still run.
     pub fn is_running(&self) -> bool {
-        let shards = self.lock();
-        !shards.is_empty() && shards.iter().all(|shard| !shard.thread.is_finished())
+        let threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        !threads.is_empty() && threads.iter().all(|thread| !thread.is_finished())
     }
 
     pub fn counters(&self) -> &Arc<TurnCounters> {
