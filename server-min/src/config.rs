@@ -11,6 +11,7 @@ pub use flags::{Action, Command, HELP, parse_args};
 pub use load::{ConfigError, Setting, from_environment, load};
 
 use crate::mqtt::BrokerConfig;
+use crate::session::StoreConfig;
 use crate::session::record::SESSION_TTL_S;
 use crate::stun_turn::TurnConfig;
 use crate::tls::TlsConfig;
@@ -40,6 +41,7 @@ pub struct Config {
     pub mqtt: MqttConfig,
     pub turn: TurnConfig,
     pub session: SessionConfig,
+    pub store: StoreConfig,
     /// The certificate of every listener that speaks TLS or DTLS.
     pub tls: TlsConfig,
 }
@@ -108,6 +110,7 @@ impl Default for Config {
             mqtt: MqttConfig::default(),
             turn: TurnConfig::default(),
             session: SessionConfig::default(),
+            store: StoreConfig::default(),
             tls: TlsConfig::default(),
         }
     }
@@ -217,6 +220,9 @@ impl Config {
         }
         if let Err(text) = self.turn.check() {
             return Err(ConfigError::new(format!("turn.{text}")));
+        }
+        if let Err(text) = self.store.check() {
+            return Err(ConfigError::new(format!("store.{text}")));
         }
         if let Err(text) = self.tls.check() {
             return Err(ConfigError::new(format!("tls.{text}")));

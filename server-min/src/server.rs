@@ -8,9 +8,11 @@ use crate::mqtt::{Broker, Identity, LocalClient, Role};
 use crate::session::credentials::hex;
 use crate::session::keys::random;
 use crate::session::service::{Links, SERVER_ID, ServiceConfig};
-use crate::session::{Access, MemoryStore, Metrics, Service, SigningKey};
+use crate::session::{Access, Metrics, Service, SigningKey, shared};
 use crate::stun_turn::{TurnConfig, TurnHandle, TurnServer};
 use crate::tls::Tls;
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use sdk_core::wire::signal::SERVER_TOPIC;
 use std::fmt;
 use std::io;
@@ -25,6 +27,9 @@ use tokio::task::JoinHandle;
 /// Reports that may wait for the session service; what comes on top is dropped, and counted by the
 /// broker. Each side repeats its state every 20 s.
 const REPORTS_WAITING: usize = 10_000;
+/// Of these, how many are under way to a shared store at a time. Which of a session's reports comes
+/// first does not matter much: a state goes one way.
+const REPORTS_AT_ONCE: usize = 64;
 /// How long clients may take to end at a shutdown.
 const GRACE: Duration = Duration::from_secs(3);
 
@@ -49,6 +54,7 @@ impl Server {
         let other = StartError::Other;
         let key = signing_key(&config).map_err(other)?;
         let public_key = key.public();
+        shared::warn_of_gaps(&config);
         if config.turn.secrets.is_empty() {
             config.turn.secrets.push(generated().map_err(other)?.into_bytes());
         }
@@ -87,7 +93,7 @@ impl Server {
             ttl_s: config.session.ttl_s,
             stale_after_s: config.session.stale_after_s,
         };
-        let store = Rc::new(MemoryStore::new(config.session.max_sessions));
+        let store = shared::open(&config).await.map_err(|e| other(io::Error::other(e)))?;
         let service = Rc::new(Service::new(service_config, store, key, metrics.clone(), links));
 
         let (stop, stopped) = watch::channel(false);
@@ -271,8 +277,20 @@ async fn hear_reports(client: LocalClient, service: Rc<Service>) {
     let Ok(mut reports) = client.subscribe(SERVER_TOPIC, REPORTS_WAITING) else {
         return log::error!("the broker refused {SERVER_TOPIC}: no session state will be known");
     };
-    while let Some(report) = reports.recv().await {
-        service.on_signal(report.publisher(), report.payload(), clock::now_ms()).await;
+    let mut under_way = FuturesUnordered::new();
+    loop {
+        tokio::select! {
+            biased;
+            Some(()) = under_way.next() => {}
+            report = reports.recv(), if under_way.len() < REPORTS_AT_ONCE => {
+                let Some(report) = report else { return };
+                let service = service.clone();
+                under_way.push(async move {
+                    let (publisher, payload) = (report.publisher(), report.payload());
+                    service.on_signal(publisher, payload, clock::now_ms()).await;
+                });
+            }
+        }
     }
 }
 

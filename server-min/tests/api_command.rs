@@ -200,6 +200,19 @@ fn check_config_shows_what_would_be_used_without_secrets() {
     );
     assert!(text.contains("(hidden)") && !text.contains("hunter2"), "{text}");
 
+    // An address with a password in it shows the rest; one that is wrong shows nothing.
+    let url = "redis://me:hunter2@cache:7000/1";
+    let text = stdout(&run(&["--store.redis", url, "--check-config"]));
+    assert!(text.contains("redis = \"redis://me:(hidden)@cache:7000/1\""), "{text}");
+    fs::write(&file, format!("[store]\nredis = \"{url}x\"\n")).unwrap();
+    for args in [vec!["--config", &file], vec!["--store.redis", "http://hunter2"]] {
+        let output = run(&[&args[..], &["--check-config"]].concat());
+        let text = stderr(&output);
+        assert_eq!(output.status.code(), Some(2), "{text}");
+        assert!(text.contains("store.redis") && text.contains("expected redis://"), "{text}");
+        assert!(!text.contains("hunter2"), "{text}");
+    }
+
     // Who may sign tokens is no secret: each id with its key and what it may act for.
     let key = "GUQCHSI0NjBkc2FkZmpoa2poYXNkZmtqaGFzZGZramg=";
     let vendor = format!("[[apps]]\nid = \"vendor1\"\npublic_key = \"{key}\"\n");
@@ -273,6 +286,8 @@ fn the_example_file_names_every_setting_with_its_default() {
         "admin_password",
         "external_ip",
         "signing_key_file",
+        "redis",
+        "ca",
         "certificate",
         "key",
         "client_ca",

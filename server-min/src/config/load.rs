@@ -7,8 +7,15 @@ use std::path::Path;
 use toml::{Table, Value};
 
 /// Keys whose values never appear in an error.
-const SECRET_KEYS: &[&str] =
-    &["app_keys", "device_secret", "app_secret", "admin_password", "secrets", "static_users"];
+const SECRET_KEYS: &[&str] = &[
+    "app_keys",
+    "device_secret",
+    "app_secret",
+    "admin_password",
+    "secrets",
+    "static_users",
+    "redis",
+];
 /// Sections by their prefix in environment names, the longer before the shorter.
 const SECTIONS: &[(&str, &str)] = &[
     ("http_", "http"),
@@ -16,6 +23,7 @@ const SECTIONS: &[(&str, &str)] = &[
     ("mqtt_", "mqtt"),
     ("turn_", "turn"),
     ("session_", "session"),
+    ("store_", "store"),
     ("tls_", "tls"),
 ];
 

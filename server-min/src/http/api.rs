@@ -11,7 +11,7 @@ use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Body;
 use hyper::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
-    ACCESS_CONTROL_MAX_AGE, ALLOW, HeaderValue, VARY,
+    ACCESS_CONTROL_MAX_AGE, ALLOW, HeaderValue, RETRY_AFTER, VARY,
 };
 use hyper::{Method, Request, StatusCode};
 use sdk_core::wire::signal::SessionId;
@@ -24,6 +24,9 @@ use std::time::Duration;
 const MAX_BODY_LEN: usize = 16 * 1024;
 /// A body that takes longer is not coming.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A store that was away is tried again every few seconds.
+const RETRY_AFTER_S: &str = "5";
 
 const NO_SUCH_SESSION: &str = "there is no such session; create one with POST /v1/sessions";
 
@@ -81,7 +84,7 @@ where
     };
     match (id, record) {
         (Some(id), Ok(Some(record))) => match caller.may_use(&record) {
-            Ok(()) if *request.method() == Method::DELETE => close(site, id, now_ms).await,
+            Ok(()) if *request.method() == Method::DELETE => close(site, id, &record, now_ms).await,
             Ok(()) => show(id, &record),
             Err(refusal) => {
                 log::info!("sessionId={id} {} refused to {caller}", request.method());
@@ -176,8 +179,8 @@ fn show(id: SessionId, record: &SessionRecord) -> Reply {
 }
 
 /// Closing what is closed already is no error: the caller has what it wanted.
-async fn close(site: &Site, id: SessionId, now_ms: u64) -> Reply {
-    match site.service.close(id, "closed through the session API", now_ms).await {
+async fn close(site: &Site, id: SessionId, record: &SessionRecord, now_ms: u64) -> Reply {
+    match site.service.close(record, "closed through the session API", now_ms).await {
         Ok(_) => reply::empty(StatusCode::NO_CONTENT),
         Err(e) => failed(&format!("sessionId={id} closing it"), &e.to_string()),
     }
@@ -221,5 +224,5 @@ fn not_found() -> Reply {
 fn failed(what: &str, why: &str) -> Reply {
     log::error!("{what} failed: {why}");
     let text = "the server could not do this now; its log says why. Try again later";
-    reply::error(StatusCode::SERVICE_UNAVAILABLE, text)
+    reply::with(reply::error(StatusCode::SERVICE_UNAVAILABLE, text), RETRY_AFTER, RETRY_AFTER_S)
 }

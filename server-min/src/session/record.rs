@@ -49,6 +49,13 @@ impl SessionRecord {
         format!("session_updates:{session_id}")
     }
 
+    /// The end: what the relay holds for it is about to be freed.
+    pub fn close(&mut self, now_ms: u64) {
+        self.status = SessionState::Closed;
+        self.turn_allocation = None;
+        self.updated_at = self.updated_at.max(now_ms);
+    }
+
     pub fn is_closed(&self) -> bool {
         self.status == SessionState::Closed
     }

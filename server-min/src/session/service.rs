@@ -1,15 +1,16 @@
 //! The session service: gives sessions out, hears what becomes of them, and ends them.
 
+use super::closing::{Bye, Closing};
 use super::credentials::{self, Credentials};
 use super::keys::{self, SigningKey};
+use super::messages::Messages;
 use super::metrics::Metrics;
 use super::record::SessionRecord;
 use super::store::{Change, SessionStore, StoreError};
 use crate::config::Secret;
 use crate::mqtt::{Identity, Role};
-use sdk_core::wire::signal::{
-    Body, Keepalive, SessionId, SessionState, Signal, app_topic, device_topic, is_valid_id,
-};
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use sdk_core::wire::signal::{Body, Keepalive, SessionId, SessionState, Signal, is_valid_id};
 use sdk_core::wire::token::{self, Claims, IceServer};
 use std::fmt;
 use std::rc::Rc;
@@ -22,6 +23,8 @@ const SWEEP_BATCH: usize = 500;
 /// A user name has kbit/s.
 const MIN_BANDWIDTH_BPS: u64 = 1000;
 const MAX_NAMED_BANDWIDTH_BPS: u64 = 1_000_000_000_000;
+/// Of these, how many are under way to a shared store at a time.
+const CLOSED_AT_ONCE: usize = 32;
 
 /// What the service needs from its neighbours: the broker and the relay.
 pub trait Links {
@@ -33,6 +36,11 @@ pub trait Links {
 
     /// Frees what the relay has allocated for a session.
     fn free_relay(&self, session_id: &str);
+
+    /// Whether all nodes publish through one and the same broker, or each has its own.
+    fn shares_broker(&self) -> bool {
+        false
+    }
 }
 
 /// The service's settings.
@@ -104,7 +112,7 @@ pub struct Service {
     store: Rc<dyn SessionStore>,
     key: SigningKey,
     metrics: Arc<Metrics>,
-    links: Rc<dyn Links>,
+    messages: Messages,
 }
 
 impl Service {
@@ -115,7 +123,10 @@ impl Service {
         metrics: Arc<Metrics>,
         links: Rc<dyn Links>,
     ) -> Service {
-        Service { config, store, key, metrics, links }
+        let messages = Messages::new(links);
+        let hear = messages.clone();
+        store.on_closing(Rc::new(move |closing, by, now_ms| hear.on_closing(closing, by, now_ms)));
+        Service { config, store, key, metrics, messages }
     }
 
     /// Gives out a session: its record, its token, and both sides' credentials.
@@ -161,7 +172,12 @@ impl Service {
             request.by
         );
         // The device learns the time, by which it checks the token, and that an offer may come.
-        self.to_device(id, &request.device_id, Body::Keepalive(Keepalive::default()), now_ms);
+        self.messages.to_device(
+            id,
+            &request.device_id,
+            Body::Keepalive(Keepalive::default()),
+            now_ms,
+        );
         let token = self.key.sign(&Claims {
             sid,
             dev: request.device_id.clone(),
@@ -179,7 +195,7 @@ impl Service {
                 &request.app_id,
                 end_s,
             ),
-            device_online: self.links.is_online(Role::Device, &request.device_id),
+            device_online: self.messages.is_online(Role::Device, &request.device_id),
         })
     }
 
@@ -194,15 +210,16 @@ impl Service {
     /// Closes a session and says `bye` to both sides. `false` where there was nothing to close.
     pub async fn close(
         &self,
-        id: SessionId,
+        known: &SessionRecord,
         reason: &str,
         now_ms: u64,
     ) -> Result<bool, StoreError> {
-        let Some(record) = self.end(id, reason, now_ms).await? else { return Ok(false) };
-        let bye = Body::Bye { reason: reason.to_owned() };
-        self.to_device(id, &record.device_id, bye.clone(), now_ms);
-        self.to_app(id, &record.app_id, bye, now_ms);
-        Ok(true)
+        Ok(self.end(known, reason, Bye::Both, now_ms).await?.is_some())
+    }
+
+    /// Whether sessions can be served now, as far as is known.
+    pub fn ready(&self) -> Result<(), String> {
+        self.store.ready()
     }
 
     /// Whether `token` is this service's own, still good, and for this session.
@@ -231,42 +248,51 @@ impl Service {
         if signal.from.as_str() != &*sender.id {
             return log::warn!("sessionId={id} {} ignored: it wrote in another's name", sender.id);
         }
+        // The store has said once that it is away. Each side says again how it is in 20 s.
         if let Err(e) = self.take(&signal, is_device, now_ms).await {
-            log::error!("sessionId={id} report of {} lost: {e}", signal.from);
+            log::debug!("sessionId={id} report of {} lost: {e}", signal.from);
         }
     }
 
     /// Closes sessions that nobody reports on any more or whose time is over, frees their
-    /// allocations, and says `bye` to the sides that are there. How many were closed.
+    /// allocations, and says `bye` to the sides that are there. How many were closed; none where
+    /// another node is at it.
     pub async fn sweep(&self, now_ms: u64) -> Result<usize, StoreError> {
-        let idle_ms = self.config.stale_after_s.saturating_mul(1000);
         let mut closed = 0;
-        loop {
-            let stale = self.store.stale(now_ms, idle_ms, SWEEP_BATCH).await?;
-            if stale.is_empty() {
-                return Ok(closed);
+        // Asked again before each step, or another node takes over in the middle of a long sweep.
+        while self.store.begin_sweep().await? {
+            let of_step = self.sweep_step(now_ms).await?;
+            if of_step == 0 {
+                self.store.end_sweep().await?;
+                break;
             }
-            for record in &stale {
-                let reason = match record.is_expired(now_ms) {
-                    true => "its time is over",
-                    false => "nobody reported on it",
-                };
-                if let Some(id) = SessionId::parse(&record.session_id)
-                    && self.end(id, reason, now_ms).await?.is_some()
-                {
-                    self.bye_to_those_online(id, record, reason, now_ms);
-                    closed += 1;
-                }
-            }
+            closed += of_step;
             tokio::task::yield_now().await;
         }
+        Ok(closed)
+    }
+
+    async fn sweep_step(&self, now_ms: u64) -> Result<usize, StoreError> {
+        let idle_ms = self.config.stale_after_s.saturating_mul(1000);
+        let stale = self.store.stale(now_ms, idle_ms, SWEEP_BATCH).await?;
+        let close = |record: SessionRecord| async move {
+            let reason = match record.is_expired(now_ms) {
+                true => "its time is over",
+                false => "nobody reported on it",
+            };
+            self.end(&record, reason, Bye::Online, now_ms).await
+        };
+        let closing = stream::iter(stale).map(close).buffer_unordered(CLOSED_AT_ONCE);
+        closing
+            .try_fold(0, |sum, closed| async move { Ok(sum + usize::from(closed.is_some())) })
+            .await
     }
 
     async fn take(&self, signal: &Signal, is_device: bool, now_ms: u64) -> Result<(), StoreError> {
         let (id, from) = (signal.session_id, &signal.from);
         if is_device && matches!(signal.body, Body::Keepalive(_)) {
             // So a device learns the time, whether or not its session is still known.
-            self.to_device(id, from, Body::Keepalive(Keepalive::default()), now_ms);
+            self.messages.to_device(id, from, Body::Keepalive(Keepalive::default()), now_ms);
         }
         let Some(record) = self.store.get(id, now_ms).await? else { return Ok(()) };
         let side = if is_device { &record.device_id } else { &record.app_id };
@@ -275,11 +301,13 @@ impl Service {
             return Ok(());
         }
         match &signal.body {
-            Body::Bye { reason } => self.end_by(id, &signal.from, reason, now_ms).await,
+            Body::Bye { reason } => self.end_by(&record, &signal.from, reason, now_ms).await,
             Body::Keepalive(k) if k.state == Some(SessionState::Closed) => {
-                self.end_by(id, &signal.from, "reported closed", now_ms).await
+                self.end_by(&record, &signal.from, "reported closed", now_ms).await
             }
-            Body::Keepalive(keepalive) => self.report(id, &signal.from, keepalive, now_ms).await,
+            Body::Keepalive(keepalive) => {
+                self.report(&record, &signal.from, keepalive, now_ms).await
+            }
             other => {
                 log::debug!(
                     "sessionId={id} {} of {} is not for the server",
@@ -293,7 +321,7 @@ impl Service {
 
     async fn report(
         &self,
-        id: SessionId,
+        known: &SessionRecord,
         from: &str,
         keepalive: &Keepalive,
         now_ms: u64,
@@ -306,7 +334,8 @@ impl Service {
             path: path.filter(|_| connected),
             setup_ms: setup_ms.filter(|_| connected),
         };
-        let Some(updated) = self.store.update(id, change, now_ms).await? else { return Ok(()) };
+        let Some(updated) = self.store.update(known, change, now_ms).await? else { return Ok(()) };
+        let id = &known.session_id;
         let (before, after) = (&updated.before, &updated.after);
         if before.status != after.status {
             log::info!("sessionId={id} connected, says {from}");
@@ -330,62 +359,35 @@ impl Service {
 
     async fn end_by(
         &self,
-        id: SessionId,
+        known: &SessionRecord,
         from: &str,
         reason: &str,
         now_ms: u64,
     ) -> Result<(), StoreError> {
         let reason: String = reason.chars().take(200).collect();
-        self.end(id, &format!("{from}: {reason}"), now_ms).await.map(drop)
+        self.end(known, &format!("{from}: {reason}"), Bye::Nobody, now_ms).await.map(drop)
     }
 
-    /// Closes the record and frees what the relay holds for it; exactly once.
+    /// Closes the record; what follows from it, each node does for itself when it hears of it.
     async fn end(
         &self,
-        id: SessionId,
+        known: &SessionRecord,
         reason: &str,
+        bye: Bye,
         now_ms: u64,
     ) -> Result<Option<SessionRecord>, StoreError> {
-        let closed = self.store.close(id, now_ms).await?;
-        if let Some(record) = &closed {
-            log::info!("sessionId={id} closed ({reason})");
-            self.links.free_relay(&record.session_id);
+        let closing = Closing {
+            session_id: known.session_id.clone(),
+            device_id: known.device_id.clone(),
+            app_id: known.app_id.clone(),
+            reason: reason.to_owned(),
+            bye,
+        };
+        let closed = self.store.close(known, closing, now_ms).await?;
+        if closed.is_some() {
+            log::info!("sessionId={} closed ({reason})", known.session_id);
         }
         Ok(closed)
-    }
-
-    /// Only to those: a `bye` that waits at the broker for somebody's return would end a direct
-    /// connection that has outlived the broker's absence.
-    fn bye_to_those_online(
-        &self,
-        id: SessionId,
-        record: &SessionRecord,
-        reason: &str,
-        now_ms: u64,
-    ) {
-        let bye = || Body::Bye { reason: reason.to_owned() };
-        if self.links.is_online(Role::Device, &record.device_id) == Some(true) {
-            self.to_device(id, &record.device_id, bye(), now_ms);
-        }
-        if self.links.is_online(Role::App, &record.app_id) == Some(true) {
-            self.to_app(id, &record.app_id, bye(), now_ms);
-        }
-    }
-
-    fn to_app(&self, id: SessionId, app_id: &str, body: Body, now_ms: u64) {
-        self.send(id, &app_topic(app_id), app_id, body, now_ms);
-    }
-
-    fn to_device(&self, id: SessionId, device_id: &str, body: Body, now_ms: u64) {
-        self.send(id, &device_topic(device_id), device_id, body, now_ms);
-    }
-
-    fn send(&self, session_id: SessionId, topic: &str, to: &str, body: Body, now_ms: u64) {
-        let from = SERVER_ID.to_owned();
-        let signal = Signal { session_id, from, to: to.to_owned(), body, timestamp: now_ms };
-        if let Err(e) = self.links.publish(topic, signal.to_json()) {
-            log::error!("sessionId={session_id} nothing sent to {topic}: {e}");
-        }
     }
 }
 

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 use rumqttc::{AsyncClient, Event, MqttOptions, Packet, QoS};
+use sdk_core::peer::turn::TurnClient;
 use serde_json::Value;
 use server_min::config::{Config, Setting, load};
 use server_min::server::Server;
@@ -11,7 +12,7 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UdpSocket};
 use tokio::task::LocalSet;
 use tokio::time::timeout;
 
@@ -124,6 +125,28 @@ pub async fn new_session(server: SocketAddr, device: &str, app: &str) -> Value {
     let reply = request(server, "POST", "/v1/sessions", &[bearer(APP_KEY)], &body).await;
     assert_eq!(reply.status, 201, "{}", reply.body);
     reply.json()
+}
+
+/// An allocation at the session's relay, with its credentials; it ends with the relay.
+pub async fn allocate(session: &Value) {
+    let text = |key: &str| session["iceServers"][1][key].as_str().unwrap();
+    let url = session["iceServers"][1]["urls"][0].as_str().unwrap();
+    let relay = url.strip_prefix("turn:").unwrap().split('?').next().unwrap().parse().unwrap();
+    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let now = || tokio::time::Instant::now().into_std();
+    let mut turn = TurnClient::new(relay, text("username"), text("credential"), [7; 32], now());
+    let mut buffer = [0; 1500];
+    let allocate = async {
+        while turn.relayed().is_none() {
+            while let Some(len) = turn.poll_transmit(&mut buffer) {
+                socket.send_to(&buffer[..len], relay).await.unwrap();
+            }
+            let (len, from) = socket.recv_from(&mut buffer).await.unwrap();
+            assert_eq!(from, relay);
+            turn.handle_datagram(now(), &buffer[..len]);
+        }
+    };
+    timeout(PATIENCE, allocate).await.unwrap();
 }
 
 /// An MQTT client that is connected.
