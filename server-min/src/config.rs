@@ -4,6 +4,7 @@
 
 mod apps;
 mod flags;
+mod listeners;
 mod load;
 
 pub use apps::AppConfig;
@@ -49,25 +50,41 @@ pub struct Config {
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct HttpConfig {
-    #[serde(deserialize_with = "listen_address")]
-    pub listen: SocketAddr,
+    /// Without TLS; `None`, written `off`, where HTTPS alone is served.
+    #[serde(deserialize_with = "listen_address", serialize_with = "address_or_off")]
+    pub listen: Option<SocketAddr>,
+    /// HTTPS, with the certificate of `[tls]`; off unless set.
+    #[serde(deserialize_with = "listen_address", serialize_with = "address_or_off")]
+    pub tls_listen: Option<SocketAddr>,
     /// As a browser reaches this server where something stands in front of it (TLS, another
     /// port): `https://cam.example.org`.
     pub public_url: Option<String>,
     /// Whose pages may call `/v1` from a browser: `*`, one origin, or empty for none but our own.
     pub cors_origin: String,
-    /// HTTP connections at a time; WebSocket clients count with the broker's instead.
+    /// Connections at a time, of both listeners together; WebSocket clients count with the broker's
+    /// instead.
     pub max_connections: usize,
+    /// Of these, how many may come from one address; 0 for no limit, as it must be behind a proxy.
+    pub max_connections_per_address: usize,
 }
 
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct MqttConfig {
-    #[serde(deserialize_with = "listen_address")]
-    pub listen: SocketAddr,
+    /// Without TLS; `None`, written `off`, where it is served over TLS alone.
+    #[serde(deserialize_with = "listen_address", serialize_with = "address_or_off")]
+    pub listen: Option<SocketAddr>,
+    /// MQTT over TLS (`mqtts`), with the certificate of `[tls]`; off unless set.
+    #[serde(deserialize_with = "listen_address", serialize_with = "address_or_off")]
+    pub tls_listen: Option<SocketAddr>,
     /// As given to applications where the broker is reached under another address:
     /// `mqtts://mqtt.example.org:8883`.
     pub public_url: Option<String>,
+    /// Users with salted hashes of their passwords; `server-min hash-password` makes a line.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub credentials_file: Option<PathBuf>,
+    /// Devices sign in with a certificate of `tls.client_ca` alone, not with a password.
+    pub require_device_certificate: bool,
     /// A device's password is the hex HMAC-SHA256 of its serial number under this secret. Without
     /// it no device can sign in.
     pub device_secret: Option<Secret>,
@@ -119,10 +136,12 @@ impl Default for Config {
 impl Default for HttpConfig {
     fn default() -> HttpConfig {
         HttpConfig {
-            listen: ([0, 0, 0, 0], 8080).into(),
+            listen: Some(([0, 0, 0, 0], 8080).into()),
+            tls_listen: None,
             public_url: None,
             cors_origin: "*".into(),
             max_connections: 1024,
+            max_connections_per_address: 0,
         }
     }
 }
@@ -130,8 +149,11 @@ impl Default for HttpConfig {
 impl Default for MqttConfig {
     fn default() -> MqttConfig {
         MqttConfig {
-            listen: ([0, 0, 0, 0], 1883).into(),
+            listen: Some(([0, 0, 0, 0], 1883).into()),
+            tls_listen: None,
             public_url: None,
+            credentials_file: None,
+            require_device_certificate: false,
             device_secret: None,
             app_secret: None,
             admin_password: None,
@@ -227,6 +249,7 @@ impl Config {
         if let Err(text) = self.tls.check() {
             return Err(ConfigError::new(format!("tls.{text}")));
         }
+        listeners::check(self)?;
         let session = &self.session;
         let bounds = [
             ("session.token_ttl_s", session.token_ttl_s, 10, session.ttl_s),
@@ -289,11 +312,24 @@ impl<'de> Deserialize<'de> for Secret {
     }
 }
 
-fn listen_address<'de, D: Deserializer<'de>>(from: D) -> Result<SocketAddr, D::Error> {
+fn listen_address<'de, D: Deserializer<'de>>(from: D) -> Result<Option<SocketAddr>, D::Error> {
     let text = String::deserialize(from)?;
-    text.parse().map_err(|_| {
+    if text == OFF {
+        return Ok(None);
+    }
+    text.parse().map(Some).map_err(|_| {
         serde::de::Error::custom(format!(
-            "{text:?} is not an address with a port; expected for example 0.0.0.0:8080 or [::]:8080"
+            "{text:?} is not an address with a port; expected for example 0.0.0.0:8080 or [::]:8080, \
+             or {OFF} for no such listener"
         ))
     })
 }
+
+fn address_or_off<S: Serializer>(address: &Option<SocketAddr>, to: S) -> Result<S::Ok, S::Error> {
+    match address {
+        Some(address) => to.collect_str(address),
+        None => to.serialize_str(OFF),
+    }
+}
+
+const OFF: &str = "off";

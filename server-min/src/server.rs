@@ -1,9 +1,10 @@
 //! Puts the parts together: binds every listener, then serves until told to stop.
 
 use crate::clock;
-use crate::config::{Config, Secret};
+use crate::config::{Config, HttpConfig, MqttConfig, Secret};
 use crate::counters::{broker_metrics, relay_metrics};
-use crate::http::{self, PublicAddress, Site};
+use crate::http::{self, Front, PublicAddress, Site};
+use crate::listeners::{Bound, Listeners};
 use crate::mqtt::{Broker, Identity, LocalClient, Role};
 use crate::session::credentials::hex;
 use crate::session::keys::random;
@@ -20,7 +21,6 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -35,12 +35,17 @@ const GRACE: Duration = Duration::from_secs(3);
 
 /// A running server. Made, used and stopped within one `LocalSet`.
 pub struct Server {
+    /// Without TLS, unless it is served with TLS alone.
     pub http: SocketAddr,
     pub mqtt: SocketAddr,
+    /// Each listener by itself.
+    pub bound: Bound,
     pub stun: Vec<SocketAddr>,
     pub public_key: [u8; 32],
     pub service: Rc<Service>,
     pub broker: Broker,
+    /// Who may sign in at the broker; its file can be read again.
+    pub access: Rc<Access>,
     /// `None` without `[tls]`.
     pub tls: Option<Tls>,
     turn: Rc<TurnHandle>,
@@ -65,20 +70,14 @@ impl Server {
         warn_of_gaps(&config);
         let tls = Tls::load(&config.tls).map_err(|text| other(io::Error::other(text)))?;
 
-        let http_listener = bind("http.listen", config.http.listen).await?;
-        let mqtt_listener = bind("mqtt.listen", config.mqtt.listen).await?;
+        let listeners = Listeners::bind(&config).await?;
         let metrics = Arc::new(Metrics::default());
         let turn = Rc::new(start_turn(&config.turn, tls.clone())?);
-        let http = http_listener.local_addr().map_err(other)?;
-        let mqtt = mqtt_listener.local_addr().map_err(other)?;
+        let bound = listeners.bound();
         let stun = turn.local_addrs().to_vec();
 
-        let access = Access {
-            device_secret: config.mqtt.device_secret.clone(),
-            app_secret: app_secret.clone(),
-            admin_password: config.mqtt.admin_password.clone(),
-        };
-        let broker = Broker::new(config.mqtt.limits.clone(), Rc::new(access));
+        let access = Rc::new(Access::new(&config.mqtt, app_secret.clone()).map_err(other)?);
+        let broker = Broker::new(config.mqtt.limits.clone(), access.clone());
         let client = broker.local(SERVER_ID);
         let links = Rc::new(Neighbours {
             broker: broker.clone(),
@@ -101,8 +100,10 @@ impl Server {
             public_host: config.public_host.clone(),
             http_url: config.http.public_url.clone(),
             mqtt_url: config.mqtt.public_url.clone(),
-            http_port: http.port(),
-            mqtt_port: mqtt.port(),
+            http_port: bound.http.map(|address| address.port()),
+            https_port: bound.https.map(|address| address.port()),
+            mqtt_port: bound.mqtt.map(|address| address.port()),
+            mqtts_port: bound.mqtts.map(|address| address.port()),
             turn_ip: config.turn.external_ip,
             turn: stun.clone(),
             turn_tls: turn.tls_addrs().to_vec(),
@@ -121,23 +122,38 @@ impl Server {
             websocket_door(&broker),
             Box::new(all_metrics),
         ));
-        let max = config.http.max_connections;
-        let tasks = vec![
-            tokio::task::spawn_local(http::serve(http_listener, site, max, stopped)),
-            tokio::task::spawn_local({
-                let broker = broker.clone();
-                async move { broker.serve_tcp(mqtt_listener).await }
-            }),
+        let HttpConfig { max_connections, max_connections_per_address, .. } = config.http;
+        let front = Front::new(site, max_connections, max_connections_per_address, stopped);
+        let mut tasks = listeners.serve(tls.clone(), &front, &broker);
+        tasks.extend([
             tokio::task::spawn_local(hear_reports(client, service.clone())),
             tokio::task::spawn_local(sweep(config.session.sweep_interval_s, service.clone())),
-        ];
-        Ok(Server { http, mqtt, stun, public_key, service, broker, tls, turn, stop, tasks })
+        ]);
+        // One of each pair is on, as the configuration was checked for.
+        let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
+        let http = bound.http.or(bound.https).unwrap_or(nowhere);
+        let mqtt = bound.mqtt.or(bound.mqtts).unwrap_or(nowhere);
+        Ok(Server {
+            http,
+            mqtt,
+            bound,
+            stun,
+            public_key,
+            service,
+            broker,
+            access,
+            tls,
+            turn,
+            stop,
+            tasks,
+        })
     }
 
-    /// `ready: http=127.0.0.1:8080 mqtt=127.0.0.1:1883 stun=127.0.0.1:3478`
+    /// `ready: http=127.0.0.1:8080 mqtt=127.0.0.1:1883 stun=127.0.0.1:3478`, and behind it
+    /// `mqtts=` and `https=` where these listen. What is off is not there.
     pub fn ready_line(&self) -> String {
         let stun: Vec<String> = self.stun.iter().map(SocketAddr::to_string).collect();
-        format!("ready: http={} mqtt={} stun={}", self.http, self.mqtt, stun.join(","))
+        self.bound.describe(&format!("stun={}", stun.join(",")))
     }
 
     /// Takes no more, lets answers under way finish, tells the broker's clients, and frees the relay.
@@ -243,13 +259,14 @@ fn warn_of_gaps(config: &Config) {
             "nobody can create a session: set app_keys, [[apps]], --app_key or P2PCAM_APP_KEY"
         );
     }
-    if config.mqtt.device_secret.is_none() {
-        log::warn!("no device can sign in at the broker: set mqtt.device_secret");
+    let MqttConfig { device_secret, credentials_file, tls_listen, .. } = &config.mqtt;
+    let by_certificate = tls_listen.is_some() && config.tls.client_ca.is_some();
+    if device_secret.is_none() && credentials_file.is_none() && !by_certificate {
+        log::warn!(
+            "no device can sign in at the broker: set mqtt.device_secret, mqtt.credentials_file, or \
+             mqtt.tls_listen and tls.client_ca"
+        );
     }
-}
-
-async fn bind(setting: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {
-    TcpListener::bind(address).await.map_err(|error| StartError::Listen { setting, address, error })
 }
 
 fn start_turn(config: &TurnConfig, tls: Option<Tls>) -> Result<TurnHandle, StartError> {

@@ -281,6 +281,7 @@ fn the_example_file_names_every_setting_with_its_default() {
         "app_id_prefix",
         "public_url",
         "public_url",
+        "credentials_file",
         "device_secret",
         "app_secret",
         "admin_password",
@@ -315,6 +316,7 @@ fn help_and_version_need_no_configuration() {
     let help = run(&["--help", "--config", "/nonexistent"]);
     assert_eq!(help.status.code(), Some(0));
     assert!(stdout(&help).contains("--check-config") && stdout(&help).contains("device-password"));
+    assert!(stdout(&help).contains("hash-password"));
     assert!(stdout(&run(&["--version"])).starts_with("server-min 0."));
     let output = run(&["--dance"]);
     assert_eq!(output.status.code(), Some(2));

@@ -3,6 +3,7 @@
 use super::caller::{Caller, refused};
 use super::reply::{self, Reply};
 use super::router::Site;
+use super::server::Via;
 use crate::clock;
 use crate::session::record::SessionRecord;
 use crate::session::service::{Addresses, CreateError, Created, Request as SessionRequest};
@@ -17,7 +18,6 @@ use hyper::{Method, Request, StatusCode};
 use sdk_core::wire::signal::SessionId;
 use serde::Deserialize;
 use serde_json::json;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 /// A request is two ids; this is plenty.
@@ -36,12 +36,12 @@ const NO_SUCH_SESSION: &str = "there is no such session; create one with POST /v
 /// Any origin may by default: the API goes by a key in a header, never by a cookie, so a foreign
 /// page can do nothing here that its author could not do without a browser, and viewers made by
 /// others work. `http.cors_origin` narrows it.
-pub(super) async fn answer<B>(site: &Site, request: Request<B>, local: SocketAddr) -> Reply
+pub(super) async fn answer<B>(site: &Site, request: Request<B>, via: Via) -> Reply
 where
     B: Body,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let mut reply = route(site, request, local).await;
+    let mut reply = route(site, request, via).await;
     if let Some(origin) = &site.cors_origin {
         let headers = reply.headers_mut();
         headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
@@ -50,7 +50,7 @@ where
     reply
 }
 
-async fn route<B>(site: &Site, request: Request<B>, local: SocketAddr) -> Reply
+async fn route<B>(site: &Site, request: Request<B>, via: Via) -> Reply
 where
     B: Body,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -59,7 +59,7 @@ where
     let Some(rest) = path.strip_prefix("/v1/sessions") else { return not_found() };
     if rest.is_empty() {
         return match *request.method() {
-            Method::POST => create(site, request, local).await,
+            Method::POST => create(site, request, via).await,
             Method::OPTIONS => preflight("POST, OPTIONS"),
             _ => not_allowed("POST, OPTIONS"),
         };
@@ -96,7 +96,7 @@ where
     }
 }
 
-async fn create<B>(site: &Site, request: Request<B>, local: SocketAddr) -> Reply
+async fn create<B>(site: &Site, request: Request<B>, via: Via) -> Reply
 where
     B: Body,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -105,7 +105,7 @@ where
         Ok(caller) => caller,
         Err(refusal) => return refused(&refusal),
     };
-    let addresses = match site.address.of_request(request.headers(), local) {
+    let addresses = match site.address.of_request(request.headers(), via) {
         Ok(addresses) => addresses,
         Err(text) => return reply::error(StatusCode::BAD_REQUEST, &text),
     };

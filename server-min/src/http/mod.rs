@@ -20,4 +20,4 @@ mod upgrade;
 
 pub use address::{PublicAddress, is_valid_host};
 pub use router::{Site, WebSocketDoor};
-pub use server::serve;
+pub use server::{Front, Via};

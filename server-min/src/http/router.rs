@@ -3,6 +3,7 @@
 use super::address::PublicAddress;
 use super::assets::Assets;
 use super::reply::{self, Reply};
+use super::server::Via;
 use super::{api, upgrade};
 use crate::config::{AppConfig, Secret};
 use crate::session::Service;
@@ -52,19 +53,13 @@ impl Site {
         }
     }
 
-    /// Answers one request that came from `peer` to our address `local`.
-    pub(super) async fn answer(
-        &self,
-        request: Request<Incoming>,
-        peer: SocketAddr,
-        local: SocketAddr,
-    ) -> Reply {
+    pub(super) async fn answer(&self, request: Request<Incoming>, via: Via) -> Reply {
         let path = request.uri().path();
         if path.starts_with("/v1/") {
-            return api::answer(self, request, local).await;
+            return api::answer(self, request, via).await;
         }
         if path == "/mqtt" {
-            return upgrade::answer(request, peer, &self.broker);
+            return upgrade::answer(request, via.peer, &self.broker);
         }
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             let text = "this address takes GET; sessions are made with POST /v1/sessions";
