@@ -14,7 +14,7 @@ use crate::mqtt::BrokerConfig;
 use crate::session::record::SESSION_TTL_S;
 use crate::stun_turn::TurnConfig;
 use crate::tls::TlsConfig;
-use crate::{http, logger};
+use crate::{http, logger, mqtt_external};
 use sdk_core::wire::signal::is_valid_id;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
@@ -74,6 +74,24 @@ pub struct MqttConfig {
     pub app_secret: Option<Secret>,
     /// Password of the user `admin`, who may read and write every topic. Off unless set.
     pub admin_password: Option<Secret>,
+    /// `wss://mqtt.example.org/mqtt`, where pages reach it; needed with `external`.
+    pub public_ws_url: Option<String>,
+    /// The broker in our own one's place: `mqtts://mqtt.example.org:8883`. The service is its client.
+    pub external: Option<String>,
+    pub external_username: Option<String>,
+    pub external_password: Option<Secret>,
+    /// PEM file with the authorities that broker's certificate may be signed by; the system's unless
+    /// set.
+    pub external_ca: Option<PathBuf>,
+    /// PEM files with the certificate, and its key, by which the service signs in there.
+    pub external_certificate: Option<PathBuf>,
+    pub external_key: Option<PathBuf>,
+    /// Takes any certificate of that broker: whoever stands between reads and forges everything.
+    pub external_insecure: bool,
+    /// The service's client id there; a new one at each start unless set.
+    pub external_client_id: Option<String>,
+    /// Several nodes with one session store take each report once among them.
+    pub external_share: bool,
     /// What one client, and all of them, may take.
     pub limits: BrokerConfig,
 }
@@ -129,6 +147,16 @@ impl Default for MqttConfig {
         MqttConfig {
             listen: ([0, 0, 0, 0], 1883).into(),
             public_url: None,
+            public_ws_url: None,
+            external: None,
+            external_username: None,
+            external_password: None,
+            external_ca: None,
+            external_certificate: None,
+            external_key: None,
+            external_insecure: false,
+            external_client_id: None,
+            external_share: false,
             device_secret: None,
             app_secret: None,
             admin_password: None,
@@ -181,6 +209,7 @@ impl Config {
         let urls = [
             ("http.public_url", &self.http.public_url, ["http://", "https://"]),
             ("mqtt.public_url", &self.mqtt.public_url, ["mqtt://", "mqtts://"]),
+            ("mqtt.public_ws_url", &self.mqtt.public_ws_url, ["ws://", "wss://"]),
         ];
         for (key, url, [plain, tls]) in urls {
             if let Some(url) = url
@@ -214,6 +243,9 @@ impl Config {
                 "mqtt.app_secret",
                 "is the same as mqtt.device_secret; they must differ".into(),
             );
+        }
+        if let Err(text) = mqtt_external::check(&self.mqtt) {
+            return Err(ConfigError::new(format!("mqtt.{text}")));
         }
         if let Err(text) = self.turn.check() {
             return Err(ConfigError::new(format!("turn.{text}")));

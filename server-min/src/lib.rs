@@ -1,11 +1,13 @@
 //! STUN, TURN, MQTT broker and session API in one small binary.
 
+mod carrier;
 pub mod clock;
 pub mod config;
 mod counters;
 pub mod http;
 pub mod logger;
 pub mod mqtt;
+pub mod mqtt_external;
 pub mod server;
 pub mod session;
 pub mod stun_turn;

@@ -1,17 +1,18 @@
 //! Puts the parts together: binds every listener, then serves until told to stop.
 
+use crate::carrier::{Carrier, Neighbours, hear_reports};
 use crate::clock;
 use crate::config::{Config, Secret};
-use crate::counters::{broker_metrics, relay_metrics};
+use crate::counters::relay_metrics;
 use crate::http::{self, PublicAddress, Site};
-use crate::mqtt::{Broker, Identity, LocalClient, Role};
+use crate::mqtt::Broker;
+use crate::mqtt_external::ExternalBroker;
 use crate::session::credentials::hex;
 use crate::session::keys::random;
-use crate::session::service::{Links, SERVER_ID, ServiceConfig};
+use crate::session::service::ServiceConfig;
 use crate::session::{Access, MemoryStore, Metrics, Service, SigningKey};
 use crate::stun_turn::{TurnConfig, TurnHandle, TurnServer};
 use crate::tls::Tls;
-use sdk_core::wire::signal::SERVER_TOPIC;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
@@ -22,20 +23,18 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-/// Reports that may wait for the session service; what comes on top is dropped, and counted by the
-/// broker. Each side repeats its state every 20 s.
-const REPORTS_WAITING: usize = 10_000;
 /// How long clients may take to end at a shutdown.
 const GRACE: Duration = Duration::from_secs(3);
 
 /// A running server. Made, used and stopped within one `LocalSet`.
 pub struct Server {
     pub http: SocketAddr,
+    /// Port 0 where the broker is not ours.
     pub mqtt: SocketAddr,
     pub stun: Vec<SocketAddr>,
     pub public_key: [u8; 32],
     pub service: Rc<Service>,
-    pub broker: Broker,
+    carrier: Carrier,
     /// `None` without `[tls]`.
     pub tls: Option<Tls>,
     turn: Rc<TurnHandle>,
@@ -60,11 +59,19 @@ impl Server {
         let tls = Tls::load(&config.tls).map_err(|text| other(io::Error::other(text)))?;
 
         let http_listener = bind("http.listen", config.http.listen).await?;
-        let mqtt_listener = bind("mqtt.listen", config.mqtt.listen).await?;
+        let external = ExternalBroker::new(&config.mqtt, random().map_err(other)?)
+            .map_err(|text| other(io::Error::other(format!("mqtt.{text}"))))?;
+        let mqtt_listener = match &external {
+            None => Some(bind("mqtt.listen", config.mqtt.listen).await?),
+            Some(_) => None,
+        };
         let metrics = Arc::new(Metrics::default());
         let turn = Rc::new(start_turn(&config.turn)?);
         let http = http_listener.local_addr().map_err(other)?;
-        let mqtt = mqtt_listener.local_addr().map_err(other)?;
+        let mqtt = match &mqtt_listener {
+            Some(listener) => listener.local_addr().map_err(other)?,
+            None => ([0, 0, 0, 0], 0).into(),
+        };
         let stun = turn.local_addrs().to_vec();
 
         let access = Access {
@@ -72,13 +79,15 @@ impl Server {
             app_secret: app_secret.clone(),
             admin_password: config.mqtt.admin_password.clone(),
         };
-        let broker = Broker::new(config.mqtt.limits.clone(), Rc::new(access));
-        let client = broker.local(SERVER_ID);
-        let links = Rc::new(Neighbours {
-            broker: broker.clone(),
-            client: client.clone(),
-            turn: turn.clone(),
-        });
+        let access = Rc::new(access);
+        let (carrier, reports) = match external {
+            None => {
+                let broker = Broker::new(config.mqtt.limits.clone(), access);
+                (Carrier::own(broker), None)
+            }
+            Some((broker, reports)) => (Carrier::External(broker), Some(reports)),
+        };
+        let links = Rc::new(Neighbours { carrier: carrier.clone(), turn: turn.clone() });
         let service_config = ServiceConfig {
             turn_secret: config.turn.secrets.first().cloned().unwrap_or_default(),
             mqtt_app_secret: app_secret,
@@ -94,48 +103,50 @@ impl Server {
             public_host: config.public_host.clone(),
             http_url: config.http.public_url.clone(),
             mqtt_url: config.mqtt.public_url.clone(),
+            ws_url: config.mqtt.public_ws_url.clone(),
             http_port: http.port(),
             mqtt_port: mqtt.port(),
             turn_ip: config.turn.external_ip,
             turn: stun.clone(),
         };
         let all_metrics = {
-            let (broker, turn, region) = (broker.clone(), turn.clone(), config.region.clone());
+            let (carrier, turn, region) = (carrier.clone(), turn.clone(), config.region.clone());
             move || {
                 let relay = turn.counters();
-                metrics.render() + &relay_metrics(relay, &region) + &broker_metrics(&broker.stats())
+                metrics.render() + &relay_metrics(relay, &region) + &carrier.metrics()
             }
         };
         let site = Rc::new(Site::new(
             service.clone(),
             address,
             &config,
-            websocket_door(&broker),
+            carrier.websocket_door(),
             Box::new(all_metrics),
         ));
         let max = config.http.max_connections;
         let tasks = vec![
             tokio::task::spawn_local(http::serve(http_listener, site, max, stopped)),
-            tokio::task::spawn_local({
-                let broker = broker.clone();
-                async move { broker.serve_tcp(mqtt_listener).await }
-            }),
-            tokio::task::spawn_local(hear_reports(client, service.clone())),
+            tokio::task::spawn_local(carry(carrier.clone(), mqtt_listener)),
+            tokio::task::spawn_local(hear_reports(carrier.clone(), reports, service.clone())),
             tokio::task::spawn_local(sweep(config.session.sweep_interval_s, service.clone())),
         ];
-        Ok(Server { http, mqtt, stun, public_key, service, broker, tls, turn, stop, tasks })
+        Ok(Server { http, mqtt, stun, public_key, service, carrier, tls, turn, stop, tasks })
     }
 
     /// `ready: http=127.0.0.1:8080 mqtt=127.0.0.1:1883 stun=127.0.0.1:3478`
     pub fn ready_line(&self) -> String {
         let stun: Vec<String> = self.stun.iter().map(SocketAddr::to_string).collect();
-        format!("ready: http={} mqtt={} stun={}", self.http, self.mqtt, stun.join(","))
+        let mqtt = match &self.carrier {
+            Carrier::Own { .. } => self.mqtt.to_string(),
+            Carrier::External(broker) => broker.address(),
+        };
+        format!("ready: http={} mqtt={mqtt} stun={}", self.http, stun.join(","))
     }
 
     /// Takes no more, lets answers under way finish, tells the broker's clients, and frees the relay.
     pub async fn stop(self) {
         self.stop.send_replace(true);
-        self.broker.shutdown(GRACE).await;
+        self.carrier.shutdown(GRACE).await;
         self.turn.shutdown();
         for task in &self.tasks {
             task.abort();
@@ -191,27 +202,6 @@ impl fmt::Display for StartError {
 
 impl std::error::Error for StartError {}
 
-/// The broker and the relay, as the session service sees them.
-struct Neighbours {
-    broker: Broker,
-    client: LocalClient,
-    turn: Rc<TurnHandle>,
-}
-
-impl Links for Neighbours {
-    fn publish(&self, topic: &str, payload: Vec<u8>) -> Result<(), String> {
-        self.client.publish(topic, &payload, false).map(drop).map_err(|e| e.to_string())
-    }
-
-    fn is_online(&self, role: Role, id: &str) -> Option<bool> {
-        Some(self.broker.is_online(&Identity { role, id: id.into() }))
-    }
-
-    fn free_relay(&self, session_id: &str) {
-        self.turn.close_user(session_id);
-    }
-}
-
 fn signing_key(config: &Config) -> io::Result<SigningKey> {
     match &config.session.signing_key_file {
         Some(path) => SigningKey::load_or_create(path),
@@ -235,7 +225,7 @@ fn warn_of_gaps(config: &Config) {
             "nobody can create a session: set app_keys, [[apps]], --app_key or P2PCAM_APP_KEY"
         );
     }
-    if config.mqtt.device_secret.is_none() {
+    if config.mqtt.device_secret.is_none() && config.mqtt.external.is_none() {
         log::warn!("no device can sign in at the broker: set mqtt.device_secret");
     }
 }
@@ -256,20 +246,12 @@ fn start_turn(config: &TurnConfig) -> Result<TurnHandle, StartError> {
     })
 }
 
-fn websocket_door(broker: &Broker) -> http::WebSocketDoor {
-    let broker = broker.clone();
-    Rc::new(move |io, peer| {
-        let broker = broker.clone();
-        tokio::task::spawn_local(async move { broker.serve_websocket(io, peer).await });
-    })
-}
-
-async fn hear_reports(client: LocalClient, service: Rc<Service>) {
-    let Ok(mut reports) = client.subscribe(SERVER_TOPIC, REPORTS_WAITING) else {
-        return log::error!("the broker refused {SERVER_TOPIC}: no session state will be known");
-    };
-    while let Some(report) = reports.recv().await {
-        service.on_signal(report.publisher(), report.payload(), clock::now_ms()).await;
+/// Serves our own broker, or keeps the link to the one that is not ours.
+async fn carry(carrier: Carrier, listener: Option<TcpListener>) {
+    match (carrier, listener) {
+        (Carrier::Own { broker, .. }, Some(listener)) => broker.serve_tcp(listener).await,
+        (Carrier::External(broker), _) => broker.run().await,
+        (Carrier::Own { .. }, None) => {}
     }
 }
 

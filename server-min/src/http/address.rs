@@ -13,6 +13,8 @@ pub struct PublicAddress {
     pub public_host: Option<String>,
     pub http_url: Option<String>,
     pub mqtt_url: Option<String>,
+    /// Of MQTT over WebSocket, where that is not beside the API.
+    pub ws_url: Option<String>,
     pub http_port: u16,
     pub mqtt_port: u16,
     /// As peers reach the relay, where a NAT stands in front of it.
@@ -51,10 +53,11 @@ impl PublicAddress {
                 (host, authority)
             }
         };
-        let ws_url = match &self.http_url {
+        let ws_url = match (&self.ws_url, &self.http_url) {
+            (Some(url), _) => url.clone(),
             // https becomes wss, http becomes ws.
-            Some(url) => format!("ws{}/mqtt", url.trim_start_matches("http").trim_end_matches('/')),
-            None => format!("ws://{authority}/mqtt"),
+            (None, Some(url)) => format!("ws{}/mqtt", url.trim_start_matches("http").trim_end_matches('/')),
+            (None, None) => format!("ws://{authority}/mqtt"),
         };
         let mqtt_url = match &self.mqtt_url {
             Some(url) => url.clone(),
@@ -131,6 +134,7 @@ mod tests {
             public_host: None,
             http_url: None,
             mqtt_url: None,
+            ws_url: None,
             http_port: 8080,
             mqtt_port: 1883,
             turn_ip: None,
@@ -178,5 +182,7 @@ mod tests {
         assert_eq!(made.stun, "[2001:db8::1]:3478");
         assert_eq!(made.ws_url, "wss://cam.example.org/mqtt");
         assert_eq!(made.mqtt_url, "mqtts://mqtt.example.org:8883");
+        let elsewhere = PublicAddress { ws_url: Some("wss://b.example.org/mqtt".into()), ..set };
+        assert_eq!(of(&elsewhere, None).unwrap().ws_url, "wss://b.example.org/mqtt");
     }
 }

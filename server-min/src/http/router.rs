@@ -24,7 +24,8 @@ pub struct Site {
     pub(super) app_keys: Vec<Secret>,
     pub(super) apps: Vec<AppConfig>,
     pub(super) cors_origin: Option<HeaderValue>,
-    broker: WebSocketDoor,
+    /// `None` where the broker is not ours.
+    broker: Option<WebSocketDoor>,
     /// Everything counted, as Prometheus reads it.
     metrics: Box<dyn Fn() -> String>,
     assets: Assets,
@@ -35,7 +36,7 @@ impl Site {
         service: Rc<Service>,
         address: PublicAddress,
         config: &crate::config::Config,
-        broker: WebSocketDoor,
+        broker: Option<WebSocketDoor>,
         metrics: Box<dyn Fn() -> String>,
     ) -> Site {
         let origin = &config.http.cors_origin;
@@ -64,7 +65,7 @@ impl Site {
             return api::answer(self, request, local).await;
         }
         if path == "/mqtt" {
-            return upgrade::answer(request, peer, &self.broker);
+            return upgrade::answer(request, peer, self.broker.as_ref());
         }
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             let text = "this address takes GET; sessions are made with POST /v1/sessions";

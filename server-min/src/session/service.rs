@@ -8,7 +8,8 @@ use super::store::{Change, SessionStore, StoreError};
 use crate::config::Secret;
 use crate::mqtt::{Identity, Role};
 use sdk_core::wire::signal::{
-    Body, Keepalive, SessionId, SessionState, Signal, app_topic, device_topic, is_valid_id,
+    Body, Keepalive, SERVER_TOPIC, SessionId, SessionState, Signal, app_topic, device_topic,
+    is_valid_id,
 };
 use sdk_core::wire::token::{self, Claims, IceServer};
 use std::fmt;
@@ -220,8 +221,24 @@ impl Service {
         if signal.from.as_str() != &*sender.id {
             return log::warn!("sessionId={id} {} ignored: it wrote in another's name", sender.id);
         }
-        if let Err(e) = self.take(&signal, is_device, now_ms).await {
+        if let Err(e) = self.take(&signal, Some(is_device), now_ms).await {
             log::error!("sessionId={id} report of {} lost: {e}", signal.from);
+        }
+    }
+
+    /// Takes a message from `p2p/signal/server` of a broker that does not say who published it. It
+    /// counts if it names a session that there is, and one of its sides: the id is known to these
+    /// two and to us alone.
+    pub async fn on_unproven_signal(&self, payload: &[u8], now_ms: u64) {
+        let signal = match Signal::parse(payload) {
+            Ok(signal) => signal,
+            Err(e) => {
+                let id = e.session_id.map_or("-".to_owned(), |id| id.to_string());
+                return log::debug!("sessionId={id} from {SERVER_TOPIC}: {e}");
+            }
+        };
+        if let Err(e) = self.take(&signal, None, now_ms).await {
+            log::error!("sessionId={} report of {} lost: {e}", signal.session_id, signal.from);
         }
     }
 
@@ -251,17 +268,34 @@ impl Service {
         }
     }
 
-    async fn take(&self, signal: &Signal, is_device: bool, now_ms: u64) -> Result<(), StoreError> {
+    /// `is_device` is proven, or `None`: then it is what the record says of whom the signal is from.
+    async fn take(
+        &self,
+        signal: &Signal,
+        is_device: Option<bool>,
+        now_ms: u64,
+    ) -> Result<(), StoreError> {
         let (id, from) = (signal.session_id, &signal.from);
-        if is_device && matches!(signal.body, Body::Keepalive(_)) {
-            // So a device learns the time, whether or not its session is still known.
-            self.to_device(id, from, Body::Keepalive(Keepalive::default()), now_ms);
+        // So a device learns the time, whether or not its session is still known.
+        let tell_the_time = || {
+            if matches!(signal.body, Body::Keepalive(_)) {
+                self.to_device(id, from, Body::Keepalive(Keepalive::default()), now_ms);
+            }
+        };
+        if is_device == Some(true) {
+            tell_the_time();
         }
         let Some(record) = self.store.get(id, now_ms).await? else { return Ok(()) };
-        let side = if is_device { &record.device_id } else { &record.app_id };
+        let side = match is_device.unwrap_or(record.device_id == *from) {
+            true => &record.device_id,
+            false => &record.app_id,
+        };
         if side != from {
             log::warn!("sessionId={id} report of {from} ignored: not a side of it");
             return Ok(());
+        }
+        if is_device.is_none() && record.device_id == *from {
+            tell_the_time();
         }
         match &signal.body {
             Body::Bye { reason } => self.end_by(id, &signal.from, reason, now_ms).await,

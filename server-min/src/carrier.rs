@@ -1,0 +1,111 @@
+//! What carries the signals, our own broker or one that is not ours; and with the relay, what the
+//! session service sees of its neighbours.
+
+use crate::clock;
+use crate::counters::broker_metrics;
+use crate::http::WebSocketDoor;
+use crate::mqtt::{Broker, Identity, LocalClient, Role};
+use crate::mqtt_external::{ExternalBroker, Reports};
+use crate::session::Service;
+use crate::session::service::{Links, SERVER_ID};
+use crate::stun_turn::TurnHandle;
+use sdk_core::wire::signal::SERVER_TOPIC;
+use std::rc::Rc;
+use std::time::Duration;
+
+/// Reports that may wait for the session service; what comes on top is dropped, and counted by the
+/// broker. Each side repeats its state every 20 s.
+const REPORTS_WAITING: usize = 10_000;
+
+#[derive(Clone)]
+pub(crate) enum Carrier {
+    Own { broker: Broker, client: LocalClient },
+    External(ExternalBroker),
+}
+
+impl Carrier {
+    pub(crate) fn own(broker: Broker) -> Carrier {
+        let client = broker.local(SERVER_ID);
+        Carrier::Own { broker, client }
+    }
+
+    pub(crate) fn metrics(&self) -> String {
+        match self {
+            Carrier::Own { broker, .. } => broker_metrics(&broker.stats()),
+            Carrier::External(broker) => broker.metrics(),
+        }
+    }
+
+    /// Where browsers reach our own broker; `None` if it is elsewhere.
+    pub(crate) fn websocket_door(&self) -> Option<WebSocketDoor> {
+        let Carrier::Own { broker, .. } = self else { return None };
+        let broker = broker.clone();
+        Some(Rc::new(move |io, peer| {
+            let broker = broker.clone();
+            tokio::task::spawn_local(async move { broker.serve_websocket(io, peer).await });
+        }))
+    }
+
+    pub(crate) async fn shutdown(&self, grace: Duration) {
+        match self {
+            Carrier::Own { broker, .. } => broker.shutdown(grace).await,
+            Carrier::External(broker) => broker.shutdown(grace).await,
+        }
+    }
+}
+
+/// What the session service is told of on `p2p/signal/server`, one report after the other. Our own
+/// broker says who published it; another one does not.
+pub(crate) async fn hear_reports(carrier: Carrier, from_elsewhere: Option<Reports>, service: Rc<Service>) {
+    match (carrier, from_elsewhere) {
+        (_, Some(mut reports)) => {
+            while let Some(report) = reports.recv().await {
+                service.on_unproven_signal(&report, clock::now_ms()).await;
+            }
+        }
+        (Carrier::Own { client, .. }, None) => {
+            let Ok(mut reports) = client.subscribe(SERVER_TOPIC, REPORTS_WAITING) else {
+                return log::error!(
+                    "the broker refused {SERVER_TOPIC}: no session state will be known"
+                );
+            };
+            while let Some(report) = reports.recv().await {
+                service.on_signal(report.publisher(), report.payload(), clock::now_ms()).await;
+            }
+        }
+        (Carrier::External(_), None) => {}
+    }
+}
+
+/// The broker and the relay, as the session service sees them.
+pub(crate) struct Neighbours {
+    pub(crate) carrier: Carrier,
+    pub(crate) turn: Rc<TurnHandle>,
+}
+
+impl Links for Neighbours {
+    fn publish(&self, topic: &str, payload: Vec<u8>) -> Result<(), String> {
+        match &self.carrier {
+            Carrier::Own { client, .. } => {
+                client.publish(topic, &payload, false).map(drop).map_err(|e| e.to_string())
+            }
+            Carrier::External(broker) => {
+                broker.publish(topic, payload);
+                Ok(())
+            }
+        }
+    }
+
+    fn is_online(&self, role: Role, id: &str) -> Option<bool> {
+        match &self.carrier {
+            Carrier::Own { broker, .. } => {
+                Some(broker.is_online(&Identity { role, id: id.into() }))
+            }
+            Carrier::External(broker) => broker.is_online(role, id),
+        }
+    }
+
+    fn free_relay(&self, session_id: &str) {
+        self.turn.close_user(session_id);
+    }
+}
