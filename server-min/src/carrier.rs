@@ -46,6 +46,14 @@ impl Carrier {
         }))
     }
 
+    /// Why signals do not come through at present; `None` if they do.
+    pub(crate) fn trouble(&self) -> Option<String> {
+        match self {
+            Carrier::Own { .. } => None,
+            Carrier::External(broker) => broker.trouble(),
+        }
+    }
+
     pub(crate) async fn shutdown(&self, grace: Duration) {
         match self {
             Carrier::Own { broker, .. } => broker.shutdown(grace).await,

@@ -143,6 +143,11 @@ impl Server {
         format!("ready: http={} mqtt={mqtt} stun={}", self.http, stun.join(","))
     }
 
+    /// What keeps this server from working at present; `None` if it is ready.
+    pub fn trouble(&self) -> Option<String> {
+        self.carrier.trouble()
+    }
+
     /// Takes no more, lets answers under way finish, tells the broker's clients, and frees the relay.
     pub async fn stop(self) {
         self.stop.send_replace(true);
