@@ -64,7 +64,11 @@ impl Carrier {
 
 /// What the session service is told of on `p2p/signal/server`, one report after the other. Our own
 /// broker says who published it; another one does not.
-pub(crate) async fn hear_reports(carrier: Carrier, from_elsewhere: Option<Reports>, service: Rc<Service>) {
+pub(crate) async fn hear_reports(
+    carrier: Carrier,
+    from_elsewhere: Option<Reports>,
+    service: Rc<Service>,
+) {
     match (carrier, from_elsewhere) {
         (_, Some(mut reports)) => {
             while let Some(report) = reports.recv().await {

@@ -92,6 +92,9 @@ pub struct MqttConfig {
     pub external_client_id: Option<String>,
     /// Several nodes with one session store take each report once among them.
     pub external_share: bool,
+    /// What a broker that is not ours shows when it asks `/v1/mqtt/auth` and `/v1/mqtt/acl`. Nobody
+    /// may ask unless set.
+    pub hook_secret: Option<Secret>,
     /// What one client, and all of them, may take.
     pub limits: BrokerConfig,
 }
@@ -157,6 +160,7 @@ impl Default for MqttConfig {
             external_insecure: false,
             external_client_id: None,
             external_share: false,
+            hook_secret: None,
             device_secret: None,
             app_secret: None,
             admin_password: None,
@@ -232,6 +236,8 @@ impl Config {
             ("mqtt.device_secret", device),
             ("mqtt.app_secret", app),
             ("mqtt.admin_password", &self.mqtt.admin_password),
+            ("mqtt.external_password", &self.mqtt.external_password),
+            ("mqtt.hook_secret", &self.mqtt.hook_secret),
         ];
         for (key, secret) in secrets {
             if secret.as_ref().is_some_and(|s| s.expose().is_empty()) {

@@ -6,7 +6,7 @@ use crate::config::{Config, Secret};
 use crate::counters::relay_metrics;
 use crate::http::{self, PublicAddress, Site};
 use crate::mqtt::Broker;
-use crate::mqtt_external::ExternalBroker;
+use crate::mqtt_external::{ExternalBroker, Hook};
 use crate::session::credentials::hex;
 use crate::session::keys::random;
 use crate::session::service::ServiceConfig;
@@ -80,6 +80,7 @@ impl Server {
             admin_password: config.mqtt.admin_password.clone(),
         };
         let access = Rc::new(access);
+        let hook = Hook::new(&config.mqtt, access.clone());
         let (carrier, reports) = match external {
             None => {
                 let broker = Broker::new(config.mqtt.limits.clone(), access);
@@ -121,6 +122,7 @@ impl Server {
             address,
             &config,
             carrier.websocket_door(),
+            hook,
             Box::new(all_metrics),
         ));
         let max = config.http.max_connections;

@@ -249,7 +249,9 @@ fn a_broker_that_is_away_holds_up_nothing_and_what_was_said_meanwhile_arrives() 
         assert_eq!((&bye["type"], &bye["sessionId"]), (&json!("bye"), &early["sessionId"]));
         assert_eq!(device.message().await["sessionId"], late["sessionId"]);
         let sid = late["sessionId"].as_str().unwrap();
-        device.publish("p2p/signal/server", &report(sid, "cam_1", json!({"state": "connected"}))).await;
+        device
+            .publish("p2p/signal/server", &report(sid, "cam_1", json!({"state": "connected"})))
+            .await;
         until_record(&server, sid, "status", "connected").await;
         server.stop().await;
     });
@@ -342,11 +344,12 @@ fn the_broker_s_certificate_is_checked_and_ours_is_shown() {
     );
     with_mosquitto(&folder, &configuration, port, async |mosquitto| {
         let url = format!("mqtts://localhost:{port}");
-        let own =
-            [("mqtt.external_certificate", own_certificate.as_str()), ("mqtt.external_key", &own_key)];
+        let own = [
+            ("mqtt.external_certificate", own_certificate.as_str()),
+            ("mqtt.external_key", &own_key),
+        ];
         let with = |more: &[(&'static str, &str)], url: &str| {
-            let more: Vec<_> =
-                own.iter().chain(more).map(|(k, v)| (*k, (*v).to_owned())).collect();
+            let more: Vec<_> = own.iter().chain(more).map(|(k, v)| (*k, (*v).to_owned())).collect();
             let url = url.to_owned();
             async move {
                 let more: Vec<_> = more.iter().map(|(k, v)| (*k, v.as_str())).collect();

@@ -7,8 +7,7 @@ use std::path::Path;
 use toml::{Table, Value};
 
 /// Keys whose values never appear in an error.
-const SECRET_KEYS: &[&str] =
-    &["app_keys", "device_secret", "app_secret", "_password", "secrets", "static_users"];
+const SECRET_KEYS: &[&str] = &["app_keys", "_secret", "_password", "secrets", "static_users"];
 /// Sections by their prefix in environment names, the longer before the shorter.
 const SECTIONS: &[(&str, &str)] = &[
     ("http_", "http"),

@@ -56,7 +56,9 @@ impl PublicAddress {
         let ws_url = match (&self.ws_url, &self.http_url) {
             (Some(url), _) => url.clone(),
             // https becomes wss, http becomes ws.
-            (None, Some(url)) => format!("ws{}/mqtt", url.trim_start_matches("http").trim_end_matches('/')),
+            (None, Some(url)) => {
+                format!("ws{}/mqtt", url.trim_start_matches("http").trim_end_matches('/'))
+            }
             (None, None) => format!("ws://{authority}/mqtt"),
         };
         let mqtt_url = match &self.mqtt_url {

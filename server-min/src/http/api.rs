@@ -180,7 +180,7 @@ async fn close(site: &Site, id: SessionId, now_ms: u64) -> Reply {
     }
 }
 
-async fn read_body<B>(body: B) -> Result<bytes::Bytes, Reply>
+pub(super) async fn read_body<B>(body: B) -> Result<bytes::Bytes, Reply>
 where
     B: Body,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,

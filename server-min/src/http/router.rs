@@ -3,8 +3,9 @@
 use super::address::PublicAddress;
 use super::assets::Assets;
 use super::reply::{self, Reply};
-use super::{api, upgrade};
+use super::{api, broker_hook, upgrade};
 use crate::config::{AppConfig, Secret};
+use crate::mqtt_external::Hook;
 use crate::session::Service;
 use hyper::body::Incoming;
 use hyper::header::{ALLOW, HeaderValue};
@@ -26,6 +27,8 @@ pub struct Site {
     pub(super) cors_origin: Option<HeaderValue>,
     /// `None` where the broker is not ours.
     broker: Option<WebSocketDoor>,
+    /// For a broker that is not ours; `None` without a secret.
+    hook: Option<Hook>,
     /// Everything counted, as Prometheus reads it.
     metrics: Box<dyn Fn() -> String>,
     assets: Assets,
@@ -37,6 +40,7 @@ impl Site {
         address: PublicAddress,
         config: &crate::config::Config,
         broker: Option<WebSocketDoor>,
+        hook: Option<Hook>,
         metrics: Box<dyn Fn() -> String>,
     ) -> Site {
         let origin = &config.http.cors_origin;
@@ -48,6 +52,7 @@ impl Site {
             apps: config.apps.clone(),
             cors_origin,
             broker,
+            hook,
             metrics,
             assets: Assets::new(),
         }
@@ -61,6 +66,9 @@ impl Site {
         local: SocketAddr,
     ) -> Reply {
         let path = request.uri().path();
+        if path.starts_with(broker_hook::PREFIX) {
+            return broker_hook::answer(self.hook.as_ref(), request).await;
+        }
         if path.starts_with("/v1/") {
             return api::answer(self, request, local).await;
         }

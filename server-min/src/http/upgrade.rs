@@ -23,7 +23,8 @@ pub(super) fn answer(
     broker: Option<&WebSocketDoor>,
 ) -> Reply {
     let Some(broker) = broker else {
-        let text = "the MQTT broker is not here: connect to the mqtt.wsUrl that came with the session";
+        let text =
+            "the MQTT broker is not here: connect to the mqtt.wsUrl that came with the session";
         return reply::error(StatusCode::NOT_FOUND, text);
     };
     let accept = match accept(request.method(), request.headers()) {

@@ -34,6 +34,7 @@ mod topic;
 mod websocket;
 
 pub use access::{Authenticator, Identity, Login, Refusal, Role};
+pub(crate) use access::{Grant, may_publish, may_subscribe};
 pub use broker::Broker;
 pub use config::BrokerConfig;
 pub use local::{LocalClient, LocalMessage, LocalSubscription, Rejected};

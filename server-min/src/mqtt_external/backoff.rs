@@ -46,7 +46,9 @@ mod tests {
     fn pauses_fill_a_range_that_grows_to_its_bound() {
         for (attempt, range) in [(0, 500), (1, 1000), (4, 8000), (5, 15_000), (99, 15_000)] {
             let pauses: Vec<u128> = (0..1000)
-                .map(|n| Backoff { seed: n * 0x9e37_79b9_7f4a_7c15, attempt }.next_pause().as_millis())
+                .map(|n| {
+                    Backoff { seed: n * 0x9e37_79b9_7f4a_7c15, attempt }.next_pause().as_millis()
+                })
                 .collect();
             let (mean, most) = (pauses.iter().sum::<u128>() / 1000, pauses.iter().max().copied());
             assert!((range * 45 / 100..range * 55 / 100).contains(&mean), "{attempt}: {mean}");

@@ -56,7 +56,8 @@ impl Address<'_> {
                         external_password"
                 .into());
         }
-        let bad = || format!("external {url:?}: expected mqtt://host[:port] or mqtts://host[:port]");
+        let bad =
+            || format!("external {url:?}: expected mqtt://host[:port] or mqtts://host[:port]");
         let (is_tls, rest) = match url.split_once("://").ok_or_else(bad)? {
             ("mqtt", rest) => (false, rest),
             ("mqtts", rest) => (true, rest),
@@ -119,7 +120,9 @@ pub fn check(config: &MqttConfig) -> Result<(), String> {
         }
     }
     if config.external_certificate.is_some() != config.external_key.is_some() {
-        return Err("external_certificate and external_key belong together: set both, or none".into());
+        return Err(
+            "external_certificate and external_key belong together: set both, or none".into()
+        );
     }
     if config.external_password.is_some() && config.external_username.is_none() {
         return Err("external_username is missing: whose password is external_password?".into());
@@ -128,9 +131,11 @@ pub fn check(config: &MqttConfig) -> Result<(), String> {
         || config.external_certificate.is_some()
         || config.external_insecure;
     if of_tls && !address.is_tls {
-        return Err("external_ca, external_certificate and external_insecure are for TLS: expected \
+        return Err(
+            "external_ca, external_certificate and external_insecure are for TLS: expected \
                     external = \"mqtts://…\""
-            .into());
+                .into(),
+        );
     }
     if config.external_insecure && config.external_ca.is_some() {
         return Err("external_insecure checks no certificate, external_ca says against what: set \
@@ -261,9 +266,19 @@ mod tests {
             assert_eq!(endpoint.as_deref(), Ok(expected));
         }
         for bad in [
-            "", "broker", "http://broker", "mqtt://", "mqtt://:1883", "mqtt://broker:0",
-            "mqtt://broker:65536", "mqtt://a b", "mqtt://[::1", "mqtt://[x]", "mqtt://b/x",
-            "mqtt://::1:1883", "mqtt://user:secret@broker",
+            "",
+            "broker",
+            "http://broker",
+            "mqtt://",
+            "mqtt://:1883",
+            "mqtt://broker:0",
+            "mqtt://broker:65536",
+            "mqtt://a b",
+            "mqtt://[::1",
+            "mqtt://[x]",
+            "mqtt://b/x",
+            "mqtt://::1:1883",
+            "mqtt://user:secret@broker",
         ] {
             let text = check(&config(bad)).expect_err(bad);
             assert!(text.contains("external") && !text.contains("secret"), "{text}");

@@ -93,7 +93,8 @@ impl<'a> Connection<'a> {
         let mut network = NetworkOptions::new();
         network.set_tcp_nodelay(true);
         let mut properties = ConnectProperties::new();
-        properties.session_expiry_interval = Some(if shared.is_sharing { 0 } else { SESSION_EXPIRY_S });
+        properties.session_expiry_interval =
+            Some(if shared.is_sharing { 0 } else { SESSION_EXPIRY_S });
         properties.max_packet_size = Some(MAX_PACKET_LEN);
         options
             .set_keep_alive(KEEP_ALIVE)

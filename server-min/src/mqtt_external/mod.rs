@@ -13,11 +13,13 @@
 
 mod backoff;
 mod endpoint;
+mod hook;
 mod link;
 mod outbox;
 mod presence;
 
 pub use endpoint::check;
+pub use hook::Hook;
 
 use crate::config::{MqttConfig, Secret};
 use crate::mqtt::Role;
@@ -136,7 +138,11 @@ impl ExternalBroker {
         self.0.is_closing.set(true);
         self.0.wake.notify_one();
         if timeout(grace, self.0.closed.notified()).await.is_err() {
-            log::warn!("{}: left with {} messages unsent", self.address(), self.0.outbox.borrow().len());
+            log::warn!(
+                "{}: left with {} messages unsent",
+                self.address(),
+                self.0.outbox.borrow().len()
+            );
         }
     }
 
@@ -156,8 +162,18 @@ impl ExternalBroker {
                 "Whether the external broker is connected and subscribed to",
                 u64::from(shared.trouble.borrow().is_none()),
             ),
-            ("mqtt_external_connects_total", "counter", "Times it became so", counters.connects.get()),
-            ("mqtt_external_queued", "gauge", "Messages it has not acknowledged", outbox.len() as u64),
+            (
+                "mqtt_external_connects_total",
+                "counter",
+                "Times it became so",
+                counters.connects.get(),
+            ),
+            (
+                "mqtt_external_queued",
+                "gauge",
+                "Messages it has not acknowledged",
+                outbox.len() as u64,
+            ),
             (
                 "mqtt_external_messages_out_total",
                 "counter",
@@ -176,7 +192,12 @@ impl ExternalBroker {
                 "Messages dropped before it had them, and reports nobody took",
                 outbox.dropped() + counters.reports_dropped.get(),
             ),
-            ("mqtt_external_reports_total", "counter", "Reports it delivered", counters.taken.get()),
+            (
+                "mqtt_external_reports_total",
+                "counter",
+                "Reports it delivered",
+                counters.taken.get(),
+            ),
             (
                 "mqtt_external_devices_online",
                 "gauge",
