@@ -6,8 +6,8 @@ use crate::counters::broker_metrics;
 use crate::http::WebSocketDoor;
 use crate::mqtt::{Broker, Identity, LocalClient, Role};
 use crate::mqtt_external::{ExternalBroker, Reports};
-use crate::session::Service;
-use crate::session::service::{Links, SERVER_ID};
+use crate::session::service::{Admission, Links, SERVER_ID};
+use crate::session::{Credentials, Service};
 use crate::stun_turn::TurnHandle;
 use sdk_core::wire::signal::SERVER_TOPIC;
 use std::rc::Rc;
@@ -119,5 +119,19 @@ impl Links for Neighbours {
 
     fn free_relay(&self, session_id: &str) {
         self.turn.close_user(session_id);
+    }
+
+    fn admit<'a>(&'a self, session_id: &'a str, app: &'a Credentials) -> Admission<'a> {
+        Box::pin(async move {
+            if let Carrier::External(broker) = &self.carrier {
+                broker.admit(session_id, app).await;
+            }
+        })
+    }
+
+    fn dismiss(&self, session_id: &str, app_id: &str) {
+        if let Carrier::External(broker) = &self.carrier {
+            broker.dismiss(session_id, app_id);
+        }
     }
 }

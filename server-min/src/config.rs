@@ -11,6 +11,7 @@ pub use flags::{Action, Command, HELP, parse_args};
 pub use load::{ConfigError, Setting, from_environment, load};
 
 use crate::mqtt::BrokerConfig;
+use crate::mqtt_external::Provisioning;
 use crate::session::record::SESSION_TTL_S;
 use crate::stun_turn::TurnConfig;
 use crate::tls::TlsConfig;
@@ -92,6 +93,8 @@ pub struct MqttConfig {
     pub external_client_id: Option<String>,
     /// Several nodes with one session store take each report once among them.
     pub external_share: bool,
+    /// How that broker learns of applications; not at all unless set: it asks us, or lets all in.
+    pub external_provisioning: Option<Provisioning>,
     /// What a broker that is not ours shows when it asks `/v1/mqtt/auth` and `/v1/mqtt/acl`. Nobody
     /// may ask unless set.
     pub hook_secret: Option<Secret>,
@@ -160,6 +163,7 @@ impl Default for MqttConfig {
             external_insecure: false,
             external_client_id: None,
             external_share: false,
+            external_provisioning: None,
             hook_secret: None,
             device_secret: None,
             app_secret: None,

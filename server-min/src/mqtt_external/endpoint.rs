@@ -98,6 +98,7 @@ pub fn check(config: &MqttConfig) -> Result<(), String> {
             ("external_insecure", config.external_insecure),
             ("external_client_id", config.external_client_id.is_some()),
             ("external_share", config.external_share),
+            ("external_provisioning", config.external_provisioning.is_some()),
         ];
         return match used.iter().find(|(_, is_set)| *is_set) {
             Some((name, _)) => Err(format!(
@@ -126,6 +127,13 @@ pub fn check(config: &MqttConfig) -> Result<(), String> {
     }
     if config.external_password.is_some() && config.external_username.is_none() {
         return Err("external_username is missing: whose password is external_password?".into());
+    }
+    if config.external_provisioning.is_some() && config.external_username.is_none() {
+        return Err(
+            "external_username is missing: external_provisioning needs the administrator of \
+                    Mosquitto's dynamic security plugin"
+                .into(),
+        );
     }
     let of_tls = config.external_ca.is_some()
         || config.external_certificate.is_some()

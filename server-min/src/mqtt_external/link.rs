@@ -7,7 +7,7 @@
 
 use super::backoff::Backoff;
 use super::presence::STATUS_FILTER;
-use super::{Shared, add_one};
+use super::{Shared, add_one, dynsec};
 use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::{
     ConnectProperties, ConnectReturnCode, DisconnectReasonCode, Filter, PubAck, PubAckReason,
@@ -148,7 +148,9 @@ impl<'a> Connection<'a> {
         let Connection { shared, client, events, subscribed_by, up_since, is_leaving, .. } = self;
         let mut poll = pin!(events.poll());
         loop {
-            let until = subscribed_by.unwrap_or_else(|| Instant::now() + CONNECT_TIMEOUT);
+            let until = subscribed_by.unwrap_or_else(Instant::now);
+            let removals = shared.dynsec.as_ref().and_then(|it| it.borrow().poll_timeout());
+            let removals = removals.filter(|_| up_since.is_some());
             tokio::select! {
                 polled = &mut poll => {
                     return polled.map_err(|error| describe(&error, shared));
@@ -159,6 +161,10 @@ impl<'a> Connection<'a> {
                     } else if shared.is_closing.get() {
                         return Err("not connected".into());
                     }
+                }
+                () = sleep_until(removals.unwrap_or(until)), if removals.is_some() => {
+                    remove_departed(shared);
+                    hand_over(shared, client, is_leaving);
                 }
                 () = sleep_until(until), if subscribed_by.is_some() => {
                     return Err(format!("{} does not answer the subscription", shared.endpoint));
@@ -179,7 +185,9 @@ impl<'a> Connection<'a> {
             true => format!("{SHARE}{SERVER_TOPIC}"),
             false => SERVER_TOPIC.to_owned(),
         };
-        let filters = [reports.as_str(), STATUS_FILTER].map(|f| Filter::new(f, QoS::AtLeastOnce));
+        let answers = self.shared.dynsec.as_ref().map(|_| dynsec::ANSWERS);
+        let filters = [reports.as_str(), STATUS_FILTER].into_iter().chain(answers);
+        let filters: Vec<_> = filters.map(|f| Filter::new(f, QoS::AtLeastOnce)).collect();
         // A new connection's channel is empty.
         let _ = self.client.try_subscribe_many(filters);
         self.subscribed_by = Some(Instant::now() + CONNECT_TIMEOUT);
@@ -207,11 +215,27 @@ impl<'a> Connection<'a> {
                 shared.endpoint
             );
         }
+        if shared.dynsec.is_some()
+            && let Some(code) = refused(2)
+        {
+            return Err(format!(
+                "{} does not let us subscribe to {} ({code}): sign in as the administrator of its                  dynamic security plugin",
+                shared.endpoint,
+                dynsec::ANSWERS
+            ));
+        }
         self.subscribed_by = None;
         self.up_since = Some(Instant::now());
         add_one(&shared.counters.connects);
         *shared.trouble.borrow_mut() = None;
-        shared.outbox.borrow_mut().expire(Instant::now());
+        let now = Instant::now();
+        let mut outbox = shared.outbox.borrow_mut();
+        outbox.expire(now);
+        if let Some(dynsec) = &shared.dynsec {
+            let mut dynsec = dynsec.borrow_mut();
+            outbox.push(now, dynsec::COMMANDS, dynsec.ask_for_list());
+            outbox.push_first(now, dynsec::COMMANDS, dynsec.set_up());
+        }
         log::info!("connected to {} as {}", shared.endpoint, shared.client_id);
         Ok(())
     }
@@ -235,6 +259,16 @@ impl<'a> Connection<'a> {
                 }
             }
         }
+    }
+}
+
+/// Applications whose last session ended a while ago.
+fn remove_departed(shared: &Shared) {
+    let now = Instant::now();
+    if let Some(dynsec) = &shared.dynsec
+        && let Some(told) = dynsec.borrow_mut().poll_removals(now)
+    {
+        shared.outbox.borrow_mut().push(now, dynsec::COMMANDS, told);
     }
 }
 

@@ -12,6 +12,7 @@
 //! what the broker must be told, and what it cannot know.
 
 mod backoff;
+mod dynsec;
 mod endpoint;
 mod hook;
 mod link;
@@ -21,14 +22,18 @@ mod presence;
 pub use endpoint::check;
 pub use hook::Hook;
 
+use crate::clock;
 use crate::config::{MqttConfig, Secret};
 use crate::mqtt::Role;
+use crate::session::Credentials;
 use crate::session::metrics::Text;
 use bytes::Bytes;
+use dynsec::Dynsec;
 use endpoint::Endpoint;
 use outbox::Outbox;
 use presence::Presence;
 use sdk_core::wire::signal::SERVER_TOPIC;
+use serde::{Deserialize, Serialize};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
@@ -40,6 +45,17 @@ use tokio::time::{Instant, timeout};
 const REPORTS_WAITING: usize = 4096;
 /// A report has some 200 bytes.
 const MAX_REPORT_LEN: usize = 8 * 1024;
+
+/// How long a session waits for its application to be let in.
+const ADMISSION: Duration = Duration::from_secs(2);
+
+/// How the broker learns who may sign in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+pub enum Provisioning {
+    /// By messages to Mosquitto's dynamic security plugin.
+    #[serde(rename = "mosquitto-dynsec")]
+    MosquittoDynsec,
+}
 
 /// What was published on `p2p/signal/server`, by whomever.
 pub type Reports = mpsc::Receiver<Bytes>;
@@ -55,6 +71,8 @@ struct Shared {
     /// One of several nodes that share the reports among them.
     is_sharing: bool,
     seed: u64,
+    /// Where the broker must be told who may sign in.
+    dynsec: Option<RefCell<Dynsec>>,
     outbox: RefCell<Outbox>,
     presence: RefCell<Presence>,
     reports: mpsc::Sender<Bytes>,
@@ -88,10 +106,16 @@ impl ExternalBroker {
         let number = u128::from_be_bytes(random);
         let named = config.external_client_id.clone();
         let password = || config.external_password.clone().unwrap_or(Secret::new(""));
+        let client_id = named.unwrap_or_else(|| format!("server-min-{:016x}", number >> 64));
+        let username = config.external_username.as_deref().unwrap_or_default();
+        let dynsec = config
+            .external_provisioning
+            .map(|Provisioning::MosquittoDynsec| RefCell::new(Dynsec::new(username, &client_id)));
         let shared = Shared {
             endpoint: Endpoint::new(url, config)?,
             credentials: config.external_username.clone().map(|name| (name, password())),
-            client_id: named.unwrap_or_else(|| format!("server-min-{:016x}", number >> 64)),
+            client_id,
+            dynsec,
             is_sharing: config.external_share,
             seed: number as u64,
             outbox: RefCell::default(),
@@ -117,6 +141,25 @@ impl ExternalBroker {
     pub fn publish(&self, topic: &str, payload: Vec<u8>) {
         self.0.outbox.borrow_mut().push(Instant::now(), topic, payload);
         self.0.wake.notify_one();
+    }
+
+    /// Lets the application of a new session sign in, where the broker must be told. Waits until it
+    /// has been, but not for long: an application that comes too early tries again.
+    pub async fn admit(&self, session_id: &str, app: &Credentials) {
+        let Some(dynsec) = &self.0.dynsec else { return };
+        let Some((told, done)) = dynsec.borrow_mut().admit(session_id, app) else { return };
+        self.publish(dynsec::COMMANDS, told);
+        if timeout(ADMISSION, done).await.is_err() {
+            log::warn!("sessionId={session_id} the broker has not yet let its application in");
+        }
+    }
+
+    /// A session is over.
+    pub fn dismiss(&self, session_id: &str, app_id: &str) {
+        if let Some(dynsec) = &self.0.dynsec {
+            dynsec.borrow_mut().dismiss(session_id, app_id, Instant::now());
+            self.0.wake.notify_one();
+        }
     }
 
     /// Whether a device is connected to the broker, by what it says of itself. Of applications
@@ -214,6 +257,13 @@ impl ExternalBroker {
 
 impl Shared {
     fn on_message(&self, topic: &str, payload: Bytes) {
+        if let Some(dynsec) = self.dynsec.as_ref().filter(|_| topic == dynsec::ANSWERS) {
+            let say = dynsec.borrow_mut().on_answer(&payload, clock::now_ms() / 1000);
+            let mut outbox = self.outbox.borrow_mut();
+            return say
+                .into_iter()
+                .for_each(|it| outbox.push(Instant::now(), dynsec::COMMANDS, it));
+        }
         if topic != SERVER_TOPIC {
             return self.presence.borrow_mut().on_status(topic, &payload);
         }

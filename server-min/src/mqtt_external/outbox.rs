@@ -57,6 +57,13 @@ impl Outbox {
         }
     }
 
+    /// Goes before everything else. Only while nothing is on its way.
+    pub(super) fn push_first(&mut self, now: Instant, topic: &str, payload: Vec<u8>) {
+        let message = Message { topic: topic.into(), payload, since: now, stage: Stage::Waiting };
+        self.bytes += message.len();
+        self.messages.push_front(message);
+    }
+
     /// Offers to `take`, in order, what has its turn, until it refuses.
     pub(super) fn hand_over(&mut self, mut take: impl FnMut(&str, &[u8]) -> bool) {
         let turn = self.messages.iter_mut().take(WINDOW);

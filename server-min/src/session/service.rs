@@ -13,6 +13,8 @@ use sdk_core::wire::signal::{
 };
 use sdk_core::wire::token::{self, Claims, IceServer};
 use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -31,7 +33,16 @@ pub trait Links {
 
     /// Frees what the relay has allocated for a session.
     fn free_relay(&self, session_id: &str);
+
+    /// Lets the application of a new session sign in, at a broker that must be told.
+    fn admit<'a>(&'a self, session_id: &'a str, app: &'a Credentials) -> Admission<'a>;
+
+    /// The session is over, and the application may go unless it has another one.
+    fn dismiss(&self, session_id: &str, app_id: &str);
 }
+
+/// Done when the broker has been told, or does not answer.
+pub type Admission<'a> = Pin<Box<dyn Future<Output = ()> + 'a>>;
 
 /// The service's settings.
 pub struct ServiceConfig {
@@ -152,6 +163,9 @@ impl Service {
         );
         // The device learns the time, by which it checks the token, and that an offer may come.
         self.to_device(id, &request.device_id, Body::Keepalive(Keepalive::default()), now_ms);
+        let secret = self.config.mqtt_app_secret.expose();
+        let mqtt = credentials::mqtt_app(secret, &request.app_id, end_s);
+        self.links.admit(&sid, &mqtt).await;
         let token = self.key.sign(&Claims {
             sid,
             dev: request.device_id.clone(),
@@ -164,11 +178,7 @@ impl Service {
             token,
             expires_at_s,
             ice_servers,
-            mqtt: credentials::mqtt_app(
-                self.config.mqtt_app_secret.expose(),
-                &request.app_id,
-                end_s,
-            ),
+            mqtt,
             device_online: self.links.is_online(Role::Device, &request.device_id),
         })
     }
@@ -373,6 +383,7 @@ impl Service {
         if let Some(record) = &closed {
             log::info!("sessionId={id} closed ({reason})");
             self.links.free_relay(&record.session_id);
+            self.links.dismiss(&record.session_id, &record.app_id);
         }
         Ok(closed)
     }
