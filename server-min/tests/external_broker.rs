@@ -295,6 +295,23 @@ fn nothing_is_lost_where_the_connection_is_cut() {
 }
 
 #[test]
+fn a_node_that_is_restarted_under_its_own_name_hears_what_was_said_meanwhile() {
+    beside_mosquitto(async |mosquitto| {
+        let mut device = Mqtt::device(mosquitto.address, "cam_1").await;
+        let sid = "550e8400-e29b-41d4-a716-446655440000";
+        for (more, heard) in [(&[("mqtt.external_client_id", "node-1")][..], 1.0), (&[], 0.0)] {
+            connected_server(&mosquitto.url(), more).await.stop().await;
+            device.publish("p2p/signal/server", &report(sid, "cam_1", json!({}))).await;
+            let again = connected_server(&mosquitto.url(), more).await;
+            // Another one, so that what was kept has come by then.
+            device.publish("p2p/signal/server", &report(sid, "cam_1", json!({}))).await;
+            until_metric(again.http, "mqtt_external_reports_total", heard + 1.0).await;
+            again.stop().await;
+        }
+    });
+}
+
+#[test]
 fn nodes_that_share_take_each_report_once() {
     beside_mosquitto(async |mosquitto| {
         let taken = |address: SocketAddr| metric(address, "mqtt_external_reports_total");
@@ -427,4 +444,25 @@ async fn until_trouble(server: &Server, says: &str) -> String {
     };
     let found = timeout(PATIENCE, said).await;
     found.unwrap_or_else(|_| panic!("not said: {says}, but {:?}", server.trouble()))
+}
+
+/// docs/external-broker.md lists each metric there is, and none that is not.
+#[test]
+fn the_metrics_listed_are_those_there_are() {
+    beside_mosquitto(async |mosquitto| {
+        let server = server(&mosquitto.url(), &[]).await;
+        let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/external-broker.md");
+        let page = std::fs::read_to_string(page).unwrap();
+        let metrics = get(server.http, "/metrics").await.body;
+        let there: BTreeSet<&str> = metrics
+            .lines()
+            .filter_map(|line| line.strip_prefix("# TYPE mqtt_")?.split(' ').next())
+            .collect();
+        let listed: BTreeSet<&str> = page
+            .lines()
+            .filter_map(|line| line.strip_prefix("| `mqtt_")?.split('`').next())
+            .collect();
+        assert_eq!(there, listed);
+        server.stop().await;
+    });
 }

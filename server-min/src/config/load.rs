@@ -255,6 +255,7 @@ mod tests {
             setting("app_keys", "hunter2"),
             setting("mqtt.device_secret", "hunter2"),
             setting("mqtt.admin_password", "hunter2"),
+            setting("mqtt.hook_secret", "hunter2"),
         ];
         let config = load(None, &settings).unwrap();
         assert!(!config.describe().contains("hunter2"), "{}", config.describe());
