@@ -283,6 +283,9 @@ fn the_example_file_names_every_setting_with_its_default() {
         "hook_secret",
         "external_ip",
         "signing_key_file",
+        "certificate",
+        "key",
+        "client_ca",
     ];
     assert_eq!(differing, examples, "{whole}");
     let lost: Vec<&str> =

@@ -116,23 +116,16 @@ impl Rig {
     }
 
     fn client(&self, tool: &str, [user, password]: [&str; 2], arguments: &[&str]) -> AsyncCommand {
-        let port = self.ports[0].to_string();
+        let mut command = self.client_at(self.ports[0], tool);
+        command.args(["-u", user, "-P", password]).args(arguments);
+        command
+    }
+
+    fn client_at(&self, port: u16, tool: &str) -> AsyncCommand {
         let mut command = AsyncCommand::new("stdbuf");
         command
-            .args([
-                "-oL",
-                tool,
-                "-V",
-                "mqttv5",
-                "-h",
-                "localhost",
-                "-p",
-                &port,
-                "--cafile",
-                &self.ca,
-            ])
-            .args(["-u", user, "-P", password])
-            .args(arguments)
+            .args(["-oL", tool, "-V", "mqttv5", "-q", "1", "--cafile", &self.ca])
+            .args(["-h", "localhost", "-p", &port.to_string()])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -141,27 +134,27 @@ impl Rig {
     }
 
     async fn say(&self, who: [&str; 2], arguments: &[&str]) -> String {
-        let mut command = self.client("mosquitto_pub", who, &["-q", "1"]);
-        let done = timeout(PATIENCE, command.args(arguments).output()).await.unwrap().unwrap();
-        String::from_utf8_lossy(&[done.stdout, done.stderr].concat()).into_owned()
+        said(self.client("mosquitto_pub", who, arguments)).await
     }
 
     /// What the broker says to a subscription.
     async fn asks_for(&self, who: [&str; 2], filter: &str) -> String {
-        let arguments = ["-q", "1", "-E", "-d", "-t", filter];
-        let done = self.client("mosquitto_sub", who, &arguments).output();
-        let done = timeout(PATIENCE, done).await.unwrap().unwrap();
-        String::from_utf8_lossy(&[done.stdout, done.stderr].concat()).into_owned()
+        said(self.client("mosquitto_sub", who, &["-E", "-d", "-t", filter])).await
     }
 
     async fn listens(&self, who: [&str; 2], filter: &str) -> Listener {
-        let arguments = ["-q", "1", "-d", "-F", "MESSAGE %p", "-t", filter];
+        let arguments = ["-d", "-F", "MESSAGE %p", "-t", filter];
         let mut child = self.client("mosquitto_sub", who, &arguments).spawn().unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let mut listener = Listener { child, lines };
         while !listener.line().await.expect("it subscribes").starts_with("Subscribed") {}
         listener
     }
+}
+
+async fn said(mut command: AsyncCommand) -> String {
+    let done = timeout(PATIENCE, command.output()).await.unwrap().unwrap();
+    String::from_utf8_lossy(&[done.stdout, done.stderr].concat()).into_owned()
 }
 
 struct Listener {
@@ -184,7 +177,7 @@ impl Listener {
     }
 
     /// Until the broker ends it.
-    async fn is_sent_away(mut self) {
+    async fn end(mut self) {
         while self.line().await.is_some() {}
         let _ = self.child.kill().await;
     }
@@ -263,7 +256,7 @@ fn a_session_goes_its_whole_way_with_its_own_credentials() {
         }
         assert_eq!(metric(server.http, "mqtt_external_refused_total").await, 0.0);
         // It heard so, and then it was its last session.
-        viewer.is_sent_away().await;
+        viewer.end().await;
         let refused = rig.say(app, &["-t", "p2p/signal/server", "-m", "x"]).await;
         assert!(refused.contains("Not authorized"), "{refused}");
         server.stop().await;
@@ -390,29 +383,14 @@ fn an_application_stays_with_its_other_sessions_and_a_lost_node_leaves_nobody_fo
 fn a_device_is_known_by_its_certificate_and_browsers_come_over_websocket() {
     with_rig(async |rig| {
         let [certificate, key] = rig.devices.issue(&rig.folder, "cam_7");
-        let with_certificate = |topic: &str| {
-            let port = rig.ports[2].to_string();
-            Command::new("mosquitto_pub")
-                .args([
-                    "-V",
-                    "mqttv5",
-                    "-h",
-                    "localhost",
-                    "-p",
-                    &port,
-                    "--cafile",
-                    &rig.ca,
-                    "-q",
-                    "1",
-                ])
-                .args(["--cert", &certificate, "--key", &key, "-t", topic, "-m", "x"])
-                .output()
-                .unwrap()
-        };
-        let own = with_certificate("p2p/status/device/cam_7");
-        assert_eq!(String::from_utf8_lossy(&own.stderr), "");
-        let other = with_certificate("p2p/status/device/cam_1");
-        assert!(String::from_utf8_lossy(&other.stderr).contains("Not authorized"));
+        for (topic, says) in
+            [("p2p/status/device/cam_7", ""), ("p2p/status/device/cam_1", "Not authorized")]
+        {
+            let mut command = rig.client_at(rig.ports[2], "mosquitto_pub");
+            command.args(["--cert", &certificate, "--key", &key, "-t", topic, "-m", "x"]);
+            let said = said(command).await;
+            assert!(said.contains(says) && said.is_empty() == says.is_empty(), "{topic}: {said}");
+        }
 
         let mut roots = rustls::RootCertStore::empty();
         roots.add(CertificateDer::from_pem_file(&rig.ca).unwrap()).unwrap();
