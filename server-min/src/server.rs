@@ -232,7 +232,16 @@ fn warn_of_gaps(config: &Config) {
             "nobody can create a session: set app_keys, [[apps]], --app_key or P2PCAM_APP_KEY"
         );
     }
-    if config.mqtt.device_secret.is_none() && config.mqtt.external.is_none() {
+    let mqtt = &config.mqtt;
+    if mqtt.external.is_some() && mqtt.hook_secret.is_none() && mqtt.external_provisioning.is_none()
+    {
+        log::warn!(
+            "the broker at mqtt.external knows nothing of applications' passwords: set \
+             mqtt.hook_secret if it can ask, or mqtt.external_provisioning if it must be told"
+        );
+    }
+    let checks_devices = mqtt.external.is_none() || mqtt.hook_secret.is_some();
+    if checks_devices && mqtt.device_secret.is_none() {
         log::warn!("no device can sign in at the broker: set mqtt.device_secret");
     }
 }

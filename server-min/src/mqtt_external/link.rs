@@ -219,7 +219,8 @@ impl<'a> Connection<'a> {
             && let Some(code) = refused(2)
         {
             return Err(format!(
-                "{} does not let us subscribe to {} ({code}): sign in as the administrator of its                  dynamic security plugin",
+                "{} does not let us subscribe to {} ({code}): sign in as the administrator of its \
+                 dynamic security plugin",
                 shared.endpoint,
                 dynsec::ANSWERS
             ));
