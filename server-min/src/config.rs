@@ -12,11 +12,12 @@ pub use flags::{Action, Command, HELP, parse_args};
 pub use load::{ConfigError, Setting, from_environment, load};
 
 use crate::mqtt::BrokerConfig;
+use crate::mqtt_external::Provisioning;
 use crate::session::StoreConfig;
 use crate::session::record::SESSION_TTL_S;
 use crate::stun_turn::TurnConfig;
 use crate::tls::TlsConfig;
-use crate::{http, logger};
+use crate::{http, logger, mqtt_external};
 use sdk_core::wire::signal::is_valid_id;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
@@ -93,6 +94,29 @@ pub struct MqttConfig {
     pub app_secret: Option<Secret>,
     /// Password of the user `admin`, who may read and write every topic. Off unless set.
     pub admin_password: Option<Secret>,
+    /// `wss://mqtt.example.org/mqtt`, where pages reach it; needed with `external`.
+    pub public_ws_url: Option<String>,
+    /// The broker in our own one's place: `mqtts://mqtt.example.org:8883`. The service is its client.
+    pub external: Option<String>,
+    pub external_username: Option<String>,
+    pub external_password: Option<Secret>,
+    /// PEM file with the authorities that broker's certificate may be signed by; the system's unless
+    /// set.
+    pub external_ca: Option<PathBuf>,
+    /// PEM files with the certificate, and its key, by which the service signs in there.
+    pub external_certificate: Option<PathBuf>,
+    pub external_key: Option<PathBuf>,
+    /// Takes any certificate of that broker: whoever stands between reads and forges everything.
+    pub external_insecure: bool,
+    /// The service's client id there; a new one at each start unless set.
+    pub external_client_id: Option<String>,
+    /// Several nodes with one session store take each report once among them.
+    pub external_share: bool,
+    /// How that broker learns of applications; not at all unless set: it asks us, or lets all in.
+    pub external_provisioning: Option<Provisioning>,
+    /// What a broker that is not ours shows when it asks `/v1/mqtt/auth` and `/v1/mqtt/acl`. Nobody
+    /// may ask unless set.
+    pub hook_secret: Option<Secret>,
     /// What one client, and all of them, may take.
     pub limits: BrokerConfig,
 }
@@ -154,6 +178,18 @@ impl Default for MqttConfig {
             public_url: None,
             credentials_file: None,
             require_device_certificate: false,
+            public_ws_url: None,
+            external: None,
+            external_username: None,
+            external_password: None,
+            external_ca: None,
+            external_certificate: None,
+            external_key: None,
+            external_insecure: false,
+            external_client_id: None,
+            external_share: false,
+            external_provisioning: None,
+            hook_secret: None,
             device_secret: None,
             app_secret: None,
             admin_password: None,
@@ -206,6 +242,7 @@ impl Config {
         let urls = [
             ("http.public_url", &self.http.public_url, ["http://", "https://"]),
             ("mqtt.public_url", &self.mqtt.public_url, ["mqtt://", "mqtts://"]),
+            ("mqtt.public_ws_url", &self.mqtt.public_ws_url, ["ws://", "wss://"]),
         ];
         for (key, url, [plain, tls]) in urls {
             if let Some(url) = url
@@ -228,6 +265,8 @@ impl Config {
             ("mqtt.device_secret", device),
             ("mqtt.app_secret", app),
             ("mqtt.admin_password", &self.mqtt.admin_password),
+            ("mqtt.external_password", &self.mqtt.external_password),
+            ("mqtt.hook_secret", &self.mqtt.hook_secret),
         ];
         for (key, secret) in secrets {
             if secret.as_ref().is_some_and(|s| s.expose().is_empty()) {
@@ -239,6 +278,9 @@ impl Config {
                 "mqtt.app_secret",
                 "is the same as mqtt.device_secret; they must differ".into(),
             );
+        }
+        if let Err(text) = mqtt_external::check(&self.mqtt) {
+            return Err(ConfigError::new(format!("mqtt.{text}")));
         }
         if let Err(text) = self.turn.check() {
             return Err(ConfigError::new(format!("turn.{text}")));

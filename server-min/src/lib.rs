@@ -1,5 +1,6 @@
 //! STUN, TURN, MQTT broker and session API in one small binary.
 
+mod carrier;
 pub mod clock;
 pub mod config;
 mod counters;
@@ -7,6 +8,7 @@ pub mod http;
 pub mod listeners;
 pub mod logger;
 pub mod mqtt;
+pub mod mqtt_external;
 mod per_address;
 pub mod server;
 pub mod session;

@@ -7,15 +7,8 @@ use std::path::Path;
 use toml::{Table, Value};
 
 /// Keys whose values never appear in an error.
-const SECRET_KEYS: &[&str] = &[
-    "app_keys",
-    "device_secret",
-    "app_secret",
-    "admin_password",
-    "secrets",
-    "static_users",
-    "redis",
-];
+const SECRET_KEYS: &[&str] =
+    &["app_keys", "_secret", "_password", "secrets", "static_users", "redis"];
 /// Sections by their prefix in environment names, the longer before the shorter.
 const SECTIONS: &[(&str, &str)] = &[
     ("http_", "http"),
@@ -264,6 +257,7 @@ mod tests {
             setting("app_keys", "hunter2"),
             setting("mqtt.device_secret", "hunter2"),
             setting("mqtt.admin_password", "hunter2"),
+            setting("mqtt.hook_secret", "hunter2"),
         ];
         let config = load(None, &settings).unwrap();
         assert!(!config.describe().contains("hunter2"), "{}", config.describe());

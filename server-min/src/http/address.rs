@@ -14,7 +14,10 @@ pub struct PublicAddress {
     pub public_host: Option<String>,
     pub http_url: Option<String>,
     pub mqtt_url: Option<String>,
-    /// Of the listeners: without TLS, and with it. Of each kind there is at least one.
+    /// Of MQTT over WebSocket, where that is not beside the API.
+    pub ws_url: Option<String>,
+    /// Of the listeners: without TLS, and with it. Of HTTP there is at least one, of MQTT unless the
+    /// broker is not ours.
     pub http_port: Option<u16>,
     pub https_port: Option<u16>,
     pub mqtt_port: Option<u16>,
@@ -53,11 +56,14 @@ impl PublicAddress {
             Some(port) => format!("{url_host}:{port}"),
             None => url_host.clone(),
         };
-        let ws_url = match &self.http_url {
+        let ws_url = match (&self.ws_url, &self.http_url) {
+            (Some(url), _) => url.clone(),
             // https becomes wss, http becomes ws.
-            Some(url) => format!("ws{}/mqtt", url.trim_start_matches("http").trim_end_matches('/')),
-            None if via.is_tls => format!("wss://{authority}/mqtt"),
-            None => format!("ws://{authority}/mqtt"),
+            (None, Some(url)) => {
+                format!("ws{}/mqtt", url.trim_start_matches("http").trim_end_matches('/'))
+            }
+            (None, None) if via.is_tls => format!("wss://{authority}/mqtt"),
+            (None, None) => format!("ws://{authority}/mqtt"),
         };
         let mqtt_url = match &self.mqtt_url {
             Some(url) => url.clone(),
@@ -154,6 +160,7 @@ mod tests {
             public_host: None,
             http_url: None,
             mqtt_url: None,
+            ws_url: None,
             http_port: Some(8080),
             https_port: None,
             mqtt_port: Some(1883),
@@ -226,6 +233,8 @@ mod tests {
         assert_eq!(made.stun, "[2001:db8::1]:3478");
         assert_eq!(made.ws_url, "wss://cam.example.org/mqtt");
         assert_eq!(made.mqtt_url, "mqtts://mqtt.example.org:8883");
+        let elsewhere = PublicAddress { ws_url: Some("wss://b.example.org/mqtt".into()), ..set };
+        assert_eq!(of(&elsewhere, None).unwrap().ws_url, "wss://b.example.org/mqtt");
     }
     #[test]
     fn who_came_with_tls_goes_on_with_it() {

@@ -186,7 +186,7 @@ async fn close(site: &Site, id: SessionId, record: &SessionRecord, now_ms: u64) 
     }
 }
 
-async fn read_body<B>(body: B) -> Result<bytes::Bytes, Reply>
+pub(super) async fn read_body<B>(body: B) -> Result<bytes::Bytes, Reply>
 where
     B: Body,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,

@@ -4,8 +4,9 @@ use super::address::PublicAddress;
 use super::assets::Assets;
 use super::reply::{self, Reply};
 use super::server::Via;
-use super::{api, upgrade};
+use super::{api, broker_hook, upgrade};
 use crate::config::{AppConfig, Secret};
+use crate::mqtt_external::Hook;
 use crate::session::Service;
 use hyper::body::Incoming;
 use hyper::header::{ALLOW, HeaderValue};
@@ -25,7 +26,10 @@ pub struct Site {
     pub(super) app_keys: Vec<Secret>,
     pub(super) apps: Vec<AppConfig>,
     pub(super) cors_origin: Option<HeaderValue>,
-    broker: WebSocketDoor,
+    /// `None` where the broker is not ours.
+    broker: Option<WebSocketDoor>,
+    /// For a broker that is not ours; `None` without a secret.
+    hook: Option<Hook>,
     /// Everything counted, as Prometheus reads it.
     metrics: Box<dyn Fn() -> String>,
     assets: Assets,
@@ -36,7 +40,8 @@ impl Site {
         service: Rc<Service>,
         address: PublicAddress,
         config: &crate::config::Config,
-        broker: WebSocketDoor,
+        broker: Option<WebSocketDoor>,
+        hook: Option<Hook>,
         metrics: Box<dyn Fn() -> String>,
     ) -> Site {
         let origin = &config.http.cors_origin;
@@ -48,6 +53,7 @@ impl Site {
             apps: config.apps.clone(),
             cors_origin,
             broker,
+            hook,
             metrics,
             assets: Assets::new(),
         }
@@ -55,11 +61,14 @@ impl Site {
 
     pub(super) async fn answer(&self, request: Request<Incoming>, via: Via) -> Reply {
         let path = request.uri().path();
+        if path.starts_with(broker_hook::PREFIX) {
+            return broker_hook::answer(self.hook.as_ref(), request).await;
+        }
         if path.starts_with("/v1/") {
             return api::answer(self, request, via).await;
         }
         if path == "/mqtt" {
-            return upgrade::answer(request, via.peer, &self.broker);
+            return upgrade::answer(request, via.peer, self.broker.as_ref());
         }
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             let text = "this address takes GET; sessions are made with POST /v1/sessions";

@@ -42,6 +42,7 @@ impl Messages {
     /// them.
     pub(super) fn on_closing(&self, closing: &Closing, by: By, now_ms: u64) {
         self.links.free_relay(&closing.session_id);
+        self.links.dismiss(&closing.session_id, &closing.app_id);
         let Some(id) = SessionId::parse(&closing.session_id) else { return };
         if by == By::AnotherNode && self.links.shares_broker() {
             return;

@@ -10,9 +10,13 @@ use super::store::{Change, SessionStore, StoreError};
 use crate::config::Secret;
 use crate::mqtt::{Identity, Role};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
-use sdk_core::wire::signal::{Body, Keepalive, SessionId, SessionState, Signal, is_valid_id};
+use sdk_core::wire::signal::{
+    Body, Keepalive, SERVER_TOPIC, SessionId, SessionState, Signal, is_valid_id,
+};
 use sdk_core::wire::token::{self, Claims, IceServer};
 use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -41,7 +45,18 @@ pub trait Links {
     fn shares_broker(&self) -> bool {
         false
     }
+
+    /// Lets the application of a new session sign in, at a broker that must be told.
+    fn admit<'a>(&'a self, _session_id: &'a str, _app: &'a Credentials) -> Admission<'a> {
+        Box::pin(async {})
+    }
+
+    /// The session is over, and the application may go unless it has another one.
+    fn dismiss(&self, _session_id: &str, _app_id: &str) {}
 }
+
+/// Done when the broker has been told, or does not answer.
+pub type Admission<'a> = Pin<Box<dyn Future<Output = ()> + 'a>>;
 
 /// The service's settings.
 pub struct ServiceConfig {
@@ -178,6 +193,9 @@ impl Service {
             Body::Keepalive(Keepalive::default()),
             now_ms,
         );
+        let secret = self.config.mqtt_app_secret.expose();
+        let mqtt = credentials::mqtt_app(secret, &request.app_id, end_s);
+        self.messages.links.admit(&sid, &mqtt).await;
         let token = self.key.sign(&Claims {
             sid,
             dev: request.device_id.clone(),
@@ -190,11 +208,7 @@ impl Service {
             token,
             expires_at_s,
             ice_servers,
-            mqtt: credentials::mqtt_app(
-                self.config.mqtt_app_secret.expose(),
-                &request.app_id,
-                end_s,
-            ),
+            mqtt,
             device_online: self.messages.is_online(Role::Device, &request.device_id),
         })
     }
@@ -249,8 +263,24 @@ impl Service {
             return log::warn!("sessionId={id} {} ignored: it wrote in another's name", sender.id);
         }
         // The store has said once that it is away. Each side says again how it is in 20 s.
-        if let Err(e) = self.take(&signal, is_device, now_ms).await {
+        if let Err(e) = self.take(&signal, Some(is_device), now_ms).await {
             log::debug!("sessionId={id} report of {} lost: {e}", signal.from);
+        }
+    }
+
+    /// Takes a message from `p2p/signal/server` of a broker that does not say who published it. It
+    /// counts if it names a session that there is, and one of its sides: the id is known to these
+    /// two and to us alone.
+    pub async fn on_unproven_signal(&self, payload: &[u8], now_ms: u64) {
+        let signal = match Signal::parse(payload) {
+            Ok(signal) => signal,
+            Err(e) => {
+                let id = e.session_id.map_or("-".to_owned(), |id| id.to_string());
+                return log::debug!("sessionId={id} from {SERVER_TOPIC}: {e}");
+            }
+        };
+        if let Err(e) = self.take(&signal, None, now_ms).await {
+            log::error!("sessionId={} report of {} lost: {e}", signal.session_id, signal.from);
         }
     }
 
@@ -288,17 +318,34 @@ impl Service {
             .await
     }
 
-    async fn take(&self, signal: &Signal, is_device: bool, now_ms: u64) -> Result<(), StoreError> {
+    /// `is_device` is proven, or `None`: then it is what the record says of whom the signal is from.
+    async fn take(
+        &self,
+        signal: &Signal,
+        is_device: Option<bool>,
+        now_ms: u64,
+    ) -> Result<(), StoreError> {
         let (id, from) = (signal.session_id, &signal.from);
-        if is_device && matches!(signal.body, Body::Keepalive(_)) {
-            // So a device learns the time, whether or not its session is still known.
-            self.messages.to_device(id, from, Body::Keepalive(Keepalive::default()), now_ms);
+        // So a device learns the time, whether or not its session is still known.
+        let tell_the_time = || {
+            if matches!(signal.body, Body::Keepalive(_)) {
+                self.messages.to_device(id, from, Body::Keepalive(Keepalive::default()), now_ms);
+            }
+        };
+        if is_device == Some(true) {
+            tell_the_time();
         }
         let Some(record) = self.store.get(id, now_ms).await? else { return Ok(()) };
-        let side = if is_device { &record.device_id } else { &record.app_id };
+        let side = match is_device.unwrap_or(record.device_id == *from) {
+            true => &record.device_id,
+            false => &record.app_id,
+        };
         if side != from {
             log::warn!("sessionId={id} report of {from} ignored: not a side of it");
             return Ok(());
+        }
+        if is_device.is_none() && record.device_id == *from {
+            tell_the_time();
         }
         match &signal.body {
             Body::Bye { reason } => self.end_by(&record, &signal.from, reason, now_ms).await,
