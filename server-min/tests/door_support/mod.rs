@@ -14,7 +14,7 @@ use tokio::time::timeout;
 
 pub const PATIENCE: Duration = Duration::from_secs(10);
 /// Far less than any silent client is given, and enough on a busy machine.
-const AT_ONCE: Duration = Duration::from_secs(3);
+const AT_ONCE: Duration = Duration::from_secs(6);
 pub const ADMIN_PASSWORD: &str = "root";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
