@@ -5,9 +5,10 @@ use crate::config::{Config, Secret};
 use crate::counters::{broker_metrics, relay_metrics};
 use crate::http::{self, PublicAddress, Site};
 use crate::mqtt::{Broker, Identity, LocalClient, Role};
+use crate::placement::Placement;
 use crate::session::credentials::hex;
 use crate::session::keys::random;
-use crate::session::service::{Links, SERVER_ID, ServiceConfig};
+use crate::session::service::{Addresses, Links, Relay, SERVER_ID, ServiceConfig};
 use crate::session::{Access, MemoryStore, Metrics, Service, SigningKey};
 use crate::stun_turn::{TurnConfig, TurnHandle, TurnServer};
 use crate::tls::Tls;
@@ -38,7 +39,9 @@ pub struct Server {
     pub broker: Broker,
     /// `None` without `[tls]`.
     pub tls: Option<Tls>,
-    turn: Rc<TurnHandle>,
+    pub placement: Rc<Placement>,
+    /// `None` without `turn.listen`.
+    turn: Option<Rc<TurnHandle>>,
     stop: watch::Sender<bool>,
     tasks: Vec<JoinHandle<()>>,
 }
@@ -57,15 +60,18 @@ impl Server {
             None => Secret::new(generated().map_err(other)?),
         };
         warn_of_gaps(&config);
-        let tls = Tls::load(&config.tls).map_err(|text| other(io::Error::other(text)))?;
+        let wrong = |text: String| other(io::Error::other(text));
+        let tls = Tls::load(&config.tls).map_err(wrong)?;
 
         let http_listener = bind("http.listen", config.http.listen).await?;
         let mqtt_listener = bind("mqtt.listen", config.mqtt.listen).await?;
         let metrics = Arc::new(Metrics::default());
-        let turn = Rc::new(start_turn(&config.turn)?);
+        let turn = start_turn(&config.turn)?.map(Rc::new);
         let http = http_listener.local_addr().map_err(other)?;
         let mqtt = mqtt_listener.local_addr().map_err(other)?;
-        let stun = turn.local_addrs().to_vec();
+        let stun = turn.as_ref().map_or(Vec::new(), |turn| turn.local_addrs().to_vec());
+        let placement = Placement::start(&config, stun.first().copied()).map_err(wrong)?;
+        let placement = Rc::new(placement);
 
         let access = Access {
             device_secret: config.mqtt.device_secret.clone(),
@@ -77,10 +83,10 @@ impl Server {
         let links = Rc::new(Neighbours {
             broker: broker.clone(),
             client: client.clone(),
+            placement: placement.clone(),
             turn: turn.clone(),
         });
         let service_config = ServiceConfig {
-            turn_secret: config.turn.secrets.first().cloned().unwrap_or_default(),
             mqtt_app_secret: app_secret,
             token_ttl_s: config.session.token_ttl_s,
             ttl_s: config.session.ttl_s,
@@ -101,14 +107,19 @@ impl Server {
         };
         let all_metrics = {
             let (broker, turn, region) = (broker.clone(), turn.clone(), config.region.clone());
+            let placement = placement.clone();
             move || {
-                let relay = turn.counters();
-                metrics.render() + &relay_metrics(relay, &region) + &broker_metrics(&broker.stats())
+                let relay = turn.as_ref().map(|turn| relay_metrics(turn.counters(), &region));
+                metrics.render()
+                    + &relay.unwrap_or_default()
+                    + &placement.metrics()
+                    + &broker_metrics(&broker.stats())
             }
         };
         let site = Rc::new(Site::new(
             service.clone(),
             address,
+            placement.clone(),
             &config,
             websocket_door(&broker),
             Box::new(all_metrics),
@@ -123,7 +134,19 @@ impl Server {
             tokio::task::spawn_local(hear_reports(client, service.clone())),
             tokio::task::spawn_local(sweep(config.session.sweep_interval_s, service.clone())),
         ];
-        Ok(Server { http, mqtt, stun, public_key, service, broker, tls, turn, stop, tasks })
+        Ok(Server {
+            http,
+            mqtt,
+            stun,
+            public_key,
+            service,
+            broker,
+            tls,
+            placement,
+            turn,
+            stop,
+            tasks,
+        })
     }
 
     /// `ready: http=127.0.0.1:8080 mqtt=127.0.0.1:1883 stun=127.0.0.1:3478`
@@ -136,7 +159,10 @@ impl Server {
     pub async fn stop(self) {
         self.stop.send_replace(true);
         self.broker.shutdown(GRACE).await;
-        self.turn.shutdown();
+        self.placement.stop();
+        if let Some(turn) = &self.turn {
+            turn.shutdown();
+        }
         for task in &self.tasks {
             task.abort();
         }
@@ -195,7 +221,8 @@ impl std::error::Error for StartError {}
 struct Neighbours {
     broker: Broker,
     client: LocalClient,
-    turn: Rc<TurnHandle>,
+    placement: Rc<Placement>,
+    turn: Option<Rc<TurnHandle>>,
 }
 
 impl Links for Neighbours {
@@ -207,8 +234,15 @@ impl Links for Neighbours {
         Some(self.broker.is_online(&Identity { role, id: id.into() }))
     }
 
+    fn relay_for(&self, session_id: &str, region: &str, own: &Addresses) -> Option<Relay> {
+        self.placement.relay_for(session_id, region, own)
+    }
+
+    /// An external node is not told: it has no door for that (docs/regions.md, "The end of a session").
     fn free_relay(&self, session_id: &str) {
-        self.turn.close_user(session_id);
+        if let Some(turn) = &self.turn {
+            turn.close_user(session_id);
+        }
     }
 }
 
@@ -244,8 +278,12 @@ async fn bind(setting: &'static str, address: SocketAddr) -> Result<TcpListener,
     TcpListener::bind(address).await.map_err(|error| StartError::Listen { setting, address, error })
 }
 
-fn start_turn(config: &TurnConfig) -> Result<TurnHandle, StartError> {
-    TurnServer::start(config.clone(), Arc::new(())).map_err(|error| {
+/// `None` where all relaying is done by others.
+fn start_turn(config: &TurnConfig) -> Result<Option<TurnHandle>, StartError> {
+    if config.listen.is_empty() {
+        return Ok(None);
+    }
+    TurnServer::start(config.clone(), Arc::new(())).map(Some).map_err(|error| {
         // Which of several addresses it was, only the error's own text says.
         match config.listen.as_slice() {
             [address, others @ ..] if others.iter().all(|a| a.port() == address.port()) => {

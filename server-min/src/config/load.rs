@@ -8,7 +8,7 @@ use toml::{Table, Value};
 
 /// Keys whose values never appear in an error.
 const SECRET_KEYS: &[&str] =
-    &["app_keys", "device_secret", "app_secret", "admin_password", "secrets", "static_users"];
+    &["app_keys", "secret", "admin_password", "secrets", "static_users", "external"];
 /// Sections by their prefix in environment names, the longer before the shorter.
 const SECTIONS: &[(&str, &str)] = &[
     ("http_", "http"),
@@ -17,6 +17,7 @@ const SECTIONS: &[(&str, &str)] = &[
     ("turn_", "turn"),
     ("session_", "session"),
     ("tls_", "tls"),
+    ("geoip_", "geoip"),
 ];
 
 /// A value for one key from outside the file.

@@ -17,7 +17,7 @@ pub struct PublicAddress {
     pub mqtt_port: u16,
     /// As peers reach the relay, where a NAT stands in front of it.
     pub turn_ip: Option<IpAddr>,
-    /// Where STUN and TURN listen; at least one.
+    /// Where our own STUN and TURN listen; nowhere, where all of it is `[turn] external`.
     pub turn: Vec<SocketAddr>,
 }
 
@@ -32,7 +32,8 @@ impl PublicAddress {
                 (host, authority)
             }
             (None, Some(asked)) => {
-                let (host, port) = split(asked).ok_or("the Host header is not a host name")?;
+                let (host, port) =
+                    split_authority(asked).ok_or("the Host header is not a host name")?;
                 // Listeners may be on IPv4 only while a client resolves localhost to ::1.
                 let host = if host.eq_ignore_ascii_case("localhost") {
                     bracketed(&canonical(local.ip()).to_string())
@@ -52,8 +53,7 @@ impl PublicAddress {
             }
         };
         let ws_url = match &self.http_url {
-            // https becomes wss, http becomes ws.
-            Some(url) => format!("ws{}/mqtt", url.trim_start_matches("http").trim_end_matches('/')),
+            Some(url) => websocket_url(url),
             None => format!("ws://{authority}/mqtt"),
         };
         let mqtt_url = match &self.mqtt_url {
@@ -80,6 +80,11 @@ impl PublicAddress {
     }
 }
 
+/// Where a browser reaches the broker at a site: https becomes wss, http becomes ws.
+pub fn websocket_url(site: &str) -> String {
+    format!("ws{}/mqtt", site.trim_start_matches("http").trim_end_matches('/'))
+}
+
 /// A host name or an IP address, an IPv6 address with or without brackets; no port.
 pub fn is_valid_host(host: &str) -> bool {
     let bare = host.strip_prefix('[').and_then(|h| h.strip_suffix(']'));
@@ -95,7 +100,7 @@ fn is_name(host: &str) -> bool {
 }
 
 /// `host`, `host:port`, `[::1]` or `[::1]:port`.
-fn split(authority: &str) -> Option<(&str, Option<u16>)> {
+pub fn split_authority(authority: &str) -> Option<(&str, Option<u16>)> {
     let end = if authority.starts_with('[') {
         authority.find(']')? + 1
     } else {
@@ -115,7 +120,7 @@ fn canonical(ip: IpAddr) -> IpAddr {
     ip.to_canonical()
 }
 
-fn bracketed(host: &str) -> String {
+pub fn bracketed(host: &str) -> String {
     match host.parse::<std::net::Ipv6Addr>() {
         Ok(ip) => format!("[{ip}]"),
         Err(_) => host.to_owned(),

@@ -1,6 +1,7 @@
 //! `/v1/sessions`, for applications.
 
 use super::caller::{Caller, refused};
+use super::client::client_address;
 use super::reply::{self, Reply};
 use super::router::Site;
 use crate::clock;
@@ -14,7 +15,7 @@ use hyper::header::{
     ACCESS_CONTROL_MAX_AGE, ALLOW, HeaderValue, VARY,
 };
 use hyper::{Method, Request, StatusCode};
-use sdk_core::wire::signal::SessionId;
+use sdk_core::wire::signal::{SessionId, is_valid_id};
 use serde::Deserialize;
 use serde_json::json;
 use std::net::SocketAddr;
@@ -33,12 +34,17 @@ const NO_SUCH_SESSION: &str = "there is no such session; create one with POST /v
 /// Any origin may by default: the API goes by a key in a header, never by a cookie, so a foreign
 /// page can do nothing here that its author could not do without a browser, and viewers made by
 /// others work. `http.cors_origin` narrows it.
-pub(super) async fn answer<B>(site: &Site, request: Request<B>, local: SocketAddr) -> Reply
+pub(super) async fn answer<B>(
+    site: &Site,
+    request: Request<B>,
+    peer: SocketAddr,
+    local: SocketAddr,
+) -> Reply
 where
     B: Body,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let mut reply = route(site, request, local).await;
+    let mut reply = route(site, request, peer, local).await;
     if let Some(origin) = &site.cors_origin {
         let headers = reply.headers_mut();
         headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
@@ -47,7 +53,7 @@ where
     reply
 }
 
-async fn route<B>(site: &Site, request: Request<B>, local: SocketAddr) -> Reply
+async fn route<B>(site: &Site, request: Request<B>, peer: SocketAddr, local: SocketAddr) -> Reply
 where
     B: Body,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -56,7 +62,7 @@ where
     let Some(rest) = path.strip_prefix("/v1/sessions") else { return not_found() };
     if rest.is_empty() {
         return match *request.method() {
-            Method::POST => create(site, request, local).await,
+            Method::POST => create(site, request, peer, local).await,
             Method::OPTIONS => preflight("POST, OPTIONS"),
             _ => not_allowed("POST, OPTIONS"),
         };
@@ -93,7 +99,7 @@ where
     }
 }
 
-async fn create<B>(site: &Site, request: Request<B>, local: SocketAddr) -> Reply
+async fn create<B>(site: &Site, request: Request<B>, peer: SocketAddr, local: SocketAddr) -> Reply
 where
     B: Body,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -102,10 +108,11 @@ where
         Ok(caller) => caller,
         Err(refusal) => return refused(&refusal),
     };
-    let addresses = match site.address.of_request(request.headers(), local) {
+    let mut addresses = match site.address.of_request(request.headers(), local) {
         Ok(addresses) => addresses,
         Err(text) => return reply::error(StatusCode::BAD_REQUEST, &text),
     };
+    let client = client_address(peer.ip(), request.headers(), &site.trusted_proxies);
     let body = match read_body(request.into_body()).await {
         Ok(body) => body,
         Err(refusal) => return refusal,
@@ -123,6 +130,15 @@ where
     if let Err(refusal) = caller.may_watch(&device_id, &app_id) {
         return refused(&refusal);
     }
+    if region.as_deref().is_some_and(|region| !is_valid_id(region)) {
+        let text = "region: expected 1 to 64 letters, digits, - or _, or leave it out";
+        return reply::error(StatusCode::BAD_REQUEST, text);
+    }
+    let regions = &site.placement.regions;
+    let choice = regions.choose(region.as_deref(), client, clock::now_ms());
+    log::debug!("{client} is served in {} (by {})", choice.region, choice.by);
+    regions.direct(choice.region, &mut addresses);
+    let region = choice.region.to_owned();
     let wanted = SessionRequest { device_id, app_id, region, by: caller.to_string() };
     match site.service.create(wanted, &addresses, clock::now_ms()).await {
         Ok(created) => created_reply(&created, &addresses),

@@ -13,11 +13,12 @@ mod address;
 mod api;
 mod assets;
 mod caller;
+mod client;
 mod reply;
 mod router;
 mod server;
 mod upgrade;
 
-pub use address::{PublicAddress, is_valid_host};
+pub use address::{PublicAddress, bracketed, is_valid_host, split_authority, websocket_url};
 pub use router::{Site, WebSocketDoor};
 pub use server::serve;

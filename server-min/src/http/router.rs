@@ -5,6 +5,8 @@ use super::assets::Assets;
 use super::reply::{self, Reply};
 use super::{api, upgrade};
 use crate::config::{AppConfig, Secret};
+use crate::placement::Placement;
+use crate::regions::Network;
 use crate::session::Service;
 use hyper::body::Incoming;
 use hyper::header::{ALLOW, HeaderValue};
@@ -21,6 +23,8 @@ pub type WebSocketDoor = Rc<dyn Fn(TokioIo<Upgraded>, SocketAddr)>;
 pub struct Site {
     pub(super) service: Rc<Service>,
     pub(super) address: PublicAddress,
+    pub(super) placement: Rc<Placement>,
+    pub(super) trusted_proxies: Vec<Network>,
     pub(super) app_keys: Vec<Secret>,
     pub(super) apps: Vec<AppConfig>,
     pub(super) cors_origin: Option<HeaderValue>,
@@ -34,6 +38,7 @@ impl Site {
     pub fn new(
         service: Rc<Service>,
         address: PublicAddress,
+        placement: Rc<Placement>,
         config: &crate::config::Config,
         broker: WebSocketDoor,
         metrics: Box<dyn Fn() -> String>,
@@ -43,6 +48,8 @@ impl Site {
         Site {
             service,
             address,
+            placement,
+            trusted_proxies: config.http.trusted_proxies.clone(),
             app_keys: config.app_keys.clone(),
             apps: config.apps.clone(),
             cors_origin,
@@ -61,7 +68,7 @@ impl Site {
     ) -> Reply {
         let path = request.uri().path();
         if path.starts_with("/v1/") {
-            return api::answer(self, request, local).await;
+            return api::answer(self, request, peer, local).await;
         }
         if path == "/mqtt" {
             return upgrade::answer(request, peer, &self.broker);
