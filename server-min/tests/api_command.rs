@@ -272,7 +272,23 @@ fn the_example_file_names_every_setting_with_its_default() {
         "app_secret",
         "admin_password",
         "external_ip",
+        "[[turn.external]]",
+        "urls",
+        "secret",
         "signing_key_file",
+        "certificate",
+        "key",
+        "client_ca",
+        "[[regions]]",
+        "name",
+        "latitude",
+        "longitude",
+        "countries",
+        "continents",
+        "mqtt_public_url",
+        "http_public_url",
+        "database",
+        "\"10.1.0.0/16\"",
     ];
     assert_eq!(differing, examples, "{whole}");
     let lost: Vec<&str> =

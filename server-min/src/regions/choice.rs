@@ -210,7 +210,6 @@ impl Regions {
                 text.sample("region_sessions_total", &labels, counter.get());
             }
         }
-        let Some(database) = &*self.database.borrow() else { return };
         text.family("geoip_lookups_total", "counter", "Addresses looked up, by what answered");
         for (source, counter) in
             [("cache", &self.counters.from_cache), ("database", &self.counters.from_database)]
@@ -219,6 +218,7 @@ impl Regions {
         }
         text.family("geoip_failures_total", "counter", "Records that could not be read");
         text.sample("geoip_failures_total", "", self.counters.failed.get());
+        let Some(database) = &*self.database.borrow() else { return };
         text.family(
             "geoip_database_build_timestamp_seconds",
             "gauge",
