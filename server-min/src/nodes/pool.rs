@@ -131,7 +131,8 @@ impl Pool {
     /// Everything counted.
     pub fn write_metrics(&self, text: &mut Text) {
         let entries = self.entries.borrow();
-        let families: [(&str, &str, &str, fn(&Node) -> u64); 3] = [
+        type Value = fn(&Node) -> u64;
+        let families: [(&str, &str, &str, Value); 3] = [
             ("turn_node_up", "gauge", "Whether a TURN node answers", |node| {
                 node.health.get().is_alive().into()
             }),

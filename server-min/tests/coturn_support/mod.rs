@@ -145,7 +145,10 @@ impl Drop for Coturn {
         self.kill();
         if std::thread::panicking() {
             let log = self.log();
-            eprintln!("--- coturn on {}:\n{log}", self.port);
+            #[allow(clippy::print_stderr, reason = "a failed test shows what coturn said")]
+            {
+                eprintln!("--- coturn on {}:\n{log}", self.port);
+            }
         }
         let _ = fs::remove_dir_all(&self.folder);
     }
