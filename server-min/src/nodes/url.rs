@@ -63,7 +63,8 @@ impl FromStr for TurnUrl {
         if port == 0 {
             return Err(expected());
         }
-        Ok(TurnUrl { host: host.to_owned(), port, transport })
+        // Names that differ in their case alone are one, also where nodes are told apart by them.
+        Ok(TurnUrl { host: host.to_ascii_lowercase(), port, transport })
     }
 }
 
@@ -102,6 +103,7 @@ mod tests {
     fn what_is_left_out_is_filled_in() {
         for (text, whole) in [
             ("turn:a.example", "turn:a.example:3478?transport=udp"),
+            ("turn:A.Example", "turn:a.example:3478?transport=udp"),
             ("turn:a.example?transport=tcp", "turn:a.example:3478?transport=tcp"),
             ("turns:a.example", "turns:a.example:5349?transport=tcp"),
             ("turns:192.0.2.1:443?transport=tcp", "turns:192.0.2.1:443?transport=tcp"),
