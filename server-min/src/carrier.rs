@@ -6,7 +6,8 @@ use crate::counters::broker_metrics;
 use crate::http::WebSocketDoor;
 use crate::mqtt::{Broker, Identity, LocalClient, LocalMessage, Role};
 use crate::mqtt_external::{ExternalBroker, Reports};
-use crate::session::service::{Admission, Links, SERVER_ID};
+use crate::placement::Placement;
+use crate::session::service::{Addresses, Admission, Links, Relay, SERVER_ID};
 use crate::session::{Credentials, Service};
 use crate::stun_turn::TurnHandle;
 use bytes::Bytes;
@@ -129,7 +130,8 @@ async fn several_at_once<R>(
 /// The broker and the relay, as the session service sees them.
 pub(crate) struct Neighbours {
     pub(crate) carrier: Carrier,
-    pub(crate) turn: Rc<TurnHandle>,
+    pub(crate) placement: Rc<Placement>,
+    pub(crate) turn: Option<Rc<TurnHandle>>,
 }
 
 impl Links for Neighbours {
@@ -154,8 +156,15 @@ impl Links for Neighbours {
         }
     }
 
+    fn relay_for(&self, session_id: &str, region: &str, own: &Addresses) -> Option<Relay> {
+        self.placement.relay_for(session_id, region, own)
+    }
+
+    /// An external node is not told: it has no door for that (docs/regions.md, "The end of a session").
     fn free_relay(&self, session_id: &str) {
-        self.turn.close_user(session_id);
+        if let Some(turn) = &self.turn {
+            turn.close_user(session_id);
+        }
     }
 
     fn shares_broker(&self) -> bool {

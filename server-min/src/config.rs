@@ -13,6 +13,8 @@ pub use load::{ConfigError, Setting, from_environment, load};
 
 use crate::mqtt::BrokerConfig;
 use crate::mqtt_external::Provisioning;
+use crate::nodes;
+use crate::regions::{self, GeoipConfig, Network, RegionConfig};
 use crate::session::StoreConfig;
 use crate::session::record::SESSION_TTL_S;
 use crate::stun_turn::TurnConfig;
@@ -29,7 +31,7 @@ use std::path::PathBuf;
 pub struct Config {
     /// Level of the log, and of single modules: `info,mqtt=debug`.
     pub log: String,
-    /// Name of this node's region, a label of its metrics.
+    /// Name of this node's region, a label of its metrics. Serves whoever no other one is chosen for.
     pub region: String,
     /// The host name or address that phones and cameras reach this server under. Where it is not
     /// set, the host that the session request itself was sent to.
@@ -46,6 +48,10 @@ pub struct Config {
     pub store: StoreConfig,
     /// The certificate of every listener that speaks TLS or DTLS.
     pub tls: TlsConfig,
+    /// Where TURN nodes stand, and whom they are near to.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub regions: Vec<RegionConfig>,
+    pub geoip: GeoipConfig,
 }
 
 #[derive(Debug, Clone, Deserialize, Serialize)]
@@ -62,6 +68,8 @@ pub struct HttpConfig {
     pub public_url: Option<String>,
     /// Whose pages may call `/v1` from a browser: `*`, one origin, or empty for none but our own.
     pub cors_origin: String,
+    /// Proxies whose `X-Forwarded-For` or `Forwarded` says who the client is.
+    pub trusted_proxies: Vec<Network>,
     /// Connections at a time, of both listeners together; WebSocket clients count with the broker's
     /// instead.
     pub max_connections: usize,
@@ -153,6 +161,8 @@ impl Default for Config {
             session: SessionConfig::default(),
             store: StoreConfig::default(),
             tls: TlsConfig::default(),
+            regions: Vec::new(),
+            geoip: GeoipConfig::default(),
         }
     }
 }
@@ -164,6 +174,7 @@ impl Default for HttpConfig {
             tls_listen: None,
             public_url: None,
             cors_origin: "*".into(),
+            trusted_proxies: Vec::new(),
             max_connections: 1024,
             max_connections_per_address: 0,
         }
@@ -288,6 +299,11 @@ impl Config {
         if let Err(text) = self.store.check() {
             return Err(ConfigError::new(format!("store.{text}")));
         }
+        if let Err(text) = nodes::check(&self.turn.external, !self.turn.secrets.is_empty()) {
+            return Err(ConfigError::new(format!("turn.{text}")));
+        }
+        regions::check(&self.region, &self.regions, &self.turn.external, &self.geoip)
+            .map_err(ConfigError::new)?;
         if let Err(text) = self.tls.check() {
             return Err(ConfigError::new(format!("tls.{text}")));
         }

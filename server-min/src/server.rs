@@ -8,6 +8,7 @@ use crate::http::{Front, PublicAddress, Site};
 use crate::listeners::{Bound, Listeners};
 use crate::mqtt::Broker;
 use crate::mqtt_external::{ExternalBroker, Hook};
+use crate::placement::Placement;
 use crate::session::credentials::hex;
 use crate::session::keys::random;
 use crate::session::service::ServiceConfig;
@@ -42,7 +43,9 @@ pub struct Server {
     pub access: Rc<Access>,
     /// `None` without `[tls]`.
     pub tls: Option<Tls>,
-    turn: Rc<TurnHandle>,
+    pub placement: Rc<Placement>,
+    /// `None` without `turn.listen`.
+    turn: Option<Rc<TurnHandle>>,
     stop: watch::Sender<bool>,
     tasks: Vec<JoinHandle<()>>,
 }
@@ -62,15 +65,18 @@ impl Server {
             None => Secret::new(generated().map_err(other)?),
         };
         warn_of_gaps(&config);
-        let tls = Tls::load(&config.tls).map_err(|text| other(io::Error::other(text)))?;
+        let wrong = |text: String| other(io::Error::other(text));
+        let tls = Tls::load(&config.tls).map_err(wrong)?;
 
         let listeners = Listeners::bind(&config).await?;
         let external = ExternalBroker::new(&config.mqtt, random().map_err(other)?)
             .map_err(|text| other(io::Error::other(format!("mqtt.{text}"))))?;
         let metrics = Arc::new(Metrics::default());
-        let turn = Rc::new(start_turn(&config.turn, tls.clone())?);
+        let turn = start_turn(&config.turn, tls.clone())?.map(Rc::new);
         let bound = listeners.bound();
-        let stun = turn.local_addrs().to_vec();
+        let stun = turn.as_ref().map_or(Vec::new(), |turn| turn.local_addrs().to_vec());
+        let placement = Placement::start(&config, stun.first().copied()).map_err(wrong)?;
+        let placement = Rc::new(placement);
 
         let access = Rc::new(Access::new(&config.mqtt, app_secret.clone()).map_err(other)?);
         let hook = Hook::new(&config.mqtt, access.clone());
@@ -81,9 +87,12 @@ impl Server {
             }
             Some((broker, reports)) => (Carrier::External(broker), Some(reports)),
         };
-        let links = Rc::new(Neighbours { carrier: carrier.clone(), turn: turn.clone() });
+        let links = Rc::new(Neighbours {
+            carrier: carrier.clone(),
+            placement: placement.clone(),
+            turn: turn.clone(),
+        });
         let service_config = ServiceConfig {
-            turn_secret: config.turn.secrets.first().cloned().unwrap_or_default(),
             max_bandwidth_bps: config.turn.max_bandwidth_bps,
             mqtt_app_secret: app_secret,
             token_ttl_s: config.session.token_ttl_s,
@@ -105,18 +114,23 @@ impl Server {
             mqtts_port: bound.mqtts.map(|address| address.port()),
             turn_ip: config.turn.external_ip,
             turn: stun.clone(),
-            turn_tls: turn.tls_addrs().to_vec(),
+            turn_tls: turn.as_ref().map_or(Vec::new(), |turn| turn.tls_addrs().to_vec()),
         };
         let all_metrics = {
             let (carrier, turn, region) = (carrier.clone(), turn.clone(), config.region.clone());
+            let placement = placement.clone();
             move || {
-                let relay = turn.counters();
-                metrics.render() + &relay_metrics(relay, &region) + &carrier.metrics()
+                let relay = turn.as_ref().map(|turn| relay_metrics(turn.counters(), &region));
+                metrics.render()
+                    + &relay.unwrap_or_default()
+                    + &placement.metrics()
+                    + &carrier.metrics()
             }
         };
         let site = Rc::new(Site::new(
             service.clone(),
             address,
+            placement.clone(),
             &config,
             carrier.websocket_door(),
             hook,
@@ -146,6 +160,7 @@ impl Server {
             carrier,
             access,
             tls,
+            placement,
             turn,
             stop,
             tasks,
@@ -177,7 +192,10 @@ impl Server {
     pub async fn stop(self) {
         self.stop.send_replace(true);
         self.carrier.shutdown(GRACE).await;
-        self.turn.shutdown();
+        self.placement.stop();
+        if let Some(turn) = &self.turn {
+            turn.shutdown();
+        }
         for task in &self.tasks {
             task.abort();
         }
@@ -273,8 +291,13 @@ fn warn_of_gaps(config: &Config) {
     }
 }
 
-fn start_turn(config: &TurnConfig, tls: Option<Tls>) -> Result<TurnHandle, StartError> {
-    TurnServer::start_with_tls(config.clone(), tls, Arc::new(())).map_err(|error| {
+/// `None` where all relaying is done by others.
+fn start_turn(config: &TurnConfig, tls: Option<Tls>) -> Result<Option<TurnHandle>, StartError> {
+    if config.listen.is_empty() {
+        return Ok(None);
+    }
+    let started = TurnServer::start_with_tls(config.clone(), tls, Arc::new(()));
+    started.map(Some).map_err(|error| {
         // Which of several addresses it was, only the error's own text says.
         match config.listen.as_slice() {
             _ if !config.tls_listen.is_empty() => StartError::Other(error),

@@ -15,11 +15,12 @@ mod api;
 mod assets;
 mod broker_hook;
 mod caller;
+mod client;
 mod reply;
 mod router;
 mod server;
 mod upgrade;
 
-pub use address::{PublicAddress, is_valid_host};
+pub use address::{PublicAddress, bracketed, is_valid_host, split_authority, websocket_url};
 pub use router::{Site, WebSocketDoor};
 pub use server::{Front, Via};

@@ -7,6 +7,8 @@ use super::server::Via;
 use super::{api, broker_hook, upgrade};
 use crate::config::{AppConfig, Secret};
 use crate::mqtt_external::Hook;
+use crate::placement::Placement;
+use crate::regions::Network;
 use crate::session::Service;
 use hyper::body::Incoming;
 use hyper::header::{ALLOW, HeaderValue};
@@ -23,6 +25,8 @@ pub type WebSocketDoor = Rc<dyn Fn(TokioIo<Upgraded>, SocketAddr)>;
 pub struct Site {
     pub(super) service: Rc<Service>,
     pub(super) address: PublicAddress,
+    pub(super) placement: Rc<Placement>,
+    pub(super) trusted_proxies: Vec<Network>,
     pub(super) app_keys: Vec<Secret>,
     pub(super) apps: Vec<AppConfig>,
     pub(super) cors_origin: Option<HeaderValue>,
@@ -39,6 +43,7 @@ impl Site {
     pub fn new(
         service: Rc<Service>,
         address: PublicAddress,
+        placement: Rc<Placement>,
         config: &crate::config::Config,
         broker: Option<WebSocketDoor>,
         hook: Option<Hook>,
@@ -49,6 +54,8 @@ impl Site {
         Site {
             service,
             address,
+            placement,
+            trusted_proxies: config.http.trusted_proxies.clone(),
             app_keys: config.app_keys.clone(),
             apps: config.apps.clone(),
             cors_origin,

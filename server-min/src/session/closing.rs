@@ -65,7 +65,7 @@ impl Messages {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::session::service::Links;
+    use crate::session::service::{Addresses, Links, Relay};
     use std::cell::RefCell;
     use std::rc::Rc;
 
@@ -83,6 +83,10 @@ mod tests {
 
         fn is_online(&self, role: Role, _: &str) -> Option<bool> {
             Some(role == Role::Device)
+        }
+
+        fn relay_for(&self, _: &str, _: &str, _: &Addresses) -> Option<Relay> {
+            None
         }
 
         fn free_relay(&self, session_id: &str) {

@@ -38,6 +38,9 @@ pub trait Links {
     /// Whether someone is connected to the broker; `None` where that cannot be known.
     fn is_online(&self, role: Role, id: &str) -> Option<bool>;
 
+    /// Which relay serves a session in a region. `own` says where clients reach that of this server.
+    fn relay_for(&self, session_id: &str, region: &str, own: &Addresses) -> Option<Relay>;
+
     /// Frees what the relay has allocated for a session.
     fn free_relay(&self, session_id: &str);
 
@@ -60,8 +63,6 @@ pub type Admission<'a> = Pin<Box<dyn Future<Output = ()> + 'a>>;
 
 /// The service's settings.
 pub struct ServiceConfig {
-    /// Shared with the relay; the first one signs.
-    pub turn_secret: Vec<u8>,
     /// The most that a request may ask for; 0 is no limit.
     pub max_bandwidth_bps: u64,
     pub mqtt_app_secret: Secret,
@@ -80,12 +81,22 @@ pub struct Addresses {
     pub ws_url: String,
 }
 
+/// The relay that both sides of a session are told of.
+pub struct Relay {
+    /// `host:port`, where it serves STUN as well.
+    pub stun: Option<String>,
+    pub turn_urls: Vec<String>,
+    /// Signs the session's credentials for it.
+    pub secret: Rc<[u8]>,
+}
+
 /// A request for a session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
     pub device_id: String,
     pub app_id: String,
-    pub region: Option<String>,
+    /// The one that was chosen for it.
+    pub region: String,
     /// For the relay, in each direction; its default if not set.
     pub bandwidth_bps: Option<u64>,
     /// On whose authority, for the log.
@@ -160,22 +171,24 @@ impl Service {
         let now_s = now_ms / 1000;
         let end_s = now_s + self.config.ttl_s;
         let expires_at_s = now_s + self.config.token_ttl_s;
+        // One for both sides: their candidates meet in it, and the session has one place to be freed at.
+        let relay = self.messages.links.relay_for(&sid, &request.region, addresses);
         let turn_name = credentials::with_bandwidth(&sid, request.bandwidth_bps);
-        let turn = credentials::turn(&self.config.turn_secret, &turn_name, end_s);
-        let ice_servers = ice_servers(addresses, &turn);
+        let turn = relay.as_ref().map(|relay| credentials::turn(&relay.secret, &turn_name, end_s));
+        let ice_servers = ice_servers(relay.as_ref(), turn.as_ref());
         let record = SessionRecord {
             session_id: sid.clone(),
             device_id: request.device_id.clone(),
             app_id: request.app_id.clone(),
             status: SessionState::Connecting,
-            stun_server: addresses.stun.clone(),
-            turn_allocation: Some(turn.username),
+            stun_server: relay.and_then(|relay| relay.stun).unwrap_or_default(),
+            turn_allocation: turn.map(|turn| turn.username),
             created_at: now_ms,
             updated_at: now_ms,
             ttl: self.config.ttl_s,
             path: None,
             setup_ms: None,
-            region: request.region,
+            region: Some(request.region),
             bandwidth_bps: request.bandwidth_bps,
         };
         self.store.create(record, now_ms).await.map_err(CreateError::Store)?;
@@ -450,9 +463,6 @@ fn check(request: &Request) -> Result<(), String> {
     if request.device_id == request.app_id {
         return Err("deviceId and appId are the same; each side needs an id of its own".into());
     }
-    if request.region.as_deref().is_some_and(|region| !is_valid_id(region)) {
-        return Err("region: expected 1 to 64 letters, digits, - or _, or leave it out".into());
-    }
     Ok(())
 }
 
@@ -468,17 +478,16 @@ fn check_bandwidth(wanted_bps: Option<u64>, max_bps: u64) -> Result<(), String> 
 }
 
 /// The same for both sides: one user name, so that one session has one bandwidth cap and one end.
-fn ice_servers(addresses: &Addresses, turn: &Credentials) -> Vec<IceServer> {
-    vec![
-        IceServer {
-            urls: vec![format!("stun:{}", addresses.stun)],
-            username: None,
-            credential: None,
-        },
-        IceServer {
-            urls: addresses.turn_urls.clone(),
-            username: Some(turn.username.clone()),
-            credential: Some(turn.password.clone()),
-        },
-    ]
+fn ice_servers(relay: Option<&Relay>, turn: Option<&Credentials>) -> Vec<IceServer> {
+    let stun = relay.and_then(|relay| relay.stun.as_ref()).map(|stun| IceServer {
+        urls: vec![format!("stun:{stun}")],
+        username: None,
+        credential: None,
+    });
+    let turn = relay.zip(turn).map(|(relay, turn)| IceServer {
+        urls: relay.turn_urls.clone(),
+        username: Some(turn.username.clone()),
+        credential: Some(turn.password.clone()),
+    });
+    stun.into_iter().chain(turn).collect()
 }
