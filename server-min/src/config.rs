@@ -12,11 +12,14 @@ pub use flags::{Action, Command, HELP, parse_args};
 pub use load::{ConfigError, Loaded, Setting, Source, from_environment, load};
 
 use crate::mqtt::BrokerConfig;
+use crate::mqtt_external::Provisioning;
+use crate::nodes;
+use crate::regions::{self, GeoipConfig, Network, RegionConfig};
 use crate::session::StoreConfig;
 use crate::session::record::SESSION_TTL_S;
 use crate::stun_turn::TurnConfig;
 use crate::tls::TlsConfig;
-use crate::{http, logger};
+use crate::{http, logger, mqtt_external};
 use sdk_core::wire::signal::is_valid_id;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
@@ -32,7 +35,7 @@ pub struct Config {
     /// Lines a second from one place in the program, after ten times as many at once; 0 is no limit.
     /// Lines of sessions may be ten times as many.
     pub log_limit: u32,
-    /// Name of this node's region, a label of its metrics.
+    /// Name of this node's region, a label of its metrics. Serves whoever no other one is chosen for.
     pub region: String,
     /// The host name or address that phones and cameras reach this server under. Where it is not
     /// set, the host that the session request itself was sent to.
@@ -51,6 +54,10 @@ pub struct Config {
     pub store: StoreConfig,
     /// The certificate of every listener that speaks TLS or DTLS.
     pub tls: TlsConfig,
+    /// Where TURN nodes stand, and whom they are near to.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub regions: Vec<RegionConfig>,
+    pub geoip: GeoipConfig,
 }
 
 #[derive(Debug, Clone, Deserialize, Serialize)]
@@ -67,6 +74,8 @@ pub struct HttpConfig {
     pub public_url: Option<String>,
     /// Whose pages may call `/v1` from a browser: `*`, one origin, or empty for none but our own.
     pub cors_origin: String,
+    /// Proxies whose `X-Forwarded-For` or `Forwarded` says who the client is.
+    pub trusted_proxies: Vec<Network>,
     /// Connections at a time, of both listeners together; WebSocket clients count with the broker's
     /// instead.
     pub max_connections: usize,
@@ -99,6 +108,29 @@ pub struct MqttConfig {
     pub app_secret: Option<Secret>,
     /// Password of the user `admin`, who may read and write every topic. Off unless set.
     pub admin_password: Option<Secret>,
+    /// `wss://mqtt.example.org/mqtt`, where pages reach it; needed with `external`.
+    pub public_ws_url: Option<String>,
+    /// The broker in our own one's place: `mqtts://mqtt.example.org:8883`. The service is its client.
+    pub external: Option<String>,
+    pub external_username: Option<String>,
+    pub external_password: Option<Secret>,
+    /// PEM file with the authorities that broker's certificate may be signed by; the system's unless
+    /// set.
+    pub external_ca: Option<PathBuf>,
+    /// PEM files with the certificate, and its key, by which the service signs in there.
+    pub external_certificate: Option<PathBuf>,
+    pub external_key: Option<PathBuf>,
+    /// Takes any certificate of that broker: whoever stands between reads and forges everything.
+    pub external_insecure: bool,
+    /// The service's client id there; a new one at each start unless set.
+    pub external_client_id: Option<String>,
+    /// Several nodes with one session store take each report once among them.
+    pub external_share: bool,
+    /// How that broker learns of applications; not at all unless set: it asks us, or lets all in.
+    pub external_provisioning: Option<Provisioning>,
+    /// What a broker that is not ours shows when it asks `/v1/mqtt/auth` and `/v1/mqtt/acl`. Nobody
+    /// may ask unless set.
+    pub hook_secret: Option<Secret>,
     /// What one client, and all of them, may take.
     pub limits: BrokerConfig,
 }
@@ -138,6 +170,8 @@ impl Default for Config {
             session: SessionConfig::default(),
             store: StoreConfig::default(),
             tls: TlsConfig::default(),
+            regions: Vec::new(),
+            geoip: GeoipConfig::default(),
         }
     }
 }
@@ -149,6 +183,7 @@ impl Default for HttpConfig {
             tls_listen: None,
             public_url: None,
             cors_origin: "*".into(),
+            trusted_proxies: Vec::new(),
             max_connections: 1024,
             max_connections_per_address: 0,
         }
@@ -163,6 +198,18 @@ impl Default for MqttConfig {
             public_url: None,
             credentials_file: None,
             require_device_certificate: false,
+            public_ws_url: None,
+            external: None,
+            external_username: None,
+            external_password: None,
+            external_ca: None,
+            external_certificate: None,
+            external_key: None,
+            external_insecure: false,
+            external_client_id: None,
+            external_share: false,
+            external_provisioning: None,
+            hook_secret: None,
             device_secret: None,
             app_secret: None,
             admin_password: None,
@@ -215,6 +262,7 @@ impl Config {
         let urls = [
             ("http.public_url", &self.http.public_url, ["http://", "https://"]),
             ("mqtt.public_url", &self.mqtt.public_url, ["mqtt://", "mqtts://"]),
+            ("mqtt.public_ws_url", &self.mqtt.public_ws_url, ["ws://", "wss://"]),
         ];
         for (key, url, [plain, tls]) in urls {
             if let Some(url) = url
@@ -237,6 +285,8 @@ impl Config {
             ("mqtt.device_secret", device),
             ("mqtt.app_secret", app),
             ("mqtt.admin_password", &self.mqtt.admin_password),
+            ("mqtt.external_password", &self.mqtt.external_password),
+            ("mqtt.hook_secret", &self.mqtt.hook_secret),
         ];
         for (key, secret) in secrets {
             if secret.as_ref().is_some_and(|s| s.expose().is_empty()) {
@@ -249,12 +299,20 @@ impl Config {
                 "is the same as mqtt.device_secret; they must differ".into(),
             );
         }
+        if let Err(text) = mqtt_external::check(&self.mqtt) {
+            return Err(ConfigError::new(format!("mqtt.{text}")));
+        }
         if let Err(text) = self.turn.check() {
             return Err(ConfigError::new(format!("turn.{text}")));
         }
         if let Err(text) = self.store.check() {
             return Err(ConfigError::new(format!("store.{text}")));
         }
+        if let Err(text) = nodes::check(&self.turn.external, !self.turn.secrets.is_empty()) {
+            return Err(ConfigError::new(format!("turn.{text}")));
+        }
+        regions::check(&self.region, &self.regions, &self.turn.external, &self.geoip)
+            .map_err(ConfigError::new)?;
         if let Err(text) = self.tls.check() {
             return Err(ConfigError::new(format!("tls.{text}")));
         }

@@ -28,11 +28,12 @@ pub struct Bound {
 impl Listeners {
     pub(crate) async fn bind(config: &Config) -> Result<Listeners, StartError> {
         let (http, mqtt) = (&config.http, &config.mqtt);
+        let of_ours = |address: Option<SocketAddr>| address.filter(|_| mqtt.external.is_none());
         Ok(Listeners {
             http: bind("http.listen", http.listen).await?,
             https: bind("http.tls_listen", http.tls_listen).await?,
-            mqtt: bind("mqtt.listen", mqtt.listen).await?,
-            mqtts: bind("mqtt.tls_listen", mqtt.tls_listen).await?,
+            mqtt: bind("mqtt.listen", of_ours(mqtt.listen)).await?,
+            mqtts: bind("mqtt.tls_listen", of_ours(mqtt.tls_listen)).await?,
         })
     }
 
@@ -51,20 +52,20 @@ impl Listeners {
         self,
         tls: Option<Tls>,
         front: &Front,
-        broker: &Broker,
+        broker: Option<&Broker>,
     ) -> Vec<JoinHandle<()>> {
         let mut tasks = Vec::new();
         let front = |listener, tls| tokio::task::spawn_local(front.clone().serve(listener, tls));
         tasks.extend(self.http.map(|listener| front(listener, None)));
         let broker = |listener, tls| {
-            let broker = broker.clone();
-            tokio::task::spawn_local(async move { broker.serve(listener, tls).await })
+            let broker = broker?.clone();
+            Some(tokio::task::spawn_local(async move { broker.serve(listener, tls).await }))
         };
-        tasks.extend(self.mqtt.map(|listener| broker(listener, None)));
+        tasks.extend(self.mqtt.and_then(|listener| broker(listener, None)));
         // The configuration has been checked: with these listeners there is a certificate.
         if let Some(tls) = tls {
             tasks.extend(self.https.map(|listener| front(listener, Some(tls.clone()))));
-            tasks.extend(self.mqtts.map(|listener| broker(listener, Some(tls))));
+            tasks.extend(self.mqtts.and_then(|listener| broker(listener, Some(tls))));
         }
         tasks
     }
@@ -73,11 +74,17 @@ impl Listeners {
 impl Bound {
     /// The line that says that everything listens; what `others` do stands where it always stood, so
     /// that whoever reads this by position still can.
-    pub(crate) fn describe(&self, others: &str) -> String {
+    ///
+    /// `broker` is the one in our own one's place.
+    pub(crate) fn describe(&self, broker: Option<&str>, others: &str) -> String {
         let part = |name: &str, address: Option<SocketAddr>| {
             address.map(|address| format!(" {name}={address}")).unwrap_or_default()
         };
-        let [http, mqtt] = [part("http", self.http), part("mqtt", self.mqtt)];
+        let http = part("http", self.http);
+        let mqtt = match broker {
+            Some(broker) => format!(" mqtt={broker}"),
+            None => part("mqtt", self.mqtt),
+        };
         let [mqtts, https] = [part("mqtts", self.mqtts), part("https", self.https)];
         format!("ready:{http}{mqtt} {others}{mqtts}{https}")
     }

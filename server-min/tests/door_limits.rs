@@ -34,16 +34,16 @@ fn a_slow_client_is_let_go_at_every_door() {
     let limits =
         [("mqtt.limits.max_queued_bytes", "1000000"), ("mqtt.limits.write_timeout_s", "3")];
     with_doors(&pki, &limits, |server| async {
-        let publisher = server.broker.local("flood");
+        let publisher = server.broker().unwrap().local("flood");
         for (n, door) in (1..).zip(MQTT_DOORS) {
             let mut slow = door.sign_in(&server, &pki, "slow").await.unwrap();
             slow.write_all(&door.wrap(&packets::subscribe("flood"))).await.unwrap();
             assert_eq!(door.read(&mut slow, 5).await.unwrap(), packets::SUBACK);
             let mut sent = 0;
-            while server.broker.stats().slow_consumers_total < n {
+            while server.broker().unwrap().stats().slow_consumers_total < n {
                 publisher.publish("flood", &vec![b'x'; PAYLOAD], false).unwrap();
                 tokio::task::yield_now().await;
-                let queued = server.broker.stats().queued_bytes;
+                let queued = server.broker().unwrap().stats().queued_bytes;
                 assert!(queued <= 1_000_000, "{queued} bytes wait at {door:?}");
                 sent += 1;
                 // The sockets of both sides, TLS's buffers, and the queue.
@@ -69,7 +69,7 @@ fn a_packet_that_is_too_large_ends_its_connection_at_every_door() {
             let mut rest = Vec::new();
             timeout(PATIENCE, client.read_to_end(&mut rest)).await.unwrap().ok();
             gone(&server).await;
-            assert_eq!(server.broker.stats().protocol_errors_total, n, "{door:?}");
+            assert_eq!(server.broker().unwrap().stats().protocol_errors_total, n, "{door:?}");
         }
         server
     });
@@ -121,7 +121,7 @@ fn places_are_counted_over_all_doors_from_the_first_byte_on() {
         let count = |n| {
             let server = &server;
             async move {
-                while server.broker.stats().connections != n {
+                while server.broker().unwrap().stats().connections != n {
                     sleep(Duration::from_millis(5)).await;
                 }
             }
@@ -131,13 +131,13 @@ fn places_are_counted_over_all_doors_from_the_first_byte_on() {
             let refused = timeout(PATIENCE, door.sign_in(&server, &pki, "fifth")).await.unwrap();
             assert!(refused.is_err(), "{door:?}");
         }
-        assert_eq!(server.broker.stats().connections_refused_total, 4);
+        assert_eq!(server.broker().unwrap().stats().connections_refused_total, 4);
         // One that goes makes room.
         drop(upgraded);
         timeout(PATIENCE, count(3)).await.unwrap();
         Door::Wss.serves(&server, &pki).await;
         // Who came and went has not failed; who speaks no TLS has.
-        let failed = || server.broker.stats().tls_handshakes_failed_total;
+        let failed = || server.broker().unwrap().stats().tls_handshakes_failed_total;
         drop(connecting);
         gone(&server).await;
         assert_eq!(failed(), 0);
@@ -175,7 +175,10 @@ fn one_address_has_only_so_many_connections() {
                 Err(_) => assert_eq!((n, door), (3, Door::Wss)),
             }
         }
-        assert_eq!((held.len(), server.broker.stats().connections_refused_total), (3, 1));
+        assert_eq!(
+            (held.len(), server.broker().unwrap().stats().connections_refused_total),
+            (3, 1)
+        );
         drop(held);
         gone(&server).await;
         for door in [Door::Http, Door::Https] {
@@ -200,7 +203,7 @@ fn one_address_has_only_so_many_connections() {
 
 async fn gone(server: &Server) {
     let all_gone = async {
-        while server.broker.stats().connections > 0 {
+        while server.broker().unwrap().stats().connections > 0 {
             sleep(Duration::from_millis(10)).await;
         }
     };

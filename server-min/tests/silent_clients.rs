@@ -69,7 +69,7 @@ fn nobody_waits_for_a_silent_client() {
             assert!(ended.is_ok(), "{stage:?} at {door:?} is held for ever");
         }
         let connections = async {
-            while server.broker.stats().connections > 0 {
+            while server.broker().unwrap().stats().connections > 0 {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };

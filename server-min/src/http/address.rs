@@ -14,14 +14,17 @@ pub struct PublicAddress {
     pub public_host: Option<String>,
     pub http_url: Option<String>,
     pub mqtt_url: Option<String>,
-    /// Of the listeners: without TLS, and with it. Of each kind there is at least one.
+    /// Of MQTT over WebSocket, where that is not beside the API.
+    pub ws_url: Option<String>,
+    /// Of the listeners: without TLS, and with it. Of HTTP there is at least one, of MQTT unless the
+    /// broker is not ours.
     pub http_port: Option<u16>,
     pub https_port: Option<u16>,
     pub mqtt_port: Option<u16>,
     pub mqtts_port: Option<u16>,
     /// As peers reach the relay, where a NAT stands in front of it.
     pub turn_ip: Option<IpAddr>,
-    /// Where STUN and TURN listen, by UDP and TCP; at least one.
+    /// Where our own STUN and TURN listen, by UDP and TCP; nowhere, where all of it is `[turn] external`.
     pub turn: Vec<SocketAddr>,
     /// Where they listen by TLS.
     pub turn_tls: Vec<SocketAddr>,
@@ -40,7 +43,8 @@ impl PublicAddress {
         let (name, host, port) = match (&self.public_host, asked) {
             (Some(host), _) => (bracketed(host), bracketed(host), Some(own_port)),
             (None, Some(asked)) => {
-                let (name, port) = split(asked).ok_or("the Host header is not a host name")?;
+                let (name, port) =
+                    split_authority(asked).ok_or("the Host header is not a host name")?;
                 // Listeners may be on IPv4 only while a client resolves localhost to ::1.
                 let is_localhost = name.eq_ignore_ascii_case("localhost");
                 let host = if is_localhost { own_ip() } else { name.to_owned() };
@@ -53,11 +57,11 @@ impl PublicAddress {
             Some(port) => format!("{url_host}:{port}"),
             None => url_host.clone(),
         };
-        let ws_url = match &self.http_url {
-            // https becomes wss, http becomes ws.
-            Some(url) => format!("ws{}/mqtt", url.trim_start_matches("http").trim_end_matches('/')),
-            None if via.is_tls => format!("wss://{authority}/mqtt"),
-            None => format!("ws://{authority}/mqtt"),
+        let ws_url = match (&self.ws_url, &self.http_url) {
+            (Some(url), _) => url.clone(),
+            (None, Some(site)) => websocket_url(site),
+            (None, None) if via.is_tls => format!("wss://{authority}/mqtt"),
+            (None, None) => format!("ws://{authority}/mqtt"),
         };
         let mqtt_url = match &self.mqtt_url {
             Some(url) => url.clone(),
@@ -103,6 +107,11 @@ fn at_listener(host: &str, listeners: &[SocketAddr]) -> Option<String> {
     Some(format!("{host}:{port}"))
 }
 
+/// Where a browser reaches the broker at a site: https becomes wss, http becomes ws.
+pub fn websocket_url(site: &str) -> String {
+    format!("ws{}/mqtt", site.trim_start_matches("http").trim_end_matches('/'))
+}
+
 /// A host name or an IP address, an IPv6 address with or without brackets; no port.
 pub fn is_valid_host(host: &str) -> bool {
     let bare = host.strip_prefix('[').and_then(|h| h.strip_suffix(']'));
@@ -118,7 +127,7 @@ fn is_name(host: &str) -> bool {
 }
 
 /// `host`, `host:port`, `[::1]` or `[::1]:port`.
-fn split(authority: &str) -> Option<(&str, Option<u16>)> {
+pub fn split_authority(authority: &str) -> Option<(&str, Option<u16>)> {
     let end = if authority.starts_with('[') {
         authority.find(']')? + 1
     } else {
@@ -138,7 +147,7 @@ fn canonical(ip: IpAddr) -> IpAddr {
     ip.to_canonical()
 }
 
-fn bracketed(host: &str) -> String {
+pub fn bracketed(host: &str) -> String {
     match host.parse::<std::net::Ipv6Addr>() {
         Ok(ip) => format!("[{ip}]"),
         Err(_) => host.to_owned(),
@@ -154,6 +163,7 @@ mod tests {
             public_host: None,
             http_url: None,
             mqtt_url: None,
+            ws_url: None,
             http_port: Some(8080),
             https_port: None,
             mqtt_port: Some(1883),
@@ -226,6 +236,8 @@ mod tests {
         assert_eq!(made.stun, "[2001:db8::1]:3478");
         assert_eq!(made.ws_url, "wss://cam.example.org/mqtt");
         assert_eq!(made.mqtt_url, "mqtts://mqtt.example.org:8883");
+        let elsewhere = PublicAddress { ws_url: Some("wss://b.example.org/mqtt".into()), ..set };
+        assert_eq!(of(&elsewhere, None).unwrap().ws_url, "wss://b.example.org/mqtt");
     }
     #[test]
     fn who_came_with_tls_goes_on_with_it() {

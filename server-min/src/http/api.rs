@@ -1,6 +1,7 @@
 //! `/v1/sessions`, for applications.
 
 use super::caller::{Caller, refused};
+use super::client::client_address;
 use super::reply::{self, Reply};
 use super::router::Site;
 use super::server::Via;
@@ -16,7 +17,7 @@ use hyper::header::{
     ACCESS_CONTROL_MAX_AGE, ALLOW, HeaderValue, RETRY_AFTER, VARY,
 };
 use hyper::{Method, Request, StatusCode, Uri};
-use sdk_core::wire::signal::{ErrorCode, SessionId};
+use sdk_core::wire::signal::{ErrorCode, SessionId, is_valid_id};
 use serde::Deserialize;
 use serde_json::json;
 use std::time::Duration;
@@ -115,10 +116,11 @@ where
         Ok(caller) => caller,
         Err(refusal) => return refused(&refusal),
     };
-    let addresses = match site.address.of_request(request.headers(), via) {
+    let mut addresses = match site.address.of_request(request.headers(), via) {
         Ok(addresses) => addresses,
         Err(text) => return reply::error(StatusCode::BAD_REQUEST, &text),
     };
+    let client = client_address(via.peer.ip(), request.headers(), &site.trusted_proxies);
     let body = match read_body(request.into_body()).await {
         Ok(body) => body,
         Err(refusal) => return refusal,
@@ -136,6 +138,15 @@ where
     if let Err(refusal) = caller.may_watch(&device_id, &app_id) {
         return refused(&refusal);
     }
+    if region.as_deref().is_some_and(|region| !is_valid_id(region)) {
+        let text = "region: expected 1 to 64 letters, digits, - or _, or leave it out";
+        return reply::error(StatusCode::BAD_REQUEST, text);
+    }
+    let regions = &site.placement.regions;
+    let choice = regions.choose(region.as_deref(), client, clock::now_ms());
+    log::debug!("{client} is served in {} (by {})", choice.region, choice.by);
+    regions.direct(choice.region, &mut addresses);
+    let region = choice.region.to_owned();
     let wanted =
         SessionRequest { device_id, app_id, region, bandwidth_bps, by: caller.to_string() };
     match site.service.create(wanted, &addresses, clock::now_ms()).await {
@@ -208,7 +219,7 @@ fn code_of(uri: &Uri) -> Option<ErrorCode> {
     number.parse().ok().map(ErrorCode::from_number)
 }
 
-async fn read_body<B>(body: B) -> Result<bytes::Bytes, Reply>
+pub(super) async fn read_body<B>(body: B) -> Result<bytes::Bytes, Reply>
 where
     B: Body,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,

@@ -17,19 +17,22 @@ pub(super) enum Route {
     Health,
     Ready,
     Mqtt,
+    /// A broker that is not ours asks who may do what.
+    Hook,
     Ops,
     /// The viewer page and its files, and whatever is not there.
     Page,
 }
 
 impl Route {
-    const ALL: [Route; 8] = [
+    const ALL: [Route; 9] = [
         Route::Sessions,
         Route::Session,
         Route::Metrics,
         Route::Health,
         Route::Ready,
         Route::Mqtt,
+        Route::Hook,
         Route::Ops,
         Route::Page,
     ];
@@ -43,6 +46,7 @@ impl Route {
             "/mqtt" => Route::Mqtt,
             "/ops" => Route::Ops,
             _ if path.starts_with("/v1/sessions/") => Route::Session,
+            _ if path.starts_with("/v1/mqtt/") => Route::Hook,
             _ if path.starts_with("/ops/") => Route::Ops,
             _ => Route::Page,
         }
@@ -56,6 +60,7 @@ impl Route {
             Route::Health => "/healthz",
             Route::Ready => "/readyz",
             Route::Mqtt => "/mqtt",
+            Route::Hook => "/v1/mqtt",
             Route::Ops => "/ops",
             Route::Page => "page",
         }

@@ -5,9 +5,12 @@ use super::assets::Assets;
 use super::metrics::HttpMetrics;
 use super::reply::{self, Reply};
 use super::server::Via;
-use super::{api, upgrade};
+use super::{api, broker_hook, upgrade};
 use crate::config::{AppConfig, Config, Secret};
+use crate::mqtt_external::Hook;
 use crate::ops::Ops;
+use crate::placement::Placement;
+use crate::regions::Network;
 use crate::session::Service;
 use hyper::body::Incoming;
 use hyper::header::{ALLOW, HeaderValue};
@@ -25,10 +28,15 @@ pub type WebSocketDoor = Rc<dyn Fn(TokioIo<Upgraded>, SocketAddr)>;
 pub struct Site {
     pub(super) service: Rc<Service>,
     pub(super) address: PublicAddress,
+    pub(super) placement: Rc<Placement>,
+    pub(super) trusted_proxies: Vec<Network>,
     pub(super) ops: Rc<Ops>,
     pub(super) metrics: HttpMetrics,
     settings: RefCell<Rc<Settings>>,
-    broker: WebSocketDoor,
+    /// `None` where the broker is not ours.
+    broker: Option<WebSocketDoor>,
+    /// For a broker that is not ours; `None` without a secret.
+    hook: Option<Hook>,
     assets: Assets,
 }
 
@@ -56,17 +64,22 @@ impl Site {
     pub fn new(
         service: Rc<Service>,
         address: PublicAddress,
+        placement: Rc<Placement>,
         config: &Config,
-        broker: WebSocketDoor,
+        broker: Option<WebSocketDoor>,
+        hook: Option<Hook>,
         ops: Rc<Ops>,
     ) -> Rc<Site> {
         let site = Rc::new(Site {
             service,
             address,
+            placement,
+            trusted_proxies: config.http.trusted_proxies.clone(),
             ops: ops.clone(),
             metrics: HttpMetrics::new(),
             settings: RefCell::new(Rc::new(Settings::of(config))),
             broker,
+            hook,
             assets: Assets::new(),
         });
         // Weak: the site itself holds `ops`.
@@ -98,11 +111,14 @@ impl Site {
 
     pub(super) async fn answer(&self, request: Request<Incoming>, via: Via) -> Reply {
         let path = request.uri().path();
+        if path.starts_with(broker_hook::PREFIX) {
+            return broker_hook::answer(self.hook.as_ref(), request).await;
+        }
         if path.starts_with("/v1/") {
             return api::answer(self, request, via).await;
         }
         if path == "/mqtt" {
-            return upgrade::answer(request, via.peer, &self.broker);
+            return upgrade::answer(request, via.peer, self.broker.as_ref());
         }
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             let text = "this address takes GET; sessions are made with POST /v1/sessions";

@@ -72,6 +72,10 @@ impl Broker {
         LocalClient::new(self.clone(), id)
     }
 
+    pub fn max_connections(&self) -> usize {
+        self.0.config.max_connections
+    }
+
     pub fn stats(&self) -> BrokerStats {
         let (sessions, subscriptions, retained) = self.0.router.borrow().sizes();
         BrokerStats {

@@ -36,6 +36,7 @@ pub(crate) mod topic;
 mod websocket;
 
 pub use access::{Authenticator, Identity, Login, PendingVerdict, Refusal, Role, Verdict};
+pub(crate) use access::{Grant, may_publish, may_subscribe};
 pub use broker::Broker;
 pub use config::BrokerConfig;
 pub use local::{LocalClient, LocalMessage, LocalSubscription, Rejected};

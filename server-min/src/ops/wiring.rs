@@ -1,9 +1,10 @@
 //! What the server's parts register: their numbers, their checks, and what they can change.
 
 use super::{Ops, process};
+use crate::carrier::Carrier;
 use crate::config::Config;
-use crate::counters::{broker_metrics, relay_metrics};
-use crate::mqtt::Broker;
+use crate::counters::relay_metrics;
+use crate::placement::Placement;
 use crate::session::{Access, Service, SessionStore};
 use crate::stun_turn::TurnHandle;
 use crate::tls::Tls;
@@ -15,8 +16,10 @@ use tokio::task::JoinHandle;
 pub(crate) struct Parts<'a> {
     pub(crate) service: &'a Rc<Service>,
     pub(crate) store: &'a Rc<dyn SessionStore>,
-    pub(crate) broker: &'a Broker,
-    pub(crate) turn: &'a Rc<TurnHandle>,
+    pub(crate) carrier: &'a Carrier,
+    pub(crate) placement: &'a Rc<Placement>,
+    /// `None` where all relaying is done by others.
+    pub(crate) turn: Option<&'a Rc<TurnHandle>>,
     pub(crate) access: &'a Rc<Access>,
     pub(crate) tls: Option<&'a Tls>,
     pub(crate) sweep_interval_s: &'a Rc<Cell<u64>>,
@@ -29,11 +32,14 @@ impl Ops {
         self.register_changes(parts);
         let store = parts.store.clone();
         self.health.add("store", move || store.ready());
-        let turn = parts.turn.clone();
-        self.health.add("turn", move || match turn.is_running() {
-            true => Ok(()),
-            false => Err("a thread of the relay has ended; the log says why".into()),
-        });
+        let carrier = parts.carrier.clone();
+        self.health.add("broker", move || carrier.trouble().map_or(Ok(()), Err));
+        if let Some(turn) = parts.turn.cloned() {
+            self.health.add("turn", move || match turn.is_running() {
+                true => Ok(()),
+                false => Err("a thread of the relay has ended; the log says why".into()),
+            });
+        }
     }
 
     /// Tasks that serve until the server stops: one that ended before has failed.
@@ -48,13 +54,16 @@ impl Ops {
     fn register_metrics(&self, parts: &Parts<'_>) {
         let service = parts.service.clone();
         self.registry.add(move |text| service.write_metrics(text));
-        let (turn, region) = (parts.turn.clone(), parts.config.region.clone());
-        let max_allocations = parts.config.turn.allocations_total;
-        self.registry.add(move |text| {
-            relay_metrics(text, turn.counters(), &region, max_allocations);
-        });
-        let (broker, max) = (parts.broker.clone(), parts.config.mqtt.limits.max_connections);
-        self.registry.add(move |text| broker_metrics(text, &broker.stats(), max));
+        if let Some(turn) = parts.turn.cloned() {
+            let region = parts.config.region.clone();
+            let max_allocations = parts.config.turn.allocations_total;
+            self.registry.add(move |text| {
+                relay_metrics(text, turn.counters(), &region, max_allocations);
+            });
+        }
+        let (placement, carrier) = (parts.placement.clone(), parts.carrier.clone());
+        self.registry.add(move |text| placement.write_metrics(text));
+        self.registry.add(move |text| carrier.write_metrics(text));
         if let Some(tls) = parts.tls.cloned() {
             self.registry.add(move |text| {
                 if let Some(not_after_s) = tls.not_after_s() {
@@ -93,13 +102,25 @@ impl Ops {
             interval_s.set(config.session.sweep_interval_s);
             Ok(())
         });
-        let (turn, service) = (parts.turn.clone(), parts.service.clone());
-        self.reload.add(&["turn.secrets"], move |config| {
-            // The one that was made at the start stays where none is written.
-            let Some(first) = config.turn.secrets.first() else { return Ok(()) };
-            turn.set_secrets(&config.turn.secrets)
-                .map_err(|text| format!("turn.secrets: {text}"))?;
-            service.reconfigure(|to| to.turn_secret.clone_from(first));
+        let (turn, placement) = (parts.turn.cloned(), parts.placement.clone());
+        let at_start = parts.config.turn.secrets.clone();
+        self.reload.add(&["turn.secrets", "turn.external"], move |config| {
+            let mut config = config.clone();
+            if config.turn.secrets.is_empty() {
+                // The one that was made at the start stays where none is written.
+                config.turn.secrets.clone_from(&at_start);
+            }
+            if let Some(turn) = &turn {
+                let taken = turn.set_secrets(&config.turn.secrets);
+                taken.map_err(|text| format!("turn.secrets: {text}"))?;
+            }
+            let placement = placement.clone();
+            // It reads a file, which may take a while.
+            tokio::task::spawn_local(async move {
+                if let Err(why) = placement.reload(&config).await {
+                    log::error!("reload: {why}; what held before holds on");
+                }
+            });
             Ok(())
         });
         // The content of files. Other files wait for the next start.

@@ -236,8 +236,16 @@ impl Mqtt {
 
     /// Publishes and waits until the broker has it.
     pub async fn publish(&mut self, topic: &str, message: &Value) {
+        self.publish_as(false, topic, message).await;
+    }
+
+    pub async fn publish_retained(&mut self, topic: &str, message: &Value) {
+        self.publish_as(true, topic, message).await;
+    }
+
+    async fn publish_as(&mut self, retain: bool, topic: &str, message: &Value) {
         let payload = message.to_string();
-        self.client.publish(topic, QoS::AtLeastOnce, false, payload).await.unwrap();
+        self.client.publish(topic, QoS::AtLeastOnce, retain, payload).await.unwrap();
         self.until(|packet| matches!(packet, Packet::PubAck(_)).then_some(())).await;
     }
 
