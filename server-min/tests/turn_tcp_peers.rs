@@ -179,11 +179,11 @@ fn a_closed_session_loses_its_peers() {
     let mut data = join(&server, "a", &id);
     server.close_user("a");
     assert!(is_closed(&mut peer) && is_closed(&mut data));
-    // As it does when its control connection ends.
-    let (mut control, _) = Client::allocate(&server, "a");
+    // As another does when its control connection ends.
+    let (mut control, _) = Client::allocate(&server, "b");
     let id = control.connect_peer(listener.local_addr().unwrap());
     let (mut peer, _) = listener.accept().unwrap();
-    let mut data = join(&server, "a", &id);
+    let mut data = join(&server, "b", &id);
     drop(control);
     assert!(is_closed(&mut peer) && is_closed(&mut data));
 }
