@@ -46,6 +46,20 @@ fn by_tcp() {
     relays_everything(&[&["-t"], &["-t", "-s"], &["-t", "-c", "-D"], &["-t", "-y", "-c"]]);
 }
 
+/// RFC 6062: two clients of the server, each other's peers.
+#[test]
+fn peers_by_tcp() {
+    std::thread::scope(|scope| {
+        for mode in [&["-t", "-T"][..], &["-t", "-T", "-S"]] {
+            scope.spawn(move || {
+                let (server, peer) = (server("127.0.0.1:0"), EchoPeer::start());
+                let common = ["-u", "u", "-W", SECRET, "-e", "127.0.0.1"];
+                uclient(&server, &peer, &[&common, mode].concat()).expect_all();
+            });
+        }
+    });
+}
+
 #[test]
 fn by_tls() {
     relays_everything(&[&["-t", "-S"], &["-t", "-S", "-s", "-c"], &["-t", "-S", "-y", "-c"]]);
@@ -157,6 +171,7 @@ fn config(listen: &str) -> TurnConfig {
         secrets: vec![b"not this one".to_vec(), SECRET.into()],
         static_users: vec![("tester".into(), "password".into())],
         allow_loopback_peers: true,
+        tcp_relay: true,
         ..TurnConfig::default()
     }
 }

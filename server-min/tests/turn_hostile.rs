@@ -41,6 +41,17 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
+/// What there is, and one that there is not.
+const METHODS: [Method; 7] = [
+    Method::BINDING,
+    Method::ALLOCATE,
+    Method::REFRESH,
+    Method::CREATE_PERMISSION,
+    Method::CHANNEL_BIND,
+    Method::SEND,
+    Method(0x7FF),
+];
+
 /// Requests of the flood. TURN_FLOOD=10000000 takes a minute or two.
 const FLOOD: u32 = 1_000_000;
 
@@ -53,17 +64,8 @@ fn a_flood_of_strangers_leaves_nothing() {
     let flood = std::env::var("TURN_FLOOD").map_or(FLOOD, |text| text.parse().unwrap());
     let mut lab = Lab::new(config());
     let mut user = User::of_session("7c9e", "203.0.113.5:5000");
-    let methods = [
-        Method::BINDING,
-        Method::ALLOCATE,
-        Method::REFRESH,
-        Method::CREATE_PERMISSION,
-        Method::CHANNEL_BIND,
-        Method::SEND,
-        Method(0x7FF),
-    ];
     let mut requests = Vec::new();
-    for method in methods {
+    for method in METHODS {
         let id = lab.next_id();
         requests.push(plain(method, id, &[]));
         requests.push(plain(method, id, &[udp()]));
@@ -131,15 +133,7 @@ fn no_answer_is_longer_than_twice_the_request() {
 
 /// With or without credentials, complete or cut down to nothing; good ones are rare.
 fn any_request(lab: &mut Lab, user: &mut User, random: &mut Random) -> Vec<u8> {
-    let methods = [
-        Method::BINDING,
-        Method::ALLOCATE,
-        Method::REFRESH,
-        Method::CREATE_PERMISSION,
-        Method::CHANNEL_BIND,
-        Method(0x7FF),
-    ];
-    let method = methods[random.below(6) as usize];
+    let method = METHODS[random.below(METHODS.len() as u32) as usize];
     let kinds = [
         attr::USERNAME,
         attr::MESSAGE_INTEGRITY,

@@ -73,10 +73,12 @@ fn step(operation: u8, input: &mut Input, lab: &mut Lab, user: &mut User) {
         1 => allocate(lab, user, &[udp(), even_port(input.pick(&[0x80, 0]))]),
         2 => allocate(lab, user, &[udp(), family(input.pick(&[1, 2, 3]))]),
         3 => drop(lab.refresh(user, input.pick(&[0, 1, 600, 3600]))),
-        4 => drop(lab.permit(user, input.pick(&PEERS))),
+        4 => {
+            lab.permit(user, input.pick(&PEERS));
+        }
         5 => {
             let number = 0x4000 + u16::from(input.byte().unwrap_or(0) % 4);
-            drop(lab.bind(user, number, input.pick(&PEERS)));
+            lab.bind(user, number, input.pick(&PEERS));
         }
         // A request with all kinds of attributes, and then with some of its bytes changed.
         6 => {
@@ -158,6 +160,7 @@ fn datagram(lab: &mut Lab, user: &User, bytes: &[u8]) {
             assert!(!matches!(peer.ip(), IpAddr::V4(ip) if ip.is_private()), "{peer}");
             assert_ne!(peer, SocketAddr::from(([192, 0, 2, 1], 3478)));
         }
+        Action::Bound { .. } | Action::OfShard(_) => panic!("peers by TCP are for streams"),
     }
 }
 

@@ -18,6 +18,8 @@ pub(super) struct Allocation {
     pub(super) transaction: TransactionId,
     /// Told with the answer to EVEN-PORT.
     pub(super) reservation: Option<ReservationToken>,
+    /// RFC 6062: peers are connected, and no datagram is relayed.
+    pub(super) by_tcp: bool,
     pub(super) expires: Instant,
     pub(super) bytes_to_peer: u64,
     pub(super) bytes_to_client: u64,
@@ -73,6 +75,7 @@ impl Allocation {
             key,
             transaction,
             reservation: None,
+            by_tcp: false,
             expires,
             bytes_to_peer: 0,
             bytes_to_client: 0,

@@ -1,5 +1,6 @@
 //! Answers on the wire: grants, refusals and challenges.
 
+use super::connections::ConnectionId;
 use super::core::{AllocationId, Client, Core, Now};
 use super::credentials::{Unproven, session_of};
 use super::refusals::Reason;
@@ -29,6 +30,7 @@ pub(super) const KNOWN: &[u16] = &[
     attr::REQUESTED_TRANSPORT,
     attr::DONT_FRAGMENT,
     attr::RESERVATION_TOKEN,
+    attr::CONNECTION_ID,
 ];
 
 /// What a request was granted.
@@ -36,6 +38,7 @@ pub(super) enum Granted {
     Mapped,
     Allocated(AllocationId),
     Lifetime(u32),
+    Connected(ConnectionId),
     Done,
 }
 
@@ -66,6 +69,10 @@ pub(super) const TRANSPORT_NOT_SUPPORTED: Refusal =
     refusal(442, "Unsupported Transport Protocol", Reason::Transport);
 pub(super) const FAMILY_MISMATCH: Refusal =
     refusal(443, "Peer Address Family Mismatch", Reason::PeerAddressFamily);
+pub(super) const CONNECTION_EXISTS: Refusal =
+    refusal(446, "Connection Already Exists", Reason::ConnectionExists);
+pub(super) const CONNECTION_FAILED: Refusal =
+    refusal(447, "Connection Timeout or Failure", Reason::ConnectionFailed);
 pub(super) const SESSION_QUOTA: Refusal =
     refusal(486, "Allocation Quota Reached", Reason::SessionQuota);
 pub(super) const TOTAL_QUOTA: Refusal =
@@ -140,6 +147,7 @@ impl Core {
         let response = self.respond(request, class, out);
         let response = match outcome {
             Ok(Granted::Done) => response,
+            Ok(Granted::Connected(id)) => response.u32(attr::CONNECTION_ID, id.0),
             Ok(Granted::Mapped) => response.xor_address(attr::XOR_MAPPED_ADDRESS, client.address),
             Ok(Granted::Lifetime(lifetime_s)) => response.u32(attr::LIFETIME, lifetime_s),
             Ok(Granted::Allocated(id)) => {

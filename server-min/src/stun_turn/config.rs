@@ -14,6 +14,9 @@ pub struct TurnConfig {
     pub listen: Vec<SocketAddr>,
     /// Addresses to serve by TLS (over TCP) and DTLS (over UDP), with the certificate of `[tls]`.
     pub tls_listen: Vec<SocketAddr>,
+    /// Lets clients connect peers by TCP (RFC 6062), from the relayed ports. Browsers and cameras do
+    /// not.
+    pub tcp_relay: bool,
     /// Threads that share the clients; 0 is one for each core, at most 16.
     pub shards: usize,
     /// Clients by TCP, TLS and DTLS at a time, and of these how many from one address (or from one
@@ -75,6 +78,7 @@ impl Default for TurnConfig {
                 SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), 3478),
             ],
             tls_listen: Vec::new(),
+            tcp_relay: false,
             shards: 0,
             max_connections: 10_000,
             max_connections_per_address: 256,
@@ -167,6 +171,7 @@ impl fmt::Debug for TurnConfig {
         f.debug_struct("TurnConfig")
             .field("listen", &self.listen)
             .field("tls_listen", &self.tls_listen)
+            .field("tcp_relay", &self.tcp_relay)
             .field("shards", &self.shards)
             .field("max_connections", &self.max_connections)
             .field("max_connections_per_address", &self.max_connections_per_address)

@@ -6,6 +6,7 @@
 
 use super::allocation::{Allocation, ReservationToken};
 use super::config::TurnConfig;
+use super::connections::{Connection, ConnectionId};
 use super::credentials::{Credentials, session_of};
 use super::peers::PeerPolicy;
 use super::quota::SessionName;
@@ -41,6 +42,14 @@ pub enum Action<'d> {
     Reply {
         len: usize,
     },
+    /// Send the first `len` bytes of the reply buffer back; all that follows, both ways, is the
+    /// peer's at the other end of this connection.
+    Bound {
+        len: usize,
+        connection: ConnectionId,
+    },
+    /// What this message, and its client's stream with it, belongs to lies in another shard.
+    OfShard(u16),
     /// Send `payload` from this relay socket.
     ToPeer {
         relay: RelayId,
@@ -98,6 +107,11 @@ pub struct Core {
     pub(super) sessions: HashMap<SessionName, RelayId>,
     /// The local address of each listener.
     pub(super) listeners: Vec<SocketAddr>,
+    /// Which of them are for streams; none unless it was said.
+    pub(super) streams: Vec<bool>,
+    /// With peers, by TCP.
+    pub(super) connections: HashMap<ConnectionId, Connection>,
+    pub(super) number: u16,
     pub(super) timers: BTreeSet<(Instant, Timer)>,
     events: VecDeque<CoreEvent>,
     pub(super) random: Random,
@@ -149,9 +163,17 @@ impl Core {
             stats: CoreStats::default(),
             sessions: HashMap::new(),
             listeners,
+            streams: Vec::new(),
+            connections: HashMap::new(),
+            number,
             timers: BTreeSet::new(),
             events: VecDeque::new(),
         }
+    }
+
+    /// Says which listeners are for streams. Their clients alone may have peers by TCP.
+    pub fn set_streams(&mut self, streams: Vec<bool>) {
+        self.streams = streams;
     }
 
     pub fn stats(&self) -> CoreStats {
@@ -235,6 +257,9 @@ impl Core {
         let Some(allocation) = self.allocations.try_remove(id) else { return };
         self.by_client.remove(&allocation.client);
         self.timers.remove(&(allocation.expires, Timer::Allocation(id)));
+        if allocation.by_tcp {
+            self.disconnect_all(id, ports);
+        }
         self.close_relay(allocation.relay, ports);
         self.events.push_back(CoreEvent::Freed {
             username: allocation.username,

@@ -13,6 +13,7 @@ mod answers;
 mod bandwidth;
 mod closed;
 mod config;
+mod connections;
 pub mod core;
 mod credentials;
 mod peers;
@@ -26,6 +27,7 @@ mod shared;
 
 pub use answers::MAX_REPLY_LEN;
 pub use config::TurnConfig;
+pub use connections::{ConnectionId, Direction};
 pub use credentials::{password_for, session_of};
 pub use peers::PeerRange;
 pub use plane::{AllocationInfo, Relayed, TurnCounters, TurnHandle, TurnObserver, TurnServer};

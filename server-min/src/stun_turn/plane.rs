@@ -14,10 +14,12 @@
 //! stream writes; TLS and DTLS allocate their records.
 
 mod admission;
+mod backlog;
 mod counters;
 mod dtls;
 mod framing;
 mod hello;
+mod links;
 mod listeners;
 mod observers;
 mod receive;

@@ -240,3 +240,55 @@ impl PartialEq for SessionName {
 }
 
 impl Eq for SessionName {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[allow(clippy::disallowed_methods, reason = "an origin for virtual time")]
+    fn quota(per_session: usize, total: usize) -> Arc<Quota> {
+        let config = TurnConfig {
+            allocations_per_session: per_session,
+            allocations_total: total,
+            ..TurnConfig::default()
+        };
+        Quota::new(&config, Instant::now())
+    }
+
+    #[test]
+    fn places_come_back_when_they_are_dropped() {
+        let quota = quota(2, 3);
+        let take = |name: &str| quota.take(&name.into());
+        let (one, two) = (take("99:a").unwrap(), take("98:a:500").unwrap());
+        assert_eq!(take("99:a").err(), Some(NoPlace::SessionFull));
+        let three = take("99:b").unwrap();
+        assert_eq!(take("99:c").err(), Some(NoPlace::RelayFull));
+        drop((one, three));
+        assert_eq!(quota.places(), 1);
+        assert!(take("99:c").is_ok());
+        assert!(take("99:a").is_ok());
+        drop(two);
+        assert_eq!(quota.places(), 0);
+        assert!(quota.sessions().by_name.is_empty());
+    }
+
+    #[test]
+    fn threads_take_no_more_than_there_is() {
+        let quota = quota(8, 20);
+        std::thread::scope(|scope| {
+            for thread in 0..4 {
+                let quota = &quota;
+                scope.spawn(move || {
+                    for i in 0..2000 {
+                        let name: Arc<str> = format!("99:{}", (thread + i) % 5).into();
+                        let places: Vec<Place> = (0..4).flat_map(|_| quota.take(&name)).collect();
+                        assert!(quota.places() <= 20);
+                        drop(places);
+                    }
+                });
+            }
+        });
+        assert_eq!(quota.places(), 0);
+        assert!(quota.sessions().by_name.is_empty());
+    }
+}

@@ -27,6 +27,10 @@ pub enum Reason {
     Transport,
     /// 443.
     PeerAddressFamily,
+    /// 446, RFC 6062: the peer is connected already.
+    ConnectionExists,
+    /// 447, RFC 6062: the peer does not answer.
+    ConnectionFailed,
     /// 486, by `allocations_per_session` and by `allocations_total`.
     SessionQuota,
     TotalQuota,
@@ -44,7 +48,7 @@ pub struct SharedRefused([AtomicU64; Reason::ALL.len()]);
 
 impl Reason {
     /// In the order of their numbers.
-    pub const ALL: [Reason; 14] = [
+    pub const ALL: [Reason; 16] = [
         Reason::BadRequest,
         Reason::Unauthorized,
         Reason::PeerDenied,
@@ -56,6 +60,8 @@ impl Reason {
         Reason::WrongCredentials,
         Reason::Transport,
         Reason::PeerAddressFamily,
+        Reason::ConnectionExists,
+        Reason::ConnectionFailed,
         Reason::SessionQuota,
         Reason::TotalQuota,
         Reason::Capacity,
@@ -75,6 +81,8 @@ impl Reason {
             Reason::WrongCredentials => "wrong_credentials",
             Reason::Transport => "transport",
             Reason::PeerAddressFamily => "peer_address_family",
+            Reason::ConnectionExists => "connection_exists",
+            Reason::ConnectionFailed => "connection_failed",
             Reason::SessionQuota => "session_quota",
             Reason::TotalQuota => "total_quota",
             Reason::Capacity => "capacity",

@@ -82,7 +82,9 @@ impl Core {
         payload: &'d [u8],
         dont_fragment: bool,
     ) -> Action<'d> {
-        let Some(allocation) = self.allocations.get_mut(id) else { return Action::None };
+        let Some(allocation) = self.allocations.get_mut(id).filter(|a| !a.by_tcp) else {
+            return self.deny();
+        };
         let relay = allocation.relay;
         let Some(socket) = self.relays.get(relay.0 as usize) else { return Action::None };
         if let Err(over) = socket.place.to_peer(now.instant, payload.len()) {

@@ -2,6 +2,7 @@
 //! world knows them.
 
 use super::allocation::ReservationToken;
+use super::connections::ConnectionId;
 use super::core::{AllocationId, Client, Core, Timer};
 use super::credentials::session_of;
 use super::quota::Place;
@@ -17,6 +18,20 @@ pub trait RelayPorts {
     /// Binds a UDP socket.
     fn open(&mut self, id: RelayId, address: SocketAddr) -> Opened;
     fn close(&mut self, id: RelayId);
+
+    /// Listens by TCP in the place of a UDP socket that is open. This and the rest are for RFC 6062,
+    /// and not for every plane.
+    fn listen(&mut self, _id: RelayId, _address: SocketAddr) -> Opened {
+        Opened::Impossible
+    }
+
+    /// Begins to connect a peer from a relayed address; false if that cannot be.
+    fn connect(&mut self, _id: ConnectionId, _from: SocketAddr, _peer: SocketAddr) -> bool {
+        false
+    }
+
+    /// Closes the connection with a peer, and the client's with it.
+    fn disconnect(&mut self, _id: ConnectionId) {}
 }
 
 /// What came of opening a relay socket.

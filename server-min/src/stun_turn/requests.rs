@@ -9,7 +9,7 @@ use super::answers::{
 use super::core::{Action, AllocationId, Client, Core, Now};
 use super::credentials::{Proven, session_of};
 use super::quota::{NoPlace, Place};
-use super::relays::RelayPorts;
+use super::relays::{Opened, RelayPorts};
 use sdk_core::wire::stun::attribute as attr;
 use sdk_core::wire::stun::{Class, Message, Method, channel_data};
 use std::net::{IpAddr, SocketAddr};
@@ -40,13 +40,19 @@ impl Core {
         };
         let answered = match (message.class(), message.method()) {
             (Class::Indication, Method::SEND) => return self.send_to_peer(now, client, &message),
+            (Class::Request, Method::CONNECTION_BIND)
+                if self.config.tcp_relay && self.is_stream(client) =>
+            {
+                return self.bind_connection(now, client, &message, reply);
+            }
             (Class::Request, Method::BINDING) => self.binding(client, &message, reply),
             (
                 Class::Request,
                 Method::ALLOCATE
                 | Method::REFRESH
                 | Method::CREATE_PERMISSION
-                | Method::CHANNEL_BIND,
+                | Method::CHANNEL_BIND
+                | Method::CONNECT,
             ) => self.authenticated(now, client, &message, ports, reply),
             // RFC 8489 §6.3: unknown methods and stray responses are dropped. Clients keep their
             // NAT's mapping alive by Binding indications.
@@ -96,6 +102,13 @@ impl Core {
                 Some(id) if method == Method::CREATE_PERMISSION => {
                     self.create_permission(now, id, request)
                 }
+                Some(id) if method == Method::CONNECT => {
+                    match self.connect(id, request, ports) {
+                        // The answer comes when the peer has answered.
+                        Ok(()) => return None,
+                        Err(refusal) => Err(refusal),
+                    }
+                }
                 Some(id) => self.channel_bind(now, id, request),
             },
         };
@@ -130,8 +143,16 @@ impl Core {
         }
         let transport = request.get(attr::REQUESTED_TRANSPORT).ok_or(BAD_REQUEST)?;
         let transport: [u8; 4] = transport.try_into().map_err(|_| BAD_REQUEST)?;
-        if transport[0] != attr::TRANSPORT_UDP {
-            return Err(TRANSPORT_NOT_SUPPORTED);
+        let by_tcp = match transport[0] {
+            attr::TRANSPORT_UDP => false,
+            attr::TRANSPORT_TCP if self.config.tcp_relay => true,
+            _ => return Err(TRANSPORT_NOT_SUPPORTED),
+        };
+        // RFC 6062 §5.1.
+        let not_for_tcp = [attr::EVEN_PORT, attr::RESERVATION_TOKEN, attr::DONT_FRAGMENT];
+        let for_udp = not_for_tcp.into_iter().any(|kind| request.get(kind).is_some());
+        if by_tcp && (for_udp || !self.is_stream(client)) {
+            return Err(BAD_REQUEST);
         }
         let even_port = request.get(attr::EVEN_PORT);
         let token = request.get(attr::RESERVATION_TOKEN);
@@ -171,6 +192,10 @@ impl Core {
         let Some(local) = self.relays.get(relay.0 as usize).map(|relay| relay.local) else {
             return Err(NO_CAPACITY);
         };
+        if by_tcp && ports.listen(relay, local) != Opened::Here {
+            self.close_relay(relay, ports);
+            return Err(NO_CAPACITY);
+        }
         let lifetime = Duration::from_secs(self.lifetime_s(request).into());
         let mut allocation = Allocation::new(
             client,
@@ -182,6 +207,7 @@ impl Core {
             now.instant + lifetime,
         );
         allocation.reservation = reservation;
+        allocation.by_tcp = by_tcp;
         Ok(Granted::Allocated(self.insert(allocation)))
     }
 
@@ -258,6 +284,9 @@ impl Core {
         id: AllocationId,
         request: &Message<'_>,
     ) -> Result<Granted, Refusal> {
+        if self.allocations.get(id).is_some_and(|a| a.by_tcp) {
+            return Err(BAD_REQUEST);
+        }
         let number = request.get_u32(attr::CHANNEL_NUMBER).ok_or(BAD_REQUEST)? >> 16;
         let peer = request.get_xor_address(attr::XOR_PEER_ADDRESS).ok_or(BAD_REQUEST)?;
         // RFC 8656 ends at 0x4FFF; RFC 5766, and coturn's client with it, at 0x7FFF.
@@ -272,7 +301,7 @@ impl Core {
         Ok(Granted::Done)
     }
 
-    fn check_peer(&self, id: AllocationId, peer: SocketAddr) -> Result<(), Refusal> {
+    pub(super) fn check_peer(&self, id: AllocationId, peer: SocketAddr) -> Result<(), Refusal> {
         let allocation = self.allocations.get(id).ok_or(MISMATCH)?;
         if allocation.relayed.is_ipv6() != peer.is_ipv6() {
             return Err(FAMILY_MISMATCH);

@@ -193,7 +193,7 @@ impl Associations {
                 self.remove(client);
                 return Some(client);
             };
-            self.schedule(client, next);
+            self.schedule(now, client, next);
         }
         None
     }
@@ -288,15 +288,15 @@ impl Associations {
         if let Some(at) = association.endpoint.poll_timeout(&REMOTE)
             && at < association.check_at
         {
-            self.schedule(client, at);
+            self.schedule(now, client, at);
         }
     }
 
-    /// Looks at the association at `at`, or sooner if it has something to send again.
-    fn schedule(&mut self, client: Client, at: Instant) {
+    /// Looks at the association at `at`, or sooner if it has something to send again by then.
+    fn schedule(&mut self, now: Instant, client: Client, at: Instant) {
         let Some(association) = self.by_client.get_mut(&client) else { return };
         self.timers.remove(&(association.check_at, client));
-        let again = association.endpoint.poll_timeout(&REMOTE);
+        let again = association.endpoint.poll_timeout(&REMOTE).filter(|again| *again > now);
         association.check_at = again.map_or(at, |again| again.min(at));
         self.timers.insert((association.check_at, client));
     }

@@ -4,7 +4,7 @@
 use super::sys::set_option;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 
 /// One shard's socket for one address and transport.
 pub(super) enum Listener {
@@ -36,6 +36,12 @@ const TCP_SEND_BUFFER: usize = 128 * 1024;
 const BACKLOG: i32 = 1024;
 /// Ports tried where any will do: UDP may have one that TCP has not.
 const ANY_PORT_TRIES: usize = 16;
+
+impl Listener {
+    pub(super) fn is_stream(&self) -> bool {
+        matches!(self, Listener::Tcp(_) | Listener::Tls(_))
+    }
+}
 
 impl Listeners {
     pub(super) fn new(shards: usize) -> Listeners {
@@ -197,6 +203,24 @@ fn bind_tcp(address: SocketAddr, sharing: Sharing) -> io::Result<TcpListener> {
     let _ = socket.set_send_buffer_size(TCP_SEND_BUFFER);
     socket.listen(BACKLOG)?;
     Ok(socket.into())
+}
+
+/// A TCP socket that listens on a relayed address. Connections to peers leave from it as well, so it
+/// is shared; what was accepted on it before is no hindrance.
+pub(super) fn listen_for_peers(address: SocketAddr) -> io::Result<TcpListener> {
+    bind_tcp(address, Sharing::FromNowOn)
+}
+
+/// Begins to connect a peer from a relayed address that is listened on.
+pub(super) fn connect_peer(from: SocketAddr, peer: SocketAddr) -> io::Result<TcpStream> {
+    let socket = Socket::new(Domain::for_address(from), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    bind(&socket, from, Sharing::Yes)?;
+    socket.set_tcp_nodelay(true)?;
+    match socket.connect(&peer.into()) {
+        Err(e) if e.raw_os_error() != Some(libc::EINPROGRESS) => Err(e),
+        _ => Ok(socket.into()),
+    }
 }
 
 fn bind(socket: &Socket, address: SocketAddr, sharing: Sharing) -> io::Result<()> {

@@ -3,6 +3,7 @@
 use super::relay_sockets::RelaySockets;
 use super::send::SendQueue;
 use crate::stun_turn::answers::MAX_REPLY_LEN;
+use crate::stun_turn::connections::ConnectionId;
 use crate::stun_turn::core::{Action, Client, Core, Now};
 use std::net::SocketAddr;
 use std::ops::Range;
@@ -13,6 +14,26 @@ pub(super) struct Relay {
     pub(super) sockets: RelaySockets,
     queue: SendQueue,
     reply: Box<[u8; MAX_REPLY_LEN]>,
+}
+
+/// What a client's message leads to, beside what was gathered.
+pub(super) enum Outcome<'a> {
+    Nothing,
+    Answer(&'a [u8]),
+    /// The same, and all that follows is a peer's (RFC 6062).
+    Joined(&'a [u8], ConnectionId),
+    /// The stream belongs to this shard.
+    Elsewhere(u16),
+}
+
+impl<'a> Outcome<'a> {
+    /// For transports that only have answers.
+    pub(super) fn answer(self) -> Option<&'a [u8]> {
+        match self {
+            Outcome::Answer(answer) => Some(answer),
+            _ => None,
+        }
+    }
 }
 
 impl Relay {
@@ -30,13 +51,15 @@ impl Relay {
         client: Client,
         message: &[u8],
         arena: &[u8],
-    ) -> Option<&[u8]> {
+    ) -> Outcome<'_> {
         let reply = &mut self.reply[..];
         match self.core.handle_client(now, client, message, &mut self.sockets, reply) {
-            Action::None => None,
-            Action::Reply { len } => self.reply.get(..len),
+            Action::None => Outcome::Nothing,
+            Action::Reply { len } => Outcome::Answer(&self.reply[..len]),
+            Action::Bound { len, connection } => Outcome::Joined(&self.reply[..len], connection),
+            Action::OfShard(number) => Outcome::Elsewhere(number),
             Action::ToPeer { relay, peer, payload, dont_fragment } => {
-                let relay = self.sockets.get(relay)?;
+                let Some(relay) = self.sockets.get(relay) else { return Outcome::Nothing };
                 if relay.dont_fragment != dont_fragment {
                     // The option is the socket's: what was gathered goes out before.
                     self.queue.flush(arena);
@@ -45,7 +68,7 @@ impl Relay {
                 let fd = relay.socket.as_raw_fd();
                 let start = payload.as_ptr() as usize - arena.as_ptr() as usize;
                 self.send(arena, fd, peer, &[], start..start + payload.len(), 0);
-                None
+                Outcome::Nothing
             }
         }
     }

@@ -1,7 +1,9 @@
 //! The sockets that relayed addresses stand for.
 
+use super::links::Links;
 use super::listeners::bind_udp;
 use super::sys::{Epoll, Interest, set_option};
+use crate::stun_turn::connections::ConnectionId;
 use crate::stun_turn::relays::{Opened, RelayId, RelayPorts};
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
@@ -13,6 +15,8 @@ pub(super) struct RelaySockets {
     sockets: Vec<Option<RelaySocket>>,
     /// The first is added to a relay's id to give what epoll says of it.
     first_token: u64,
+    /// Of peers by TCP.
+    pub(super) links: Links,
 }
 
 pub(super) struct RelaySocket {
@@ -21,8 +25,8 @@ pub(super) struct RelaySocket {
 }
 
 impl RelaySockets {
-    pub(super) fn new(epoll: Rc<Epoll>, first_token: u64) -> RelaySockets {
-        RelaySockets { epoll, sockets: Vec::new(), first_token }
+    pub(super) fn new(epoll: Rc<Epoll>, first_token: u64, links: Links) -> RelaySockets {
+        RelaySockets { epoll, sockets: Vec::new(), first_token, links }
     }
 
     pub(super) fn get(&mut self, id: RelayId) -> Option<&mut RelaySocket> {
@@ -57,6 +61,20 @@ impl RelayPorts for RelaySockets {
         if let Some(relay) = self.sockets.get_mut(id.0 as usize) {
             *relay = None;
         }
+        self.links.close(id);
+    }
+
+    fn listen(&mut self, id: RelayId, address: SocketAddr) -> Opened {
+        self.close(id);
+        self.links.listen(id, address)
+    }
+
+    fn connect(&mut self, id: ConnectionId, from: SocketAddr, peer: SocketAddr) -> bool {
+        self.links.connect(id, from, peer)
+    }
+
+    fn disconnect(&mut self, id: ConnectionId) {
+        self.links.disconnect(id);
     }
 }
 

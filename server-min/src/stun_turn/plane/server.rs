@@ -3,9 +3,9 @@
 use super::admission::Admission;
 use super::counters::TurnCounters;
 use super::dtls;
-use super::listeners::{Listeners, Security, kernel_shares_ports};
+use super::listeners::{Listener, Listeners, Security, kernel_shares_ports};
 use super::observers::{Observers, TurnObserver};
-use super::shard::{Command, Parts, Shard, now};
+use super::shard::{Command, Parts, Remote, Shard, now};
 use super::sys::{Waker, raise_file_limit};
 use crate::stun_turn::config::{MAX_SHARDS, TurnConfig};
 use crate::stun_turn::core::Core;
@@ -15,7 +15,7 @@ use ring::rand::{SecureRandom as _, SystemRandom};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
@@ -27,14 +27,9 @@ pub struct TurnHandle {
     local_addrs: Vec<SocketAddr>,
     tls_addrs: Vec<SocketAddr>,
     counters: Arc<TurnCounters>,
+    shards: Arc<[Remote]>,
     /// Empty once stopped. Calls are rare, so a lock does.
-    shards: Mutex<Vec<RunningShard>>,
-}
-
-struct RunningShard {
-    commands: Sender<Command>,
-    waker: Arc<Waker>,
-    thread: JoinHandle<()>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl TurnServer {
@@ -70,31 +65,39 @@ impl TurnServer {
         let shared = Arc::new(Shared::new(&config, &listeners.addresses, seed, started));
         let admission = Admission::new(config.max_connections, config.max_connections_per_address);
         let counters = Arc::new(TurnCounters::default());
+        let (mut remotes, mut inboxes) = (Vec::new(), Vec::new());
+        for _ in 0..count {
+            let (commands, inbox) = channel();
+            remotes.push(Remote { commands, waker: Arc::new(Waker::new()?) });
+            inboxes.push(inbox);
+        }
         let handle = TurnHandle {
             shared: shared.clone(),
             local_addrs,
             tls_addrs,
             counters: counters.clone(),
-            shards: Mutex::default(),
+            shards: remotes.into(),
+            threads: Mutex::default(),
         };
-        for (number, own) in listeners.shards.into_iter().enumerate() {
-            let (commands, inbox) = channel();
-            let waker = Arc::new(Waker::new()?);
+        for ((number, own), inbox) in listeners.shards.into_iter().enumerate().zip(inboxes) {
             let addresses = listeners.addresses.clone();
+            let mut core = Core::of_shard(config.clone(), addresses, shared.clone(), number as u16);
+            core.set_streams(own.iter().map(Listener::is_stream).collect());
             let parts = Parts {
-                core: Core::of_shard(config.clone(), addresses, shared.clone(), number as u16),
+                core,
                 listeners: own,
                 tls: tls.clone(),
                 cookie_secret: shared.secret("cookies", 0),
                 started,
                 admission: admission.clone(),
                 inbox,
-                waker: waker.clone(),
+                siblings: handle.shards.clone(),
+                waker: handle.shards[number].waker.clone(),
                 observers: Observers { observer: observer.clone() },
                 counters: counters.clone(),
             };
             let thread = start_shard(number, parts)?;
-            handle.lock().push(RunningShard { commands, waker, thread });
+            handle.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
         }
         log::info!("STUN and TURN on UDP and TCP {:?}, {count} shards", handle.local_addrs);
         if !handle.tls_addrs.is_empty() {
@@ -157,9 +160,8 @@ impl TurnHandle {
 
     /// Frees all allocations of a session at once; `name` is its id, or a static user's name.
     pub fn close_user(&self, name: &str) {
-        for shard in &*self.lock() {
-            let _ = shard.commands.send(Command::CloseSession(name.to_owned()));
-            shard.waker.wake();
+        for shard in &*self.shards {
+            shard.send(Command::CloseSession(name.to_owned()));
         }
     }
 
@@ -180,23 +182,15 @@ impl TurnHandle {
 
     /// Ends the relay and waits for its threads. A second call does nothing.
     pub fn shutdown(&self) {
-        let ending: Vec<_> = std::mem::take(&mut *self.lock())
-            .into_iter()
-            .map(|shard| {
-                drop(shard.commands);
-                shard.waker.wake();
-                shard.thread
-            })
-            .collect();
-        for thread in ending {
+        for shard in &*self.shards {
+            shard.send(Command::Stop);
+        }
+        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        for thread in threads.drain(..) {
             if thread.join().is_err() {
                 log::error!("a TURN thread panicked");
             }
         }
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<RunningShard>> {
-        self.shards.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -1,27 +1,29 @@
 //! One thread between the sockets and the core: it has clients, allocations and sockets of its own.
 
+mod datagrams;
+mod streams;
+mod tcp_peers;
+
 use super::admission::Admission;
 use super::counters::{Counts, TurnCounters};
 use super::dtls::Associations;
-use super::framing::{self, Frame};
+use super::links::Links;
 use super::listeners::Listener;
 use super::observers::Observers;
 use super::receive::Receiver;
 use super::relay::Relay;
 use super::relay_sockets::RelaySockets;
-use super::sys::{Epoll, Interest, Waker};
-use super::tcp::{StreamId, Streams};
-use super::tls::Tls as TlsStream;
-use crate::stun_turn::answers::MAX_REPLY_LEN;
-use crate::stun_turn::core::{Client, Core, Now};
+use super::sys::{Epoll, Interest, Ready, Waker};
+use super::tcp::{Detached, StreamId, Streams};
+use crate::stun_turn::connections::ConnectionId;
+use crate::stun_turn::core::{Core, Now};
 use crate::stun_turn::relays::RelayId;
 use crate::tls::Tls;
 use std::io;
-use std::net::{TcpListener, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver as Inbox, TryRecvError};
+use std::sync::mpsc::{Receiver as Inbox, Sender, TryRecvError};
 use std::time::{Duration, Instant, SystemTime};
 
 pub(super) struct Shard {
@@ -35,6 +37,7 @@ pub(super) struct Shard {
     /// When to accept again after the process had no file left for a connection.
     accept_again: Option<Instant>,
     inbox: Inbox<Command>,
+    siblings: Arc<[Remote]>,
     waker: Arc<Waker>,
     observers: Observers,
     counters: Arc<TurnCounters>,
@@ -52,25 +55,43 @@ pub(super) struct Parts {
     pub(super) started: Instant,
     pub(super) admission: Arc<Admission>,
     pub(super) inbox: Inbox<Command>,
+    /// All shards, by their numbers.
+    pub(super) siblings: Arc<[Remote]>,
     pub(super) waker: Arc<Waker>,
     pub(super) observers: Observers,
     pub(super) counters: Arc<TurnCounters>,
 }
 
-/// From other threads. The end of the channel ends the thread.
+/// From other threads.
 pub(super) enum Command {
     CloseSession(String),
+    /// A client's stream that belongs to a peer of this shard's.
+    Adopt(Detached),
+    /// Ends the thread.
+    Stop,
+}
+
+/// A shard, as other threads reach it.
+pub(super) struct Remote {
+    pub(super) commands: Sender<Command>,
+    pub(super) waker: Arc<Waker>,
+}
+
+impl Remote {
+    pub(super) fn send(&self, command: Command) {
+        // One that has ended needs no command any more.
+        let _ = self.commands.send(command);
+        self.waker.wake();
+    }
 }
 
 const WAKER_TOKEN: u64 = u64::MAX;
 const RELAY_TOKENS: u64 = 1 << 32;
 const STREAM_TOKENS: u64 = 2 << 32;
-/// Batches from one busy socket before the others have their turn, and connections from one listener.
-const MAX_BATCHES: usize = 4;
+const LINK_TOKENS: u64 = 3 << 32;
+const PEER_LISTENER_TOKENS: u64 = 4 << 32;
+/// Connections from one listener before the others have their turn.
 const MAX_ACCEPTS: usize = 64;
-const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
-/// What ChannelData over DTLS is padded with: nothing (RFC 8656 §12.5, as over UDP).
-const ZEROS: [u8; 4] = [0; 4];
 
 impl Shard {
     pub(super) fn new(parts: Parts) -> io::Result<Shard> {
@@ -89,7 +110,8 @@ impl Shard {
             }
             None => None,
         };
-        let sockets = RelaySockets::new(epoll.clone(), RELAY_TOKENS);
+        let links = Links::new(epoll.clone(), PEER_LISTENER_TOKENS, LINK_TOKENS);
+        let sockets = RelaySockets::new(epoll.clone(), RELAY_TOKENS, links);
         Ok(Shard {
             relay: Relay::new(parts.core, sockets),
             listeners: parts.listeners.into(),
@@ -99,6 +121,7 @@ impl Shard {
             tls: parts.tls,
             accept_again: None,
             inbox: parts.inbox,
+            siblings: parts.siblings,
             waker: parts.waker,
             observers: parts.observers,
             counters: parts.counters,
@@ -107,20 +130,30 @@ impl Shard {
         })
     }
 
-    /// Until the channel of commands ends.
+    /// Until it is told to stop.
     pub(super) fn run(mut self) {
-        let mut tokens = Vec::new();
+        let mut ready = Ready::new();
+        let mut clock = Clock::new();
         loop {
-            let wait = self.poll_timeout().map(|at| at.saturating_duration_since(now().instant));
-            if let Err(error) = self.epoll.wait(&mut tokens, wait) {
+            // From before the last events were served: at most a moment too long.
+            let wait =
+                self.poll_timeout().map(|at| at.saturating_duration_since(clock.last.instant));
+            if let Err(error) = self.epoll.wait(&mut ready, wait) {
                 log::error!("TURN stops: waiting for datagrams failed: {error}");
                 break;
             }
-            let now = now();
+            let now = clock.now();
             let mut ended = false;
-            for &token in &tokens {
+            for token in ready.tokens() {
                 match token {
-                    WAKER_TOKEN => ended = self.on_wake(),
+                    WAKER_TOKEN => ended |= self.on_wake(now),
+                    token if token >= PEER_LISTENER_TOKENS => {
+                        let id = RelayId((token - PEER_LISTENER_TOKENS) as u32);
+                        self.on_peer_listener(now, id);
+                    }
+                    token if token >= LINK_TOKENS => {
+                        self.on_link(now, ConnectionId((token - LINK_TOKENS) as u32));
+                    }
                     token if token >= STREAM_TOKENS => {
                         self.on_stream(now, (token - STREAM_TOKENS) as StreamId);
                     }
@@ -139,7 +172,7 @@ impl Shard {
     }
 
     /// Whether it was the last time.
-    fn on_wake(&mut self) -> bool {
+    fn on_wake(&mut self, now: Now) -> bool {
         self.waker.clear();
         loop {
             match self.inbox.try_recv() {
@@ -149,8 +182,13 @@ impl Shard {
                         log::info!("sessionId={name} closed: {count} TURN allocations freed");
                     }
                 }
+                Ok(Command::Adopt(stream)) => {
+                    if let Some(id) = self.streams.adopt(now.instant, stream) {
+                        self.on_stream(now, id);
+                    }
+                }
                 Err(TryRecvError::Empty) => return false,
-                Err(TryRecvError::Disconnected) => return true,
+                Ok(Command::Stop) | Err(TryRecvError::Disconnected) => return true,
             }
         }
     }
@@ -169,210 +207,12 @@ impl Shard {
         }
     }
 
-    fn on_udp(&mut self, now: Now, index: usize, listener: &UdpSocket) {
-        let fd = listener.as_raw_fd();
-        for _ in 0..MAX_BATCHES {
-            self.receiver.receive(listener);
-            let (arena, relay) = (self.receiver.arena(), &mut self.relay);
-            for run in self.receiver.runs() {
-                let client = Client { listener: index as u16, address: run.source };
-                for range in run.datagrams() {
-                    let reply = relay.handle_client(now, client, &arena[range], arena);
-                    if let Some(len) = reply.map(<[u8]>::len) {
-                        relay.send_reply(arena, fd, client.address, len);
-                    }
-                }
-            }
-            relay.flush(arena);
-            if !self.receiver.may_have_more() {
-                break;
-            }
-        }
-    }
-
-    /// Messages are copied to the streams' arena on their way: `rtc-dtls` gives each a buffer of its
-    /// own.
-    fn on_dtls(&mut self, now: Now, index: usize, listener: &UdpSocket) {
-        let Some(associations) = &mut self.associations else { return };
-        let fd = listener.as_raw_fd();
-        let (mut arena, mut filled) = (self.streams.take_arena(), 0);
-        for _ in 0..MAX_BATCHES {
-            self.receiver.receive(listener);
-            let relay = &mut self.relay;
-            for run in self.receiver.runs() {
-                let client = Client { listener: index as u16, address: run.source };
-                for range in run.datagrams() {
-                    let datagram = &self.receiver.arena()[range];
-                    let read = associations.read(now.instant, client, datagram, |answer| {
-                        relay.send(&arena, fd, client.address, answer, 0..0, 0);
-                    });
-                    for message in read.messages {
-                        if arena.len() - filled < message.len() {
-                            relay.flush(&arena);
-                            filled = 0;
-                        }
-                        let place = filled..filled + message.len();
-                        arena[place.clone()].copy_from_slice(&message);
-                        filled = place.end;
-                        associations.on_message(now.instant, client);
-                        let message = &arena[place];
-                        let Some(reply) = relay.handle_client(now, client, message, &arena) else {
-                            continue;
-                        };
-                        let (mut copy, len) = ([0; MAX_REPLY_LEN], reply.len());
-                        copy[..len].copy_from_slice(reply);
-                        associations.write(
-                            now.instant,
-                            client,
-                            [&copy[..len], &[], &[]],
-                            |record| {
-                                relay.send(&arena, fd, client.address, record, 0..0, 0);
-                            },
-                        );
-                    }
-                    if read.ended {
-                        relay.close_client(client);
-                    }
-                }
-            }
-            relay.flush(&arena);
-            filled = 0;
-            if !self.receiver.may_have_more() {
-                break;
-            }
-        }
-        self.streams.put_arena(arena);
-    }
-
-    fn accept(&mut self, now: Now, index: usize, listener: &TcpListener, tls: Option<&Tls>) {
-        for _ in 0..MAX_ACCEPTS {
-            let (socket, address) = match listener.accept() {
-                Ok(accepted) => accepted,
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return,
-                Err(e) if e.kind() == io::ErrorKind::ConnectionAborted => continue,
-                Err(error) => {
-                    log::warn!("TURN cannot accept a connection: {error}");
-                    // No file is left: trying at once again would turn in circles.
-                    self.accept_again = Some(now.instant + ACCEPT_PAUSE);
-                    return self.watch_accepting(Interest::Nothing);
-                }
-            };
-            // With the certificate as it is now.
-            let tls = match tls.map(|tls| TlsStream::new(tls.server())).transpose() {
-                Ok(tls) => tls,
-                Err(error) => {
-                    log::error!("TURN over TLS cannot be set up: {error}");
-                    continue;
-                }
-            };
-            let client = Client { listener: index as u16, address };
-            self.streams.open(now.instant, socket, client, tls);
-        }
-    }
-
-    fn watch_accepting(&mut self, interest: Interest) {
-        for (i, listener) in self.listeners.iter().enumerate() {
-            if let Listener::Tcp(socket) | Listener::Tls(socket) = listener
-                && let Err(error) = self.epoll.set(socket, i as u64, interest)
-            {
-                log::error!("TURN cannot watch for connections: {error}");
-            }
-        }
-    }
-
-    fn on_stream(&mut self, now: Now, id: StreamId) {
-        let mut arena = self.streams.take_arena();
-        if let Some(received) = self.streams.receive(id, &mut arena) {
-            let (client, relay) = (received.client, &mut self.relay);
-            let (mut at, mut next_len) = (0, usize::MAX);
-            while at < received.len {
-                match framing::next(&arena[at..received.len]) {
-                    Frame::Message { len } => {
-                        let message = &arena[at..at + len];
-                        if let Some(reply) = relay.handle_client(now, client, message, &arena) {
-                            self.streams.answer(id, reply);
-                        }
-                        at += len;
-                        next_len = 0;
-                    }
-                    Frame::Incomplete { len } => {
-                        next_len = len;
-                        break;
-                    }
-                    Frame::Malformed => {
-                        next_len = usize::MAX;
-                        break;
-                    }
-                }
-            }
-            relay.flush(&arena);
-            self.streams.flush();
-            let rest = &arena[at..received.len];
-            let next_len = if rest.is_empty() { 0 } else { next_len };
-            let had_message = at > 0;
-            let has_allocation = relay.core.has_allocation(client);
-            let goes_on = !received.ended
-                && self.streams.keep(now.instant, id, rest, had_message, has_allocation, next_len);
-            if !goes_on || self.streams.has_ended(id) {
-                self.close_stream(id);
-            }
-        }
-        self.streams.put_arena(arena);
-    }
-
-    fn close_stream(&mut self, id: StreamId) {
-        if let Some(client) = self.streams.close(id) {
-            self.relay.close_client(client);
-        }
-    }
-
-    fn on_relay(&mut self, now: Now, id: RelayId) {
-        for _ in 0..MAX_BATCHES {
-            // Closed by an event before this one.
-            let Some(socket) = self.relay.sockets.get(id) else { return };
-            self.receiver.receive(&socket.socket);
-            let (arena, relay) = (self.receiver.arena(), &mut self.relay);
-            for run in self.receiver.runs() {
-                for range in run.datagrams() {
-                    let len = range.len();
-                    let Some(out) = relay.core.handle_peer(now, id, run.source, len) else {
-                        continue;
-                    };
-                    let client = out.client;
-                    match self.listeners.get(usize::from(client.listener)) {
-                        Some(Listener::Udp(listener)) => {
-                            let fd = listener.as_raw_fd();
-                            relay.send(arena, fd, client.address, out.prefix(), range, out.padding);
-                        }
-                        Some(Listener::Tcp(_) | Listener::Tls(_)) => {
-                            self.streams.relay(client, out.prefix(), &arena[range]);
-                        }
-                        Some(Listener::Dtls(listener)) => {
-                            let Some(associations) = &mut self.associations else { continue };
-                            let fd = listener.as_raw_fd();
-                            let padding = &ZEROS[..out.padding];
-                            let parts = [out.prefix(), &arena[range], padding];
-                            associations.write(now.instant, client, parts, |record| {
-                                relay.send(arena, fd, client.address, record, 0..0, 0);
-                            });
-                        }
-                        None => {}
-                    }
-                }
-            }
-            relay.flush(arena);
-            self.streams.flush();
-            if !self.receiver.may_have_more() {
-                break;
-            }
-        }
-    }
-
     fn poll_timeout(&self) -> Option<Instant> {
         let associations = self.associations.as_ref().and_then(Associations::poll_timeout);
         let timers = [
             self.relay.core.poll_timeout(),
             self.streams.poll_timeout(),
+            self.relay.sockets.links.poll_timeout(),
             associations,
             self.accept_again,
         ];
@@ -382,6 +222,7 @@ impl Shard {
     fn handle_timeout(&mut self, now: Now) {
         let relay = &mut self.relay;
         relay.core.handle_timeout(now.instant, &mut relay.sockets);
+        self.handle_links(now);
         if self.accept_again.is_some_and(|at| at <= now.instant) {
             self.accept_again = None;
             self.watch_accepting(Interest::Read);
@@ -450,6 +291,31 @@ impl Listener {
                 epoll.add(socket, token, Interest::Read)
             }
         }
+    }
+}
+
+/// Asks the calendar once a second only: for credentials that is enough, and a packet pays for it.
+struct Clock {
+    last: Now,
+    calendar_at: Instant,
+}
+
+impl Clock {
+    fn new() -> Clock {
+        let last = now();
+        Clock { last, calendar_at: last.instant }
+    }
+
+    #[allow(clippy::disallowed_methods, reason = "this thread is the relay's driver")]
+    fn now(&mut self) -> Now {
+        let instant = Instant::now();
+        if instant.saturating_duration_since(self.calendar_at) < Duration::from_secs(1) {
+            self.last.instant = instant;
+        } else {
+            self.last = now();
+            self.calendar_at = self.last.instant;
+        }
+        self.last
     }
 }
 

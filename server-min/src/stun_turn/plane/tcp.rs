@@ -7,14 +7,16 @@
 //! connection ends.
 
 use super::admission::{Admission, Age, Place};
+use super::backlog::{Backlog, is_transient};
 use super::framing;
 use super::sys::{Epoll, Interest};
 use super::tls::{Tls, TlsEnd};
+use crate::stun_turn::connections::ConnectionId;
 use crate::stun_turn::core::Client;
 use slab::Slab;
 use std::collections::{BTreeSet, HashMap};
-use std::io::{self, Read as _, Write as _};
-use std::net::TcpStream;
+use std::io::{Read as _, Write as _};
+use std::net::{IpAddr, TcpStream};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -48,13 +50,26 @@ struct Stream {
     tls: Option<Tls>,
     /// The beginning of a message.
     partial: Vec<u8>,
-    /// What the kernel has not taken yet, from `sent` on.
-    backlog: Vec<u8>,
-    sent: usize,
+    backlog: Backlog,
     age: Age,
     check_at: Instant,
     ended: bool,
-    _place: Place,
+    /// It is joined with this peer's: its bytes are no messages any more (RFC 6062).
+    peer: Option<ConnectionId>,
+    /// Not read from while its peer is slow.
+    paused: bool,
+    /// Ends when what waits for it was taken.
+    finishing: bool,
+    place: Place,
+}
+
+/// A stream on its way to another shard, and what was read of it.
+pub(super) struct Detached {
+    socket: TcpStream,
+    client: Client,
+    tls: Option<Tls>,
+    place: Place,
+    bytes: Vec<u8>,
 }
 
 /// What is there of a stream now.
@@ -101,44 +116,66 @@ impl Streams {
         }
     }
 
-    /// Takes a connection that was accepted; closes it if there is no place for it.
+    /// A place for one more connection, if there is one.
+    pub(super) fn admit(&mut self, address: IpAddr) -> Option<Place> {
+        let place = self.admission.admit(address);
+        self.refused += u64::from(place.is_none());
+        place
+    }
+
+    /// Takes a connection that was accepted.
     pub(super) fn open(
         &mut self,
         now: Instant,
         socket: TcpStream,
         client: Client,
         tls: Option<Tls>,
+        place: Place,
     ) {
-        let Some(place) = self.admission.admit(client.address.ip()) else {
-            self.refused += 1;
-            return;
-        };
+        if let Err(error) = socket.set_nonblocking(true) {
+            return log::warn!("TURN cannot serve a connection: {error}");
+        }
+        self.adopt(now, Detached { socket, client, tls, place, bytes: Vec::new() });
+    }
+
+    /// Takes a stream from another shard.
+    pub(super) fn adopt(&mut self, now: Instant, from: Detached) -> Option<StreamId> {
+        let Detached { socket, client, tls, place, bytes } = from;
         let entry = self.streams.vacant_entry();
         let id = entry.key();
-        let token = self.first_token + id as u64;
-        let watched = socket
-            .set_nonblocking(true)
-            .and_then(|()| self.epoll.add(&socket, token, Interest::Read));
-        if let Err(error) = watched {
+        if let Err(error) = self.epoll.add(&socket, self.first_token + id as u64, Interest::Read) {
             log::warn!("TURN cannot watch a connection: {error}");
-            return;
+            return None;
         }
         let age = Age::new(now);
-        let Some(check_at) = age.check(now, false) else { return };
+        let check_at = age.check(now, false)?;
         self.timers.insert((check_at, id));
         self.by_client.insert(client, id);
         entry.insert(Stream {
             socket,
             client,
             tls,
-            partial: Vec::new(),
-            backlog: Vec::new(),
-            sent: 0,
+            partial: bytes,
+            backlog: Backlog::default(),
             age,
             check_at,
             ended: false,
-            _place: place,
+            peer: None,
+            paused: false,
+            finishing: false,
+            place,
         });
+        Some(id)
+    }
+
+    /// Gives a stream away, with what was read of it.
+    pub(super) fn detach(&mut self, id: StreamId, rest: &[u8]) -> Option<Detached> {
+        let stream = self.streams.try_remove(id)?;
+        self.timers.remove(&(stream.check_at, id));
+        self.by_client.remove(&stream.client);
+        self.epoll.remove(&stream.socket).ok()?;
+        let Stream { socket, client, tls, place, .. } = stream;
+        Some(Detached { socket, client, tls, place, bytes: rest.to_vec() })
     }
 
     pub(super) fn len(&self) -> usize {
@@ -170,6 +207,11 @@ impl Streams {
         let stream = self.streams.get_mut(id)?;
         if !stream.backlog.is_empty() {
             stream.write_backlog(&self.epoll, token);
+        }
+        if stream.paused {
+            // Not watched for reading: if nothing was to be written, the client has broken off.
+            stream.ended |= !matches!(stream.socket.take_error(), Ok(None));
+            return Some(Received { client: stream.client, len: 0, ended: stream.ended });
         }
         let mut len = stream.partial.len();
         arena.get_mut(..len)?.copy_from_slice(&stream.partial);
@@ -250,7 +292,7 @@ impl Streams {
             self.flush();
         }
         let Some(stream) = self.streams.get_mut(id) else { return false };
-        let waiting = stream.backlog.len() - stream.sent + self.gathered.len();
+        let waiting = stream.backlog.len() + self.gathered.len();
         let len = prefix.len() + payload.len();
         let padding = framing::padding(len);
         if stream.ended || waiting + len + padding > limit {
@@ -269,6 +311,55 @@ impl Streams {
             }
         }
         true
+    }
+
+    /// Gathers bytes of a peer by TCP. All of them: a peer that is too fast is not read from.
+    pub(super) fn pass_on(&mut self, id: StreamId, bytes: &[u8]) {
+        self.flush();
+        let Some(stream) = self.streams.get_mut(id) else { return };
+        self.writing_to = Some(id);
+        match &mut stream.tls {
+            None => self.gathered.extend_from_slice(bytes),
+            Some(tls) => {
+                tls.seal(bytes);
+                tls.take_records(&mut self.gathered);
+            }
+        }
+        self.flush();
+    }
+
+    pub(super) fn join(&mut self, id: StreamId, peer: ConnectionId) {
+        if let Some(stream) = self.streams.get_mut(id) {
+            stream.peer = Some(peer);
+        }
+    }
+
+    pub(super) fn peer_of(&self, id: StreamId) -> Option<ConnectionId> {
+        self.streams.get(id)?.peer
+    }
+
+    pub(super) fn id_of(&self, client: Client) -> Option<StreamId> {
+        self.by_client.get(&client).copied()
+    }
+
+    pub(super) fn has_backlog(&self, id: StreamId) -> bool {
+        self.streams.get(id).is_some_and(|stream| !stream.backlog.is_empty())
+    }
+
+    /// Stops reading, or goes on.
+    pub(super) fn pause(&mut self, id: StreamId, paused: bool) {
+        let token = self.first_token + id as u64;
+        if let Some(stream) = self.streams.get_mut(id).filter(|stream| stream.paused != paused) {
+            stream.paused = paused;
+            stream.watch(&self.epoll, token);
+        }
+    }
+
+    /// Ends a stream as soon as what waits for it was taken; true if that is now.
+    pub(super) fn finish(&mut self, id: StreamId) -> bool {
+        let Some(stream) = self.streams.get_mut(id) else { return false };
+        stream.finishing = true;
+        stream.backlog.is_empty()
     }
 
     /// Writes what was gathered.
@@ -317,7 +408,9 @@ impl Streams {
         while let Some(&(at, id)) = self.timers.first().filter(|(at, _)| *at <= now) {
             self.timers.remove(&(at, id));
             let Some(stream) = self.streams.get_mut(id) else { continue };
-            match stream.age.check(now, has_allocation(stream.client)) {
+            let is_joined = stream.peer.is_some() && !stream.finishing;
+            let in_use = is_joined || has_allocation(stream.client);
+            match stream.age.check(now, in_use) {
                 None => return Some(id),
                 Some(next) => {
                     stream.check_at = next;
@@ -330,57 +423,24 @@ impl Streams {
 }
 
 impl Stream {
-    /// Writes now what the kernel takes, and keeps the rest.
     fn write(&mut self, bytes: &[u8], epoll: &Epoll, token: u64) {
-        if bytes.is_empty() {
-            return;
+        let waited = !self.backlog.is_empty();
+        self.ended |= self.backlog.write(&self.socket, bytes).is_err();
+        if self.backlog.is_empty() == waited {
+            self.watch(epoll, token);
         }
-        let mut rest = bytes;
-        if self.backlog.is_empty() {
-            match write(&self.socket, bytes) {
-                Ok(count) => rest = &bytes[count..],
-                Err(_) => self.ended = true,
-            }
-        }
-        if rest.is_empty() || self.ended {
-            return;
-        }
-        if self.backlog.is_empty() {
-            self.watch(epoll, token, Interest::ReadAndWrite);
-        } else if self.sent >= self.backlog.len() / 2 {
-            self.backlog.drain(..self.sent);
-            self.sent = 0;
-        }
-        self.backlog.extend_from_slice(rest);
     }
 
     fn write_backlog(&mut self, epoll: &Epoll, token: u64) {
-        match write(&self.socket, self.backlog.get(self.sent..).unwrap_or_default()) {
-            Ok(count) => self.sent += count,
-            Err(_) => self.ended = true,
-        }
-        if self.sent == self.backlog.len() {
-            self.backlog = Vec::new();
-            self.sent = 0;
-            self.watch(epoll, token, Interest::Read);
+        self.ended |= self.backlog.flush(&self.socket).is_err();
+        if self.backlog.is_empty() {
+            self.ended |= self.finishing;
+            self.watch(epoll, token);
         }
     }
 
-    fn watch(&mut self, epoll: &Epoll, token: u64, interest: Interest) {
-        if epoll.set(&self.socket, token, interest).is_err() {
-            self.ended = true;
-        }
+    fn watch(&mut self, epoll: &Epoll, token: u64) {
+        let interest = Interest::of(!self.paused, !self.backlog.is_empty());
+        self.ended |= epoll.set(&self.socket, token, interest).is_err();
     }
-}
-
-/// As many bytes as the kernel takes.
-fn write(mut socket: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
-    match socket.write(bytes) {
-        Err(e) if is_transient(&e) => Ok(0),
-        outcome => outcome,
-    }
-}
-
-fn is_transient(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
 }
