@@ -45,7 +45,7 @@ fn node_of(session: &Value, nodes: &[&Coturn]) -> usize {
     let ice = &session["iceServers"];
     let stun = strings(&ice[0]["urls"]);
     let is_it = |node: &&Coturn| stun == [format!("stun:127.0.0.1:{}", node.port)];
-    let i = nodes.iter().position(|node| is_it(node)).unwrap_or_else(|| panic!("{ice}"));
+    let i = nodes.iter().position(is_it).unwrap_or_else(|| panic!("{ice}"));
     assert_eq!(strings(&ice[1]["urls"]), nodes[i].urls(), "only what is served is offered");
     assert_eq!(ice.as_array().unwrap().len(), 2);
     i
