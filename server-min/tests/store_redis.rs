@@ -315,6 +315,38 @@ fn a_watch_that_nobody_holds_is_given_up() {
     });
 }
 
+/// More announcements at once than are kept: what was dropped is read again.
+#[test]
+fn a_flood_of_announcements_hides_no_change() {
+    run(async {
+        let redis = Redis::start();
+        let (store, made) = store_with_one(&redis).await;
+        let heard = listen(&store);
+        let mut watched = store.watch(SessionId::from_random([1; 16])).await.unwrap().unwrap();
+        // All of it is there before this thread, which is the store's as well, looks at any of it.
+        let channel = format!("session_updates:{}", made.session_id);
+        let mut flood = redis::pipe();
+        for n in 0..4000 {
+            flood.cmd("PUBLISH").arg(&channel).arg("noise").ignore();
+            if n == 3000 {
+                let changed = SessionRecord { updated_at: 7, ..made.clone() };
+                let changed = serde_json::to_string(&changed).unwrap();
+                flood.cmd("SET").arg(format!("session:{}", made.session_id)).arg(&changed).ignore();
+                flood.cmd("PUBLISH").arg(&channel).arg(&changed).ignore();
+                let closing = serde_json::to_string(&closing(&made)).unwrap();
+                let fields = ["by", "another", "closing", &closing];
+                flood.cmd("XADD").arg("session_closed").arg("*").arg(&fields).ignore();
+                flood.cmd("PUBLISH").arg("session_closed").arg(&closing).ignore();
+            }
+        }
+        flood.query::<()>(&mut redis.connection()).unwrap();
+        timeout(PATIENCE, watched.changed()).await.unwrap().unwrap();
+        assert_eq!(watched.borrow().updated_at, 7);
+        until("the closing is heard", async || !heard.borrow().is_empty()).await;
+        assert_eq!(*heard.borrow(), [(closing(&made), By::AnotherNode)]);
+    });
+}
+
 #[test]
 fn tls_is_verified() {
     run(async {
