@@ -36,15 +36,18 @@ pub fn build() -> Result<&'static Built, String> {
 
 fn build_now() -> Result<Built, String> {
     let out = profile_dir()?;
-    let mut cargo = cargo();
-    cargo.args(["build", "--quiet", "--locked", "-p", "sdk-ffi", "-p", "server-min"]);
-    match out.file_name().and_then(|name| name.to_str()) {
-        Some("debug") | None => {}
-        Some(profile) => {
-            cargo.args(["--profile", profile]);
+    // One by one: together, each would have the features that the other needs of the crates they share.
+    for package in ["server-min", "sdk-ffi"] {
+        let mut cargo = cargo();
+        cargo.args(["build", "--quiet", "--locked", "-p", package]);
+        match out.file_name().and_then(|name| name.to_str()) {
+            Some("debug") | None => {}
+            Some(profile) => {
+                cargo.args(["--profile", profile]);
+            }
         }
+        run(&mut cargo)?;
     }
-    run(&mut cargo)?;
     let camera = out.join("hil").join("camera");
     link_camera(&out.join("libp2pcam.a"), &camera)?;
     Ok(Built { server: out.join("server-min"), camera })
