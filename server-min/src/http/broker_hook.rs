@@ -4,7 +4,6 @@
 use super::api::read_body;
 use super::caller::bearer;
 use super::reply::{self, Reply};
-use crate::clock;
 use crate::mqtt_external::Hook;
 use hyper::body::Incoming;
 use hyper::header::{ALLOW, WWW_AUTHENTICATE};
@@ -34,7 +33,7 @@ pub(super) async fn answer(hook: Option<&Hook>, request: Request<Incoming>) -> R
         Err(refusal) => return refusal,
     };
     let answer = match path.strip_prefix(PREFIX) {
-        Some("auth") => parse(&body).map(|login| hook.on_login(&login, clock::now_ms() / 1000)),
+        Some("auth") => parse(&body).map(|question| hook.on_login(&question)),
         Some("acl") => {
             parse(&body).and_then(|action| hook.on_action(&action).map_err(str::to_owned))
         }

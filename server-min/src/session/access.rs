@@ -21,12 +21,7 @@ pub struct Access {
 }
 
 impl Access {
-    pub(crate) fn check(
-        &self,
-        username: &str,
-        password: &[u8],
-        now_s: u64,
-    ) -> Result<Identity, Refusal> {
+    fn check(&self, username: &str, password: &[u8], now_s: u64) -> Result<Identity, Refusal> {
         let identity = |role, id: &str| Identity { role, id: id.into() };
         if username == ADMIN
             && let Some(expected) = &self.admin_password
