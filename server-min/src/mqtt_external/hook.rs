@@ -7,7 +7,7 @@ use crate::session::credentials::same_secret;
 use sdk_core::wire::signal::{SERVER_NAME, is_valid_id};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::rc::Rc;
 
 /// Answers a broker that knows the secret.
@@ -29,7 +29,7 @@ pub struct Question {
     clientid: String,
     /// The client's address.
     #[serde(default)]
-    peerhost: Option<IpAddr>,
+    peerhost: String,
 }
 
 /// Somebody who was let in wants to publish or subscribe.
@@ -118,7 +118,7 @@ impl Hook {
             client_id: clientid,
             username: Some(username),
             password: Some(password.as_bytes()),
-            peer: (peerhost.unwrap_or(Ipv4Addr::UNSPECIFIED.into()), 0).into(),
+            peer: (peerhost.parse().unwrap_or(IpAddr::from([0, 0, 0, 0])), 0).into(),
         };
         let who = self.access.authenticate(&login).ok()?;
         // Its later questions would be an application's.
