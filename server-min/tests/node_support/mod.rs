@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 use crate::api_support::{APP_KEY, Response, bearer, config, request};
-use crate::redis_support::Redis;
+use crate::redis_support::{Redis, until};
 use sdk_core::wire::signal::SessionId;
 use serde_json::{Value, json};
 use server_min::server::Server;
@@ -14,6 +14,13 @@ pub async fn node(redis: &Redis) -> Server {
 }
 
 pub async fn node_at(redis: &Redis, url: &str) -> Server {
+    let node = node_that_waits(redis, url).await;
+    until("the node is ready", async || node.service.ready().is_ok()).await;
+    node
+}
+
+/// One whose Redis may not be there.
+pub async fn node_that_waits(redis: &Redis, url: &str) -> Server {
     let key = redis.file("signing.key");
     let more = [
         ("store.redis", url),
