@@ -4,7 +4,7 @@
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::{ServerConfig, WebPkiClientVerifier};
+use rustls::server::{NoServerSessionStorage, ServerConfig, WebPkiClientVerifier};
 use rustls::{ClientConfig, RootCertStore};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -135,10 +135,13 @@ impl Loaded {
                         .allow_unauthenticated()
                         .build()
                         .map_err(|e| format!("tls.client_ca {}: {e}", path.display()))?;
-                let config = builder()?
+                let mut config = builder()?
                     .with_client_cert_verifier(verifier)
                     .with_single_cert(chain.clone(), key.clone_key())
                     .map_err(mismatch)?;
+                // A resumed session is not verified again: a certificate could outlive its end.
+                config.session_storage = Arc::new(NoServerSessionStorage {});
+                config.send_tls13_tickets = 0;
                 Some(Arc::new(config))
             }
         };
@@ -186,7 +189,10 @@ fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
 
-fn certificates(setting: &str, path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+pub(crate) fn certificates(
+    setting: &str,
+    path: &Path,
+) -> Result<Vec<CertificateDer<'static>>, String> {
     let read = CertificateDer::pem_file_iter(path)
         .and_then(|all| all.collect::<Result<Vec<_>, _>>())
         .map_err(|e| format!("{setting} {}: {e}", path.display()))?;
@@ -239,6 +245,8 @@ mod tests {
         config.client_ca.clone_from(&config.certificate);
         let tls = Tls::load(&config).unwrap().unwrap();
         assert!(!Arc::ptr_eq(&tls.server(), &tls.server_with_clients()));
+        assert_eq!(tls.server_with_clients().send_tls13_tickets, 0);
+        assert!(!tls.server_with_clients().session_storage.can_cache());
         let (before, _) = tls.chain_and_key();
         folder.certificate();
         tls.reload().unwrap();

@@ -281,16 +281,40 @@ fn the_example_file_names_every_setting_with_its_default() {
         "app_id_prefix",
         "public_url",
         "public_url",
+        "credentials_file",
         "device_secret",
         "app_secret",
         "admin_password",
+        "public_ws_url",
+        "external",
+        "external_username",
+        "external_password",
+        "external_ca",
+        "external_certificate",
+        "external_key",
+        "external_client_id",
+        "external_provisioning",
+        "hook_secret",
         "external_ip",
+        "[[turn.external]]",
+        "urls",
+        "secret",
         "signing_key_file",
         "redis",
         "ca",
         "certificate",
         "key",
         "client_ca",
+        "[[regions]]",
+        "name",
+        "latitude",
+        "longitude",
+        "countries",
+        "continents",
+        "mqtt_public_url",
+        "http_public_url",
+        "database",
+        "\"10.1.0.0/16\"",
     ];
     assert_eq!(differing, examples, "{whole}");
     let lost: Vec<&str> =
@@ -315,6 +339,7 @@ fn help_and_version_need_no_configuration() {
     let help = run(&["--help", "--config", "/nonexistent"]);
     assert_eq!(help.status.code(), Some(0));
     assert!(stdout(&help).contains("--check-config") && stdout(&help).contains("device-password"));
+    assert!(stdout(&help).contains("hash-password"));
     assert!(stdout(&run(&["--version"])).starts_with("server-min 0."));
     let output = run(&["--dance"]);
     assert_eq!(output.status.code(), Some(2));

@@ -35,7 +35,8 @@ fn a_session_comes_with_everything_both_sides_need() {
         let stun = server.stun[0];
         let ice = &session["iceServers"];
         assert_eq!(ice[0], json!({"urls": [format!("stun:{stun}")]}));
-        assert_eq!(ice[1]["urls"], json!([format!("turn:{stun}?transport=udp")]));
+        let turn = ["udp", "tcp"].map(|transport| format!("turn:{stun}?transport={transport}"));
+        assert_eq!(ice[1]["urls"], json!(turn));
         let username = ice[1]["username"].as_str().unwrap();
         let (expiry, of) = username.split_once(':').unwrap();
         assert_eq!(of, sid);

@@ -42,6 +42,7 @@ impl Messages {
     /// them.
     pub(super) fn on_closing(&self, closing: &Closing, by: By, now_ms: u64) {
         self.links.free_relay(&closing.session_id);
+        self.links.dismiss(&closing.session_id, &closing.app_id);
         let Some(id) = SessionId::parse(&closing.session_id) else { return };
         if by == By::AnotherNode && self.links.shares_broker() {
             return;
@@ -64,7 +65,7 @@ impl Messages {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::session::service::Links;
+    use crate::session::service::{Addresses, Links, Relay};
     use std::cell::RefCell;
     use std::rc::Rc;
 
@@ -82,6 +83,10 @@ mod tests {
 
         fn is_online(&self, role: Role, _: &str) -> Option<bool> {
             Some(role == Role::Device)
+        }
+
+        fn relay_for(&self, _: &str, _: &str, _: &Addresses) -> Option<Relay> {
+            None
         }
 
         fn free_relay(&self, session_id: &str) {

@@ -10,16 +10,20 @@
 //! SessionStore::close ─→ in every node: Messages::on_closing ─→ TURN allocations freed, bye
 //! ```
 //!
-//! Credentials are signed or derived, never stored: any node can check what another one gave out.
+//! Credentials are signed or derived, never stored: any node can check what another one gave out. Only
+//! those that an operator puts into a file (credentials_file.rs) are kept, as slow hashes.
 
 pub mod access;
 pub mod app_token;
 pub mod closing;
 pub mod credentials;
+pub mod credentials_file;
+mod failures;
 pub mod keys;
 pub mod memory;
 mod messages;
 pub mod metrics;
+pub mod passwords;
 pub mod record;
 pub mod service;
 pub mod shared;

@@ -11,7 +11,7 @@ use server_min::session::credentials::device_password;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::time::Duration;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::task::LocalSet;
 use tokio::time::timeout;
@@ -102,6 +102,11 @@ pub async fn request(
     text += &format!("Content-Length: {}\r\n\r\n{body}", body.len());
     // A server that refuses early may close before it has read everything.
     let _ = stream.write_all(text.as_bytes()).await;
+    read_response(&mut stream).await
+}
+
+/// What comes until the end of the connection.
+pub async fn read_response(stream: &mut (impl AsyncRead + Unpin)) -> Response {
     let mut reply = Vec::new();
     let _ = timeout(PATIENCE, stream.read_to_end(&mut reply)).await.unwrap();
     let reply = String::from_utf8(reply).unwrap();
@@ -218,10 +223,29 @@ impl Mqtt {
         self.until(|packet| matches!(packet, Packet::SubAck(_)).then_some(())).await;
     }
 
+    /// Whether the broker grants a subscription.
+    pub async fn may_subscribe(&mut self, topic: &str) -> bool {
+        use rumqttc::SubscribeReasonCode::Failure;
+        self.client.subscribe(topic, QoS::AtLeastOnce).await.unwrap();
+        self.until(|packet| match packet {
+            Packet::SubAck(ack) => Some(!ack.return_codes.contains(&Failure)),
+            _ => None,
+        })
+        .await
+    }
+
     /// Publishes and waits until the broker has it.
     pub async fn publish(&mut self, topic: &str, message: &Value) {
+        self.publish_as(false, topic, message).await;
+    }
+
+    pub async fn publish_retained(&mut self, topic: &str, message: &Value) {
+        self.publish_as(true, topic, message).await;
+    }
+
+    async fn publish_as(&mut self, retain: bool, topic: &str, message: &Value) {
         let payload = message.to_string();
-        self.client.publish(topic, QoS::AtLeastOnce, false, payload).await.unwrap();
+        self.client.publish(topic, QoS::AtLeastOnce, retain, payload).await.unwrap();
         self.until(|packet| matches!(packet, Packet::PubAck(_)).then_some(())).await;
     }
 

@@ -78,5 +78,6 @@ fn expired(entry: &Entry<'_>) -> SessionRecord {
         path: None,
         setup_ms: None,
         region: None,
+        bandwidth_bps: None,
     }
 }
