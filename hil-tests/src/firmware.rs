@@ -34,10 +34,29 @@ pub fn build() -> Result<&'static Built, String> {
     BUILT.get_or_init(build_now).as_ref().map_err(Clone::clone)
 }
 
+/// The server alone, likewise; or the one that `P2PCAM_SERVER_MIN` names.
+pub fn build_server() -> Result<PathBuf, String> {
+    static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    if let Some(binary) = std::env::var_os("P2PCAM_SERVER_MIN") {
+        return Ok(binary.into());
+    }
+    let build = || Ok(build_packages(&["server-min"])?.join("server-min"));
+    BUILT.get_or_init(build).clone()
+}
+
 fn build_now() -> Result<Built, String> {
+    let out = build_packages(&["sdk-ffi", "server-min"])?;
+    let camera = out.join("hil").join("camera");
+    link_camera(&out.join("libp2pcam.a"), &camera)?;
+    Ok(Built { server: out.join("server-min"), camera })
+}
+
+/// Where they are then.
+fn build_packages(packages: &[&str]) -> Result<PathBuf, String> {
     let out = profile_dir()?;
     let mut cargo = cargo();
-    cargo.args(["build", "--quiet", "--locked", "-p", "sdk-ffi", "-p", "server-min"]);
+    cargo.args(["build", "--quiet", "--locked"]);
+    cargo.args(packages.iter().flat_map(|package| ["-p", package]));
     match out.file_name().and_then(|name| name.to_str()) {
         Some("debug") | None => {}
         Some(profile) => {
@@ -45,9 +64,7 @@ fn build_now() -> Result<Built, String> {
         }
     }
     run(&mut cargo)?;
-    let camera = out.join("hil").join("camera");
-    link_camera(&out.join("libp2pcam.a"), &camera)?;
-    Ok(Built { server: out.join("server-min"), camera })
+    Ok(out)
 }
 
 /// Cargo at the workspace's top, without what the cargo that runs us has set for this crate: build
