@@ -65,7 +65,7 @@ LC_ALL=C sort -u "$work/executed" >"$work/functions"
     echo '{'
     echo '    .text.at_rest :'
     echo '    {'
-    sed 's/.*/        *(.text.&*)/' "$work/functions"
+    sed 's/.*/        *(.text.&* .text.unlikely.&*)/' "$work/functions"
     # In assembler, of which each file is one section.
     echo '        *p256*asm*.o(.text)'
     echo '        *sha256*.o(.text)'

@@ -48,7 +48,9 @@ done
 # --- Building -------------------------------------------------------------------------------------
 
 say "building libp2pcam.a and server-min (some minutes the first time)"
-cargo build --locked --release -p sdk-ffi -p server-min >&2
+# One by one: together, each would have the features that the other needs of the crates they share.
+cargo build --locked --release -p server-min >&2
+cargo build --locked --release -p sdk-ffi >&2
 target=${CARGO_TARGET_DIR:-target}
 mkdir -p "$target/demo"
 

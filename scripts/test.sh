@@ -107,7 +107,9 @@ run "cargo-deny" install_cargo_deny
 run "rustfmt" cargo fmt --all --check
 run "clippy" cargo clippy --locked --workspace --all-targets -- -D warnings
 run "licences, bans, sources" check_dependencies
-run "release build" cargo build --locked --release -p server-min -p sdk-ffi
+# One by one: together, each would have the features that the other needs of the crates they share.
+run "release build: server-min" cargo build --locked --release -p server-min
+run "release build: sdk-ffi" cargo build --locked --release -p sdk-ffi
 run "cargo test" cargo test --locked --workspace
 run "mqtts" cargo test --locked -p sdk-core --features tls --test signaling_broker_tls
 if compgen -G 'hil-tests/browser/*.test.mjs' >/dev/null; then

@@ -40,23 +40,24 @@ pub fn build_server() -> Result<PathBuf, String> {
     if let Some(binary) = std::env::var_os("P2PCAM_SERVER_MIN") {
         return Ok(binary.into());
     }
-    let build = || Ok(build_packages(&["server-min"])?.join("server-min"));
+    let build = || Ok(build_package("server-min")?.join("server-min"));
     BUILT.get_or_init(build).clone()
 }
 
 fn build_now() -> Result<Built, String> {
-    let out = build_packages(&["sdk-ffi", "server-min"])?;
+    // One by one: together, each would have the features that the other needs of the crates they share.
+    let server = build_package("server-min")?.join("server-min");
+    let out = build_package("sdk-ffi")?;
     let camera = out.join("hil").join("camera");
     link_camera(&out.join("libp2pcam.a"), &camera)?;
-    Ok(Built { server: out.join("server-min"), camera })
+    Ok(Built { server, camera })
 }
 
-/// Where they are then.
-fn build_packages(packages: &[&str]) -> Result<PathBuf, String> {
+/// Where it is then.
+fn build_package(package: &str) -> Result<PathBuf, String> {
     let out = profile_dir()?;
     let mut cargo = cargo();
-    cargo.args(["build", "--quiet", "--locked"]);
-    cargo.args(packages.iter().flat_map(|package| ["-p", package]));
+    cargo.args(["build", "--quiet", "--locked", "-p", package]);
     match out.file_name().and_then(|name| name.to_str()) {
         Some("debug") | None => {}
         Some(profile) => {
