@@ -81,7 +81,8 @@ fn tables(measured: &dyn Fn(&str) -> Option<f64>) -> String {
     let mut shown = |name: &str, value: Option<f64>, unit: &str, assumed: f64| {
         let kind = if value.is_some() { "measured" } else { "assumed: not measured yet" };
         let value = value.unwrap_or(assumed);
-        let _ = writeln!(text, "| `{name}` | {value} {unit} | {kind} |");
+        let value_unit = format!("{value} {unit}");
+        let _ = writeln!(text, "| `{name}` | {} | {kind} |", value_unit.trim_end());
         value
     };
     let [
@@ -278,7 +279,7 @@ fn tables(measured: &dyn Fn(&str) -> Option<f64>) -> String {
     );
     rows.row(
         "Redis: records of a day",
-        &format!("{} × {} × {redis_bytes} bytes", n(CAMERAS), n(SESSIONS_PER_DAY)),
+        &format!("{} × {} bytes", n(per_day), n(redis_bytes)),
         per_day * redis_bytes / 1e9,
         "GB",
         "extrapolated",
@@ -375,12 +376,9 @@ mod tests {
                 Some((name, rest.split(' ').next()?.parse().ok()?))
             })
             .collect();
-        assert!(measured.len() >= 9, "{measured:?}");
-        assert_eq!(
-            tables(&|name| measured.get(name).copied()),
-            written,
-            "run `bench-server capacity`"
-        );
+        assert!(measured.len() > INPUTS.len() / 2, "{measured:?}");
+        let follows = tables(&|name| measured.get(name).copied());
+        assert!(follows == written, "docs/capacity.md: run `bench-server capacity`");
     }
 
     #[test]

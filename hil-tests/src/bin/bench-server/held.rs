@@ -7,6 +7,7 @@ use crate::scale::Scale;
 use crate::servers::{self, ServerMin};
 use hil_tests::clock;
 use hil_tests::figures::Measured;
+use hil_tests::report::Report;
 use hil_tests::usage::{kernel_kb, memory};
 use std::net::SocketAddr;
 
@@ -16,7 +17,7 @@ pub(crate) const NAMES: [&str; 4] =
 /// A packet of a video stream, one at a time.
 const TRAFFIC: Traffic = Traffic { way: Way::ToPeer, size: 1200, burst: 1, whole: false };
 
-pub(crate) async fn measure(scale: &Scale) -> Measured {
+pub(crate) async fn measure(scale: &Scale, report: &mut Report) -> Measured {
     let coturn = {
         let server = servers::coturn().await?;
         Held::fill(server.pid(), server.address, scale)?
@@ -24,17 +25,17 @@ pub(crate) async fn measure(scale: &Scale) -> Measured {
     let (many, few) = (ServerMin::start("").await?, ServerMin::start("").await?);
     let mut ours = Held::fill(many.pid(), many.turn, scale)?;
     let mut few_load = Load::new(few.turn, scale.few)?;
-    let [among_many, among_few] = in_turn(scale.rounds, |side| {
+    let costs = in_turn(scale.rounds, |side| {
         let (pid, load) = match side {
             0 => (many.pid(), &mut ours.load),
             _ => (few.pid(), &mut few_load),
         };
         cpu_us_each(pid, || load.run(TRAFFIC, scale.packets_per_s, scale.window))
-    })?;
+    });
+    report.result("relay_cpu_5000_vs_64", costs.clone().map(|[many, few]| many / few));
+    report.result("relay_cpu_us_5000", costs.clone().map(|[many, _]| many));
+    report.result("relay_cpu_us_64", costs.map(|[_, few]| few));
     Ok(vec![
-        ("relay_cpu_us_5000", among_many),
-        ("relay_cpu_us_64", among_few),
-        ("relay_cpu_5000_vs_64", among_many / among_few),
         ("rss_per_allocation_kb", ours.rss_kb_each),
         ("rss_per_allocation_kb_coturn", coturn.rss_kb_each),
         ("kernel_kb_per_allocation", ours.kernel_kb_each),

@@ -67,6 +67,7 @@ impl Held {
         let rss_kb_each = (rss_kb()? - rss_before) / more;
         // Both ends of each connection are in this machine.
         let kernel_kb_each = (kernel_kb()? - kernel_before) / more / 2.0;
+        std::thread::sleep(scale.settle);
         let window = scale.window * WINDOWS;
         let cpu_ms_per_s = |work: &mut dyn FnMut() -> Result<(), String>| {
             let (start, before) = (clock::now(), cpu_ms(pid)?);

@@ -71,7 +71,7 @@ pub(crate) fn settle(sent: u64, mut arrived: u64, mut take: impl FnMut() -> u64)
     let start = clock::now();
     loop {
         arrived += take();
-        if arrived >= sent || start.elapsed() > Duration::from_millis(100) {
+        if arrived >= sent || start.elapsed() > Duration::from_millis(500) {
             return arrived;
         }
         std::thread::sleep(Duration::from_millis(1));

@@ -22,6 +22,8 @@ pub(crate) struct Scale {
     pub(crate) messages_per_s: u32,
     pub(crate) messages_window: Duration,
     pub(crate) connections: usize,
+    /// From the last connection until CPU time is measured: a broker's limit for connecting is over.
+    pub(crate) settle: Duration,
     pub(crate) starts: usize,
 }
 
@@ -37,6 +39,7 @@ impl Scale {
         messages_per_s: 2000,
         messages_window: Duration::from_secs(8),
         connections: 10_000,
+        settle: Duration::from_secs(10),
         starts: 10,
     };
 
@@ -52,6 +55,7 @@ impl Scale {
         messages_per_s: 200,
         messages_window: Duration::from_millis(500),
         connections: 200,
+        settle: Duration::ZERO,
         starts: 2,
     };
 }

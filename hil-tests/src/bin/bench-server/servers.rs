@@ -60,7 +60,7 @@ impl ServerMin {
         pin(&mut command, SERVER);
         let mut process = Process::start("server-min", command)?;
         let line =
-            process.line("`ready:`", PATIENCE, |line| Some(line.to_owned()).filter(is_ready));
+            process.line("`ready:`", PATIENCE, |line| is_ready(line).then(|| line.to_owned()));
         let line = line.await?;
         let field = |name: &str| {
             let word = line.split_whitespace().find_map(|word| word.strip_prefix(name));
@@ -119,7 +119,7 @@ signing_key_file = "signing.key"
     }
 }
 
-pub(crate) fn is_ready(line: &String) -> bool {
+pub(crate) fn is_ready(line: &str) -> bool {
     line.starts_with("ready: ")
 }
 
@@ -157,7 +157,7 @@ pub(crate) async fn coturn() -> Result<Running, String> {
         .arg(format!("--pidfile={}", folder.0.join("pid").display()))
         .arg(format!("--userdb={}", folder.0.join("users").display()));
     let running = start("turnserver", command, SERVER, address, folder)?;
-    until_answered(running, |address| crate::stun::is_answered(address)).await
+    until_answered(running, crate::stun::is_answered).await
 }
 
 const MOSQUITTO: &str = "\
