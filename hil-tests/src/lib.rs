@@ -20,6 +20,7 @@ pub mod clip;
 pub mod clock;
 pub mod codec;
 pub mod conversation;
+pub mod coturn;
 pub mod figures;
 pub mod firmware;
 pub mod h264;

@@ -32,6 +32,8 @@ impl Levels {
             })
         };
         let mut levels = Levels { general: LevelFilter::Info, modules: Vec::new() };
+        // It warns of what any stranger may send.
+        levels.modules.push(("rtc_dtls".into(), LevelFilter::Error));
         for part in spec.split(',').filter(|p| !p.trim().is_empty()) {
             match part.split_once('=') {
                 Some((module, text)) => {
@@ -104,6 +106,8 @@ mod tests {
         assert_eq!(levels.of("server_min::mqtt_other"), LevelFilter::Warn);
         assert_eq!(levels.of("server_min::http"), LevelFilter::Warn);
         assert_eq!(levels.most(), LevelFilter::Debug);
+        assert_eq!(levels.of("rtc_dtls::conn"), LevelFilter::Error);
+        assert_eq!(Levels::parse("rtc_dtls=info").unwrap().of("rtc_dtls"), LevelFilter::Info);
         assert!(Levels::parse("loud").unwrap_err().contains("\"loud\""));
         assert_eq!(Levels::parse("").unwrap().general, LevelFilter::Info);
     }

@@ -3,11 +3,14 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 use server_min::stun_turn::{TurnConfig, TurnHandle, TurnServer};
-use std::io::Read;
+use server_min::tls::{Tls, TlsConfig};
+use std::io::{Read, Write as _};
 use std::net::{SocketAddr, UdpSocket};
+use std::ops::Deref;
+use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 const SECRET: &str = "secret";
@@ -39,11 +42,56 @@ fn extra_requests_and_padded_channel_data() {
 }
 
 #[test]
+fn by_tcp() {
+    relays_everything(&[&["-t"], &["-t", "-s"], &["-t", "-c", "-D"], &["-t", "-y", "-c"]]);
+}
+
+/// RFC 6062: two clients of the server, each other's peers.
+#[test]
+fn peers_by_tcp() {
+    std::thread::scope(|scope| {
+        for mode in [&["-t", "-T"][..], &["-t", "-T", "-S"]] {
+            scope.spawn(move || {
+                let (server, peer) = (server("127.0.0.1:0"), EchoPeer::start());
+                let common = ["-u", "u", "-W", SECRET, "-e", "127.0.0.1"];
+                uclient(&server, &peer, &[&common, mode].concat()).expect_all();
+            });
+        }
+    });
+}
+
+#[test]
+fn by_tls() {
+    relays_everything(&[&["-t", "-S"], &["-t", "-S", "-s", "-c"], &["-t", "-S", "-y", "-c"]]);
+}
+
+#[test]
+fn by_dtls() {
+    relays_everything(&[&["-S"], &["-S", "-s", "-c"], &["-S", "-y", "-c"]]);
+}
+
+/// Each transport to the server, with a relayed address of IPv6.
+#[test]
 fn ipv6_relayed_address() {
-    let server = server("[::1]:0");
+    std::thread::scope(|scope| {
+        for transport in [&[][..], &["-t"], &["-t", "-S"], &["-S"]] {
+            scope.spawn(move || {
+                let (server, peer) = (server("[::1]:0"), EchoPeer::start());
+                let common = ["-x", "-u", "u", "-W", SECRET, "-e", "::1"];
+                uclient(&server, &peer, &[&common, transport].concat()).expect_all();
+            });
+        }
+    });
+}
+
+#[test]
+fn an_rsa_certificate_does_as_well() {
+    let server = Relay::start(config("127.0.0.1:0"), &rsa());
     let peer = EchoPeer::start();
-    let summary = uclient(&server, &peer, &["-x", "-u", "u", "-W", SECRET, "-e", "::1"]);
-    summary.expect_all();
+    let common = ["-u", "u", "-W", SECRET, "-e", "127.0.0.1", "-c"];
+    for transport in [&["-S"][..], &["-t", "-S"]] {
+        uclient(&server, &peer, &[&common, transport].concat()).expect_all();
+    }
 }
 
 #[test]
@@ -65,7 +113,7 @@ fn a_wrong_secret_gets_nothing() {
 #[test]
 fn peers_on_loopback_are_refused_unless_allowed() {
     let config = TurnConfig { allow_loopback_peers: false, ..config("127.0.0.1:0") };
-    let server = TurnServer::start(config, Arc::new(())).unwrap();
+    let server = Relay::start(config, &ecdsa());
     let peer = EchoPeer::start();
     uclient(&server, &peer, &["-u", "u", "-W", SECRET, "-e", "127.0.0.1"]).expect_refused();
 }
@@ -80,6 +128,18 @@ fn a_stun_client_learns_its_address() {
             "127.0.0.1",
         ]),
         Duration::from_secs(20),
+    );
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(text.contains("UDP reflexive addr: 127.0.0.1:"), "{text}");
+}
+
+#[test]
+fn nat_discovery_learns_its_mapping() {
+    let server = server("127.0.0.1:0");
+    let port = server.local_addrs()[0].port().to_string();
+    let output = run(
+        Command::new("turnutils_natdiscovery").args(["-m", "-f", "-p", &port, "127.0.0.1"]),
+        Duration::from_secs(60),
     );
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(text.contains("UDP reflexive addr: 127.0.0.1:"), "{text}");
@@ -111,12 +171,84 @@ fn config(listen: &str) -> TurnConfig {
         secrets: vec![b"not this one".to_vec(), SECRET.into()],
         static_users: vec![("tester".into(), "password".into())],
         allow_loopback_peers: true,
+        tcp_relay: true,
         ..TurnConfig::default()
     }
 }
 
-fn server(listen: &str) -> TurnHandle {
-    TurnServer::start(config(listen), Arc::new(())).unwrap()
+fn server(listen: &str) -> Relay {
+    Relay::start(config(listen), &ecdsa())
+}
+
+/// A server with each transport, on two shards. Its certificate's files go with it.
+struct Relay {
+    handle: TurnHandle,
+    folder: PathBuf,
+}
+
+impl Relay {
+    /// With a certificate and its key, both PEM.
+    fn start(mut config: TurnConfig, (certificate, key): &(String, String)) -> Relay {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("p2pcam-turn-{}-{}", std::process::id(), COUNT.fetch_add(1, Relaxed));
+        let folder = std::env::temp_dir().join(name);
+        std::fs::create_dir_all(&folder).unwrap();
+        let file = |name: &str, text: &str| {
+            std::fs::write(folder.join(name), text).unwrap();
+            Some(folder.join(name))
+        };
+        let files = TlsConfig {
+            certificate: file("cert.pem", certificate),
+            key: file("key.pem", key),
+            client_ca: None,
+        };
+        let tls = Tls::load(&files).unwrap();
+        config.tls_listen = vec![SocketAddr::new(config.listen[0].ip(), 0)];
+        config.shards = 2;
+        let handle = TurnServer::start_with_tls(config, tls, Arc::new(())).unwrap();
+        Relay { handle, folder }
+    }
+}
+
+impl Deref for Relay {
+    type Target = TurnHandle;
+
+    fn deref(&self) -> &TurnHandle {
+        &self.handle
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+fn ecdsa() -> (String, String) {
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".into()]).unwrap();
+    (made.cert.pem(), made.signing_key.serialize_pem())
+}
+
+/// Its key in the old form (PKCS#1), as many files have it.
+fn rsa() -> (String, String) {
+    let certificate = "req -x509 -newkey rsa:2048 -nodes -subj /CN=localhost -keyout - -out -";
+    let both = openssl(certificate, "");
+    let key = openssl("rsa -traditional", &both);
+    assert!(key.contains("BEGIN RSA PRIVATE KEY"), "{key}");
+    (both[both.find("-----BEGIN CERT").unwrap()..].to_owned(), key)
+}
+
+fn openssl(arguments: &str, input: &str) -> String {
+    let mut child = Command::new("openssl")
+        .args(arguments.split(' '))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap_or_else(|error| missing("openssl", &error));
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    String::from_utf8(output.stdout).unwrap()
 }
 
 struct Summary {
@@ -149,7 +281,8 @@ impl Summary {
 }
 
 fn uclient(server: &TurnHandle, peer: &EchoPeer, arguments: &[&str]) -> Summary {
-    let address = server.local_addrs()[0];
+    let secure = arguments.contains(&"-S");
+    let address = if secure { server.tls_addrs()[0] } else { server.local_addrs()[0] };
     let output = run(
         Command::new("turnutils_uclient")
             .args(["-n", "20", "-m", "2", "-l", "170"])
@@ -252,7 +385,7 @@ fn read_all(from: &mut impl Read) -> Vec<u8> {
 }
 
 fn missing(name: &str, error: &std::io::Error) -> ! {
-    panic!("{name} cannot be run ({error}); install it with: apt-get install coturn")
+    panic!("{name} cannot be run ({error}); install it with: apt-get install coturn openssl")
 }
 
 #[allow(clippy::disallowed_methods, reason = "bounds how long another program may run")]

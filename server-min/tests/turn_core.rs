@@ -335,19 +335,23 @@ fn a_closed_session_is_freed_at_once() {
     for user in &mut users {
         assert_eq!(lab.call(user, Method::ALLOCATE, &[udp(), even_port(0x80)]).code, 0);
     }
-    assert_eq!(lab.ports.open.len(), 8, "four and their reserved neighbours");
+    assert_eq!(lab.ports.open.len(), 4);
     assert_eq!(lab.core.close_session("s0", &mut lab.ports), 2);
-    assert_eq!((lab.core.allocations(), lab.ports.open.len()), (2, 4));
+    assert_eq!((lab.core.allocations(), lab.ports.open.len()), (2, 2));
     assert_eq!(lab.core.close_session("s0", &mut lab.ports), 0);
     let name = users[2].username.clone();
     assert_eq!(lab.core.close_session(&name, &mut lab.ports), 2, "by its whole name");
-    assert_eq!((lab.ports.open.len(), lab.core.poll_timeout()), (0, None));
+    assert_eq!(lab.ports.open.len(), 0);
     assert_eq!(lab.refresh(&mut users[0], 600).code, 437);
+    // Also what was reserved.
+    lab.wait(secs(31));
+    assert_eq!(lab.core.poll_timeout(), None);
 }
 
 #[test]
 fn a_pair_of_ports_can_be_had() {
-    let mut lab = Lab::new(TurnConfig { min_port: 50_001, max_port: 50_010, ..config() });
+    // One even port with a neighbour.
+    let mut lab = Lab::new(TurnConfig { min_port: 50_001, max_port: 50_003, ..config() });
     let (mut rtp, mut rtcp) = (user(), User::of_session("7c9e", "203.0.113.5:5001"));
     let answer = lab.call(&mut rtp, Method::ALLOCATE, &[udp(), even_port(0x80)]);
     let port = answer.relayed().port();
@@ -366,9 +370,35 @@ fn a_pair_of_ports_can_be_had() {
 
     assert_eq!(lab.refresh(&mut rtp, 0).code, 0);
     assert_eq!(lab.call(&mut rtp, Method::ALLOCATE, &[udp(), even_port(0x80)]).code, 0);
-    assert_eq!(lab.ports.open.len(), 2);
+    // The neighbour is held for 30 s, and then anybody's.
+    let mut others = [5003, 5004].map(|i| User::of_session("7c9e", &format!("203.0.113.5:{i}")));
+    assert_eq!(lab.allocate(&mut others[0]).relayed().port(), 50_001);
+    assert_eq!(lab.allocate(&mut others[1]).code, 508);
     lab.wait(secs(31));
-    assert_eq!(lab.ports.open.len(), 1, "nobody came for it in 30 s");
+    assert_eq!(lab.allocate(&mut others[1]).relayed().port(), 50_003);
+}
+
+#[test]
+fn shards_take_each_others_nonces_and_tokens() {
+    let mut limits = TurnConfig { min_port: 50_002, max_port: 50_003, ..config() };
+    limits.external_ip = Some("203.0.113.200".parse().unwrap());
+    let mut labs = Lab::shards(limits, &["10.0.0.7:3478"], 2);
+    let [one, two] = &mut labs[..] else { unreachable!() };
+    let (mut rtp, mut rtcp) = (user(), User::of_session("7c9e", "203.0.113.5:5001"));
+    let answer = one.call(&mut rtp, Method::ALLOCATE, &[udp(), even_port(0x80)]);
+    let token = answer.message().get(attr::RESERVATION_TOKEN).unwrap().to_vec();
+    let claim = [udp(), Attr::Bytes(attr::RESERVATION_TOKEN, token)];
+    // A nonce of one is good at the other: no 438 here, and no 401.
+    assert_eq!(one.call(&mut rtcp, Method::REFRESH, &[]).code, 437);
+    let answer = two.once(&mut rtcp, Method::ALLOCATE, &claim);
+    assert_eq!((answer.code, answer.relayed().port()), (0, 50_003));
+    // Every port is taken, whoever took it.
+    let mut third = User::of_session("7c9e", "203.0.113.5:5002");
+    assert_eq!(two.allocate(&mut third).code, 508);
+    // And each knows the other's relayed addresses for ours.
+    assert_eq!(one.bind(&mut rtp, 0x4000, "203.0.113.200:50003"), 0);
+    let (_, peer) = one.send_by_channel(rtp.client, 0x4000).unwrap();
+    assert_eq!(peer.to_string(), "10.0.0.7:50003");
 }
 
 #[test]

@@ -14,12 +14,22 @@ pub struct Credentials {
 }
 
 /// Time-limited TURN credentials: `username = "{expiry}:{session}"`, `password =
-/// base64(HMAC-SHA1(secret, username))`, the form coturn knows as `use-auth-secret`.
-pub fn turn(secret: &[u8], session_id: &str, expiry_s: u64) -> Credentials {
-    let username = format!("{expiry_s}:{session_id}");
+/// base64(HMAC-SHA1(secret, username))`, the form coturn knows as `use-auth-secret`. `session` is its id,
+/// or what [`with_bandwidth`] makes of it.
+pub fn turn(secret: &[u8], session: &str, expiry_s: u64) -> Credentials {
+    let username = format!("{expiry_s}:{session}");
     let key = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, secret);
     let password = STANDARD.encode(hmac::sign(&key, username.as_bytes()));
     Credentials { username, password }
+}
+
+/// A session in TURN credentials: `{id}`, or `{id}:{kbit/s}` where its record gives it a bandwidth of its
+/// own. So each relay knows it without asking, and no client can change it.
+pub fn with_bandwidth(session_id: &str, bandwidth_bps: Option<u64>) -> String {
+    match bandwidth_bps {
+        Some(bps) => format!("{session_id}:{}", bps.div_ceil(1000)),
+        None => session_id.to_owned(),
+    }
 }
 
 /// An application's credentials for the broker: `username = "{expiry}:{app}"`, `password =
@@ -88,6 +98,12 @@ mod tests {
         let made = turn(b"north", SID, 1_750_933_436);
         assert_eq!(made.username, format!("1750933436:{SID}"));
         assert_eq!(made.password, "jrwXWktd/uF/kuk0q+pkSgmksFA=");
+    }
+
+    #[test]
+    fn a_sessions_bandwidth_is_part_of_its_name() {
+        assert_eq!(with_bandwidth(SID, None), SID);
+        assert_eq!(with_bandwidth(SID, Some(4_000_001)), format!("{SID}:4001"));
     }
 
     #[test]

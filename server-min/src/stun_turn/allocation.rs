@@ -1,6 +1,5 @@
 //! What one client holds: a relayed address, and who may talk through it.
 
-use super::bandwidth::Meter;
 use super::core::Client;
 use super::relays::RelayId;
 use sdk_core::wire::stun::{LongTermKey, TransactionId};
@@ -19,20 +18,16 @@ pub(super) struct Allocation {
     pub(super) transaction: TransactionId,
     /// Told with the answer to EVEN-PORT.
     pub(super) reservation: Option<ReservationToken>,
+    /// RFC 6062: peers are connected, and no datagram is relayed.
+    pub(super) by_tcp: bool,
     pub(super) expires: Instant,
-    pub(super) to_peer: Flow,
-    pub(super) to_client: Flow,
+    pub(super) bytes_to_peer: u64,
+    pub(super) bytes_to_client: u64,
     permissions: Vec<Permission>,
     channels: Vec<Channel>,
 }
 
 pub(super) type ReservationToken = [u8; 8];
-
-/// One direction.
-pub(super) struct Flow {
-    pub(super) meter: Meter,
-    pub(super) bytes: u64,
-}
 
 struct Permission {
     peer: IpAddr,
@@ -64,7 +59,6 @@ const MAX_CHANNELS: usize = 32;
 impl Allocation {
     #[allow(clippy::too_many_arguments, reason = "the fields that differ, once")]
     pub(super) fn new(
-        now: Instant,
         client: Client,
         relay: RelayId,
         relayed: SocketAddr,
@@ -73,7 +67,6 @@ impl Allocation {
         transaction: TransactionId,
         expires: Instant,
     ) -> Allocation {
-        let flow = || Flow { meter: Meter::new(now), bytes: 0 };
         Allocation {
             client,
             relay,
@@ -82,9 +75,10 @@ impl Allocation {
             key,
             transaction,
             reservation: None,
+            by_tcp: false,
             expires,
-            to_peer: flow(),
-            to_client: flow(),
+            bytes_to_peer: 0,
+            bytes_to_client: 0,
             permissions: Vec::new(),
             channels: Vec::new(),
         }
@@ -113,7 +107,7 @@ impl Allocation {
         for &peer in peers {
             match self.permissions.iter_mut().find(|p| p.peer == peer) {
                 Some(permission) => permission.expires = expires,
-                None => self.permissions.push(Permission { peer, expires }),
+                None => push(&mut self.permissions, Permission { peer, expires }),
             }
         }
         Ok(())
@@ -137,8 +131,17 @@ impl Allocation {
         let expires = now + CHANNEL_LIFETIME;
         match existing {
             Some(i) => self.channels[i].expires = expires,
-            None => self.channels.push(Channel { number, peer, expires }),
+            None => push(&mut self.channels, Channel { number, peer, expires }),
         }
         Ok(())
     }
+}
+
+/// Room for one, then for two, four and so on: most allocations have one channel and two permissions,
+/// and a vector of its own accord begins with four.
+fn push<T>(list: &mut Vec<T>, item: T) {
+    if list.len() == list.capacity() {
+        list.reserve_exact(list.len().max(1));
+    }
+    list.push(item);
 }

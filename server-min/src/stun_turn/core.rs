@@ -5,15 +5,17 @@
 //! their [`Allocation`], and goes with it.
 
 use super::allocation::{Allocation, ReservationToken};
-use super::bandwidth::Cap;
 use super::config::TurnConfig;
+use super::connections::{Connection, ConnectionId};
 use super::credentials::{Credentials, session_of};
 use super::peers::PeerPolicy;
-use super::relays::Owner;
+use super::quota::SessionName;
+use super::refusals::Refused;
 use super::relays::{Relay, RelayId, RelayPorts};
+use super::shared::Shared;
 use ring::hmac;
 use slab::Slab;
-use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
@@ -26,7 +28,7 @@ pub struct Now {
 }
 
 /// A client's side of its 5-tuple: which of our sockets it talks to, and from where.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Client {
     pub listener: u16,
     pub address: SocketAddr,
@@ -40,6 +42,14 @@ pub enum Action<'d> {
     Reply {
         len: usize,
     },
+    /// Send the first `len` bytes of the reply buffer back; all that follows, both ways, is the
+    /// peer's at the other end of this connection.
+    Bound {
+        len: usize,
+        connection: ConnectionId,
+    },
+    /// What this message, and its client's stream with it, belongs to lies in another shard.
+    OfShard(u16),
     /// Send `payload` from this relay socket.
     ToPeer {
         relay: RelayId,
@@ -67,29 +77,41 @@ pub struct CoreStats {
     pub requests_refused: u64,
     /// Those of `requests_refused` with wrong or expired credentials.
     pub requests_unauthorized: u64,
+    /// Bindings and others, by their error.
+    pub refused: Refused,
     pub allocations_created: u64,
     pub packets_relayed: u64,
     pub bytes_relayed: u64,
-    /// Over the bandwidth cap.
+    /// Over the bandwidth cap of a session, or of the node.
     pub packets_capped: u64,
+    pub bytes_capped: u64,
+    /// Those of `packets_capped` that were over the node's.
+    pub packets_capped_by_node: u64,
+    /// Payload that no permission or channel lets through, or to our own listeners.
+    pub packets_denied: u64,
+    /// Neither STUN nor ChannelData, or STUN that no client sends.
+    pub packets_malformed: u64,
 }
 
 pub struct Core {
     pub(super) config: TurnConfig,
     pub(super) policy: PeerPolicy,
-    pub(super) cap: Cap,
     pub(super) credentials: Credentials,
     pub(super) allocations: Slab<Allocation>,
     pub(super) by_client: HashMap<Client, AllocationId>,
     pub(super) relays: Slab<Relay>,
-    /// Where relay sockets are bound.
-    pub(super) by_local: HashSet<SocketAddr>,
-    pub(super) reservations: HashMap<ReservationToken, RelayId>,
+    /// The same for all cores of a relay.
+    pub(super) shared: Arc<Shared>,
     pub(super) stats: CoreStats,
-    /// By session, or static user.
-    pub(super) sessions: HashMap<Box<str>, Session>,
+    /// By session or static user: one of its relay sockets, which names the next.
+    pub(super) sessions: HashMap<SessionName, RelayId>,
     /// The local address of each listener.
     pub(super) listeners: Vec<SocketAddr>,
+    /// Which of them are for streams; none unless it was said.
+    pub(super) streams: Vec<bool>,
+    /// With peers, by TCP.
+    pub(super) connections: HashMap<ConnectionId, Connection>,
+    pub(super) number: u16,
     pub(super) timers: BTreeSet<(Instant, Timer)>,
     events: VecDeque<CoreEvent>,
     pub(super) random: Random,
@@ -97,55 +119,61 @@ pub struct Core {
 
 pub(super) type AllocationId = usize;
 
-#[derive(Default)]
-pub(super) struct Session {
-    pub(super) allocations: Vec<AllocationId>,
-    pub(super) reserved: Vec<RelayId>,
-}
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Timer {
     Allocation(AllocationId),
-    Reservation(RelayId),
+    Reservation(ReservationToken),
 }
 
 impl Core {
-    /// `listeners` are the local addresses that [`Client::listener`] counts; `seed` is secret
-    /// randomness.
+    /// A core that shares with no other. `listeners` are the local addresses that
+    /// [`Client::listener`] counts; `seed` is secret randomness.
     pub fn new(
         config: TurnConfig,
         listeners: Vec<SocketAddr>,
         seed: [u8; 32],
         now: Instant,
     ) -> Core {
-        let mut random = Random::new(seed);
-        let nonce_secret = random.bytes();
+        let shared = Arc::new(Shared::new(&config, &listeners, seed, now));
+        Core::of_shard(config, listeners, shared, 0)
+    }
+
+    /// One of several cores: each has clients of its own, and takes the nonces of all.
+    pub fn of_shard(
+        config: TurnConfig,
+        listeners: Vec<SocketAddr>,
+        shared: Arc<Shared>,
+        number: u16,
+    ) -> Core {
         Core {
-            policy: PeerPolicy {
-                allow_loopback: config.allow_loopback_peers,
-                allow_private: config.allow_private_peers,
-            },
-            cap: Cap::new(config.bandwidth_bps, config.bandwidth_burst_bytes),
+            policy: PeerPolicy::new(&config),
             credentials: Credentials::new(
                 &config.realm,
-                &config.secrets,
+                shared.secrets.clone(),
                 &config.static_users,
-                &nonce_secret,
-                now,
+                &shared.secret("nonces", 0),
+                shared.started,
             ),
             config,
             allocations: Slab::new(),
             by_client: HashMap::new(),
             relays: Slab::new(),
-            by_local: HashSet::new(),
-            reservations: HashMap::new(),
+            random: Random::new(shared.secret("random", number)),
+            shared,
             stats: CoreStats::default(),
             sessions: HashMap::new(),
             listeners,
+            streams: Vec::new(),
+            connections: HashMap::new(),
+            number,
             timers: BTreeSet::new(),
             events: VecDeque::new(),
-            random,
         }
+    }
+
+    /// Says which listeners are for streams. Their clients alone may have peers by TCP.
+    pub fn set_streams(&mut self, streams: Vec<bool>) {
+        self.streams = streams;
     }
 
     pub fn stats(&self) -> CoreStats {
@@ -166,7 +194,7 @@ impl Core {
         while let Some(&(at, timer)) = self.timers.first().filter(|(at, _)| *at <= now) {
             match timer {
                 Timer::Allocation(id) => self.free(id, ports),
-                Timer::Reservation(relay) => self.release(relay, ports),
+                Timer::Reservation(token) => self.shared.expire(&token),
             }
             // Freeing has removed it; a timer without its owner must not stop the others.
             self.timers.remove(&(at, timer));
@@ -177,27 +205,31 @@ impl Core {
         self.events.pop_front()
     }
 
-    /// Frees all that belongs to a session, given by its id or by its whole user name; how many
-    /// allocations that were.
-    pub fn close_session(&mut self, name: &str, ports: &mut impl RelayPorts) -> usize {
-        let Some(session) = self.sessions.get_mut(session_of(name)) else { return 0 };
-        let (allocations, reserved) =
-            (std::mem::take(&mut session.allocations), std::mem::take(&mut session.reserved));
-        for &id in &allocations {
-            self.free(id, ports);
-        }
-        for relay in reserved {
-            self.release(relay, ports);
-        }
-        self.sessions.remove(session_of(name));
-        allocations.len()
+    pub fn has_allocation(&self, client: Client) -> bool {
+        self.by_client.contains_key(&client)
     }
 
-    pub(super) fn has_quota(&self, username: &str, wanted: usize) -> bool {
-        let session = self.sessions.get(session_of(username));
-        let used = session.map_or(0, |s| s.allocations.len() + s.reserved.len());
-        used + wanted <= self.config.allocations_per_session
-            && self.relays.len() + wanted <= self.config.allocations_total
+    /// Frees what a client holds whose connection has ended.
+    pub fn close_client(&mut self, client: Client, ports: &mut impl RelayPorts) {
+        if let Some(&id) = self.by_client.get(&client) {
+            self.free(id, ports);
+        }
+    }
+
+    /// Ends a session, given by its id or by its whole user name: frees all that belongs to it, and lets
+    /// it allocate no more, in whatever shard. How many allocations were freed in this one.
+    pub fn close_session(&mut self, name: &str, ports: &mut impl RelayPorts) -> usize {
+        let before = self.allocations.len();
+        let name = session_of(name);
+        self.shared.close(name);
+        while let Some(&id) = self.sessions.get(name) {
+            let owner = self.relays.get(id.0 as usize).map(|relay| relay.owner);
+            match owner.filter(|owner| self.allocations.contains(*owner)) {
+                Some(owner) => self.free(owner, ports),
+                None => self.close_relay(id, ports),
+            }
+        }
+        before - self.allocations.len()
     }
 
     pub(super) fn insert(&mut self, allocation: Allocation) -> AllocationId {
@@ -206,9 +238,8 @@ impl Core {
         let id = self.allocations.insert(allocation);
         self.by_client.insert(client, id);
         if let Some(relay) = self.relays.get_mut(relay.0 as usize) {
-            relay.owner = Owner::Allocation(id);
+            relay.owner = id;
         }
-        self.sessions.entry(session_of(&username).into()).or_default().allocations.push(id);
         self.timers.insert((expires, Timer::Allocation(id)));
         self.stats.allocations_created += 1;
         self.events.push_back(CoreEvent::Created { username, relayed });
@@ -226,22 +257,16 @@ impl Core {
         let Some(allocation) = self.allocations.try_remove(id) else { return };
         self.by_client.remove(&allocation.client);
         self.timers.remove(&(allocation.expires, Timer::Allocation(id)));
+        if allocation.by_tcp {
+            self.disconnect_all(id, ports);
+        }
         self.close_relay(allocation.relay, ports);
-        self.forget(session_of(&allocation.username), |s| s.allocations.retain(|a| *a != id));
         self.events.push_back(CoreEvent::Freed {
             username: allocation.username,
             relayed: allocation.relayed,
-            bytes_to_peer: allocation.to_peer.bytes,
-            bytes_to_client: allocation.to_client.bytes,
+            bytes_to_peer: allocation.bytes_to_peer,
+            bytes_to_client: allocation.bytes_to_client,
         });
-    }
-
-    pub(super) fn forget(&mut self, session: &str, remove: impl FnOnce(&mut Session)) {
-        let Some(entry) = self.sessions.get_mut(session) else { return };
-        remove(entry);
-        if entry.allocations.is_empty() && entry.reserved.is_empty() {
-            self.sessions.remove(session);
-        }
     }
 }
 

@@ -1,7 +1,8 @@
 //! Payload through the core: one look-up and a handful of comparisons a packet, and no copy.
 
-use super::core::{Action, Client, Core, Now};
-use super::relays::{Owner, RelayId};
+use super::core::{Action, Client, Core, CoreStats, Now};
+use super::quota::Over;
+use super::relays::RelayId;
 use sdk_core::wire::stun::attribute as attr;
 use sdk_core::wire::stun::{Builder, Class, Message, Method, TransactionId, channel_data};
 use std::net::SocketAddr;
@@ -34,11 +35,11 @@ impl Core {
         number: u16,
         payload: &'d [u8],
     ) -> Action<'d> {
-        let Some(&id) = self.by_client.get(&client) else { return Action::None };
-        let peer = self.allocations.get(id).and_then(|a| a.peer_of(now.instant, number));
-        match peer {
-            Some(peer) => self.relay_to_peer(now, id, peer, payload, false),
-            None => Action::None,
+        let id = self.by_client.get(&client).copied();
+        let allocation = id.and_then(|id| self.allocations.get(id));
+        match (id, allocation.and_then(|a| a.peer_of(now.instant, number))) {
+            (Some(id), Some(peer)) => self.relay_to_peer(now, id, peer, payload, false),
+            _ => self.deny(),
         }
     }
 
@@ -51,15 +52,23 @@ impl Core {
     ) -> Action<'d> {
         let peer = message.get_xor_address(attr::XOR_PEER_ADDRESS);
         let (Some(peer), Some(payload)) = (peer, message.get(attr::DATA)) else {
+            self.stats.packets_malformed += 1;
             return Action::None;
         };
         let known = [attr::XOR_PEER_ADDRESS, attr::DATA, attr::DONT_FRAGMENT];
         if message.unknown_required(&known).next().is_some() {
+            self.stats.packets_malformed += 1;
             return Action::None;
         }
-        let Some(&id) = self.by_client.get(&client) else { return Action::None };
-        if !self.allocations.get(id).is_some_and(|a| a.permits(now.instant, peer.ip())) {
-            return Action::None;
+        let id = self.by_client.get(&client).copied();
+        let permits =
+            |id| self.allocations.get(id).is_some_and(|a| a.permits(now.instant, peer.ip()));
+        let Some(id) = id.filter(|id| permits(*id)) else {
+            return self.deny();
+        };
+        // A permission is for all ports of an address, ours too.
+        if self.is_listener(peer) {
+            return self.deny();
         }
         let dont_fragment = message.get(attr::DONT_FRAGMENT).is_some();
         self.relay_to_peer(now, id, peer, payload, dont_fragment)
@@ -73,20 +82,25 @@ impl Core {
         payload: &'d [u8],
         dont_fragment: bool,
     ) -> Action<'d> {
-        let Some(allocation) = self.allocations.get_mut(id) else { return Action::None };
-        if !allocation.to_peer.meter.take(now.instant, payload.len(), &self.cap) {
-            self.stats.packets_capped += 1;
+        let Some(allocation) = self.allocations.get_mut(id).filter(|a| !a.by_tcp) else {
+            return self.deny();
+        };
+        let relay = allocation.relay;
+        let Some(socket) = self.relays.get(relay.0 as usize) else { return Action::None };
+        if let Err(over) = socket.place.to_peer(now.instant, payload.len()) {
+            self.stats.count_capped(over, payload.len());
             return Action::None;
         }
-        allocation.to_peer.bytes += payload.len() as u64;
+        allocation.bytes_to_peer += payload.len() as u64;
         self.stats.packets_relayed += 1;
         self.stats.bytes_relayed += payload.len() as u64;
-        let relay = allocation.relay;
-        let peer = match self.relays.get(relay.0 as usize) {
-            Some(socket) => self.inside(peer, socket.local),
-            None => return Action::None,
-        };
+        let peer = self.inside(peer, socket.local);
         Action::ToPeer { relay, peer, payload, dont_fragment }
+    }
+
+    fn deny<'d>(&mut self) -> Action<'d> {
+        self.stats.packets_denied += 1;
+        Action::None
     }
 
     /// A datagram of `len` bytes has come to a relay socket (RFC 8656 §11.3). `None` if the client
@@ -99,18 +113,19 @@ impl Core {
         len: usize,
     ) -> Option<ToClient> {
         let socket = self.relays.get(relay.0 as usize)?;
-        let Owner::Allocation(id) = socket.owner else { return None };
+        let id = socket.owner;
         // Another client's relayed address, seen from within, is known by its outside.
-        let peer = match peer.ip() == socket.local.ip() && self.by_local.contains(&peer) {
+        let peer = match peer.ip() == socket.local.ip() && self.shared.is_taken(peer) {
             true => self.outside(peer),
             false => peer,
         };
         let allocation = self.allocations.get_mut(id)?;
         if !allocation.permits(now.instant, peer.ip()) {
+            self.stats.packets_denied += 1;
             return None;
         }
-        if !allocation.to_client.meter.take(now.instant, len, &self.cap) {
-            self.stats.packets_capped += 1;
+        if let Err(over) = socket.place.to_client(now.instant, len) {
+            self.stats.count_capped(over, len);
             return None;
         }
         let mut out = ToClient {
@@ -135,9 +150,17 @@ impl Core {
                         .finish_before_value(attr::DATA, len)?;
             }
         }
-        allocation.to_client.bytes += len as u64;
+        allocation.bytes_to_client += len as u64;
         self.stats.packets_relayed += 1;
         self.stats.bytes_relayed += len as u64;
         Some(out)
+    }
+}
+
+impl CoreStats {
+    fn count_capped(&mut self, over: Over, bytes: usize) {
+        self.packets_capped += 1;
+        self.bytes_capped += bytes as u64;
+        self.packets_capped_by_node += u64::from(over == Over::Node);
     }
 }

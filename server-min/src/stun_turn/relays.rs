@@ -2,8 +2,10 @@
 //! world knows them.
 
 use super::allocation::ReservationToken;
+use super::connections::ConnectionId;
 use super::core::{AllocationId, Client, Core, Timer};
 use super::credentials::session_of;
+use super::quota::Place;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
@@ -16,6 +18,20 @@ pub trait RelayPorts {
     /// Binds a UDP socket.
     fn open(&mut self, id: RelayId, address: SocketAddr) -> Opened;
     fn close(&mut self, id: RelayId);
+
+    /// Listens by TCP in the place of a UDP socket that is open. This and the rest are for RFC 6062,
+    /// and not for every plane.
+    fn listen(&mut self, _id: RelayId, _address: SocketAddr) -> Opened {
+        Opened::Impossible
+    }
+
+    /// Begins to connect a peer from a relayed address; false if that cannot be.
+    fn connect(&mut self, _id: ConnectionId, _from: SocketAddr, _peer: SocketAddr) -> bool {
+        false
+    }
+
+    /// Closes the connection with a peer, and the client's with it.
+    fn disconnect(&mut self, _id: ConnectionId) {}
 }
 
 /// What came of opening a relay socket.
@@ -31,19 +47,14 @@ pub enum Opened {
 pub(super) struct Relay {
     /// Where the socket is bound.
     pub(super) local: SocketAddr,
-    pub(super) owner: Owner,
+    /// [`UNOWNED`] until an allocation has it.
+    pub(super) owner: AllocationId,
+    pub(super) place: Place,
+    /// Another one of the same session.
+    next: Option<RelayId>,
 }
 
-pub(super) enum Owner {
-    Allocation(AllocationId),
-    /// The odd neighbour of an even port, held for a while (RFC 8656 §7.2).
-    Reserved {
-        token: ReservationToken,
-        session: Box<str>,
-        expires: Instant,
-    },
-}
-
+const UNOWNED: AllocationId = AllocationId::MAX;
 /// RFC 8656 §7.2 suggests at least 30 s.
 const RESERVATION_LIFETIME: Duration = Duration::from_secs(30);
 /// Ports tried before a client is told that there is none.
@@ -55,6 +66,7 @@ impl Core {
         &mut self,
         ip: IpAddr,
         even: bool,
+        place: Place,
         ports: &mut impl RelayPorts,
     ) -> Option<RelayId> {
         let (min, max) = (u32::from(self.config.min_port), u32::from(self.config.max_port));
@@ -64,52 +76,59 @@ impl Core {
         let start = self.random.number().checked_rem(count)?;
         for i in 0..count.min(MAX_PORT_TRIES) {
             let port = u16::try_from(first + (start + i) % count * step).ok()?;
-            match self.open_relay_at(SocketAddr::new(ip, port), ports) {
-                Ok(id) => return Some(id),
-                Err(Opened::Taken) => {}
-                Err(_) => return None,
+            let local = SocketAddr::new(ip, port);
+            if !self.shared.take(local) {
+                continue;
+            }
+            match self.open_socket(local, ports) {
+                Opened::Here => return self.keep_relay(local, place),
+                Opened::Taken => {}
+                Opened::Impossible => return None,
             }
         }
         None
     }
 
-    /// Opens the relay socket next to `relay` and keeps it for whoever brings the token.
+    /// Holds the port next to `relay` for whoever brings the token.
     pub(super) fn reserve_next(
         &mut self,
         now: Instant,
         relay: RelayId,
-        username: &str,
+        place: Place,
         ports: &mut impl RelayPorts,
     ) -> Option<ReservationToken> {
         let local = self.relays.get(relay.0 as usize)?.local;
         let port = local.port().checked_add(1).filter(|port| *port <= self.config.max_port)?;
-        let id = self.open_relay_at(SocketAddr::new(local.ip(), port), ports).ok()?;
+        let next = SocketAddr::new(local.ip(), port);
+        if !self.shared.take(next) {
+            return None;
+        }
+        // To see that no other program has it.
+        if self.open_socket(next, ports) != Opened::Here {
+            return None;
+        }
+        ports.close(self.next_relay()?);
         let mut token = ReservationToken::default();
         token.copy_from_slice(&self.random.bytes()[..8]);
-        let (session, expires) = (session_of(username), now + RESERVATION_LIFETIME);
-        self.sessions.entry(session.into()).or_default().reserved.push(id);
-        let owner = Owner::Reserved { token, session: session.into(), expires };
-        self.relays.get_mut(id.0 as usize)?.owner = owner;
-        self.reservations.insert(token, id);
-        self.timers.insert((expires, Timer::Reservation(id)));
+        let expires = now + RESERVATION_LIFETIME;
+        self.shared.reserve(token, next, place, expires);
+        self.timers.insert((expires, Timer::Reservation(token)));
         Some(token)
     }
 
-    /// Hands a reserved socket out; only its own session may have it.
-    pub(super) fn claim(&mut self, token: &ReservationToken, username: &str) -> Option<RelayId> {
-        let id = *self.reservations.get(token)?;
-        match &self.relays.get(id.0 as usize)?.owner {
-            Owner::Reserved { session, .. } if **session == *session_of(username) => {}
-            _ => return None,
+    /// Opens the port that a token stands for; only its own session may have it.
+    pub(super) fn claim(
+        &mut self,
+        now: Instant,
+        token: &ReservationToken,
+        username: &str,
+        ports: &mut impl RelayPorts,
+    ) -> Option<RelayId> {
+        let (local, place) = self.shared.claim(token, session_of(username), now)?;
+        match self.open_socket(local, ports) {
+            Opened::Here => self.keep_relay(local, place),
+            Opened::Taken | Opened::Impossible => None,
         }
-        self.end_reservation(id);
-        Some(id)
-    }
-
-    /// Closes a relay socket that has no allocation.
-    pub(super) fn release(&mut self, relay: RelayId, ports: &mut impl RelayPorts) {
-        self.end_reservation(relay);
-        self.close_relay(relay, ports);
     }
 
     /// The local address to relay from for this client and address family.
@@ -142,46 +161,59 @@ impl Core {
         match self.config.external_ip {
             Some(ip) if ip == peer.ip() => {
                 let local = SocketAddr::new(relay.ip(), peer.port());
-                if self.by_local.contains(&local) { local } else { peer }
+                if self.shared.is_taken(local) { local } else { peer }
             }
             _ => peer,
         }
     }
 
-    fn open_relay_at(
-        &mut self,
-        local: SocketAddr,
-        ports: &mut impl RelayPorts,
-    ) -> Result<RelayId, Opened> {
-        let entry = self.relays.vacant_entry();
-        let id = RelayId(u32::try_from(entry.key()).map_err(|_| Opened::Impossible)?);
-        match ports.open(id, local) {
-            Opened::Here => {}
-            other => return Err(other),
+    /// Opens a port that is marked as ours already, for [`keep_relay`](Core::keep_relay); where that
+    /// fails, it no longer is.
+    fn open_socket(&mut self, local: SocketAddr, ports: &mut impl RelayPorts) -> Opened {
+        let opened = self.next_relay().map_or(Opened::Impossible, |id| ports.open(id, local));
+        if opened != Opened::Here {
+            self.shared.give_back(local);
         }
-        // No packet is relayed before `insert` or `reserve_next` names the true owner.
-        entry.insert(Relay { local, owner: Owner::Allocation(AllocationId::MAX) });
-        self.by_local.insert(local);
-        Ok(id)
+        opened
+    }
+
+    /// The id of what is kept next.
+    fn next_relay(&self) -> Option<RelayId> {
+        u32::try_from(self.relays.vacant_key()).ok().map(RelayId)
+    }
+
+    fn keep_relay(&mut self, local: SocketAddr, place: Place) -> Option<RelayId> {
+        let id = self.next_relay()?;
+        let next = self.sessions.insert(place.name.clone(), id);
+        self.relays.insert(Relay { local, owner: UNOWNED, place, next });
+        Some(id)
     }
 
     pub(super) fn close_relay(&mut self, id: RelayId, ports: &mut impl RelayPorts) {
-        if let Some(relay) = self.relays.try_remove(id.0 as usize) {
-            self.by_local.remove(&relay.local);
-            ports.close(id);
-        }
+        let Some(relay) = self.relays.try_remove(id.0 as usize) else { return };
+        self.unlink(id, &relay);
+        self.shared.give_back(relay.local);
+        ports.close(id);
     }
 
-    fn end_reservation(&mut self, relay: RelayId) {
-        let Some(entry) = self.relays.get_mut(relay.0 as usize) else { return };
-        let unowned = Owner::Allocation(AllocationId::MAX);
-        let Owner::Reserved { token, session, expires } =
-            std::mem::replace(&mut entry.owner, unowned)
-        else {
+    /// Takes a relay socket out of its session's chain, which is as short as the quota.
+    fn unlink(&mut self, id: RelayId, relay: &Relay) {
+        let session = relay.place.name.session();
+        let Some(first) = self.sessions.get_mut(session) else { return };
+        if *first != id {
+            let mut at = *first;
+            while let Some(before) = self.relays.get_mut(at.0 as usize) {
+                match before.next {
+                    Some(next) if next == id => return before.next = relay.next,
+                    Some(next) => at = next,
+                    None => return,
+                }
+            }
             return;
-        };
-        self.reservations.remove(&token);
-        self.timers.remove(&(expires, Timer::Reservation(relay)));
-        self.forget(&session, |s| s.reserved.retain(|r| *r != relay));
+        }
+        match relay.next {
+            Some(next) => *first = next,
+            None => drop(self.sessions.remove(session)),
+        }
     }
 }

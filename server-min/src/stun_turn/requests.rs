@@ -3,12 +3,13 @@
 use super::allocation::{Allocation, Denied, ReservationToken};
 use super::answers::{
     BAD_REQUEST, FAMILY_MISMATCH, FAMILY_NOT_SUPPORTED, FORBIDDEN, Granted, KNOWN, MISMATCH,
-    NO_CAPACITY, QUOTA_REACHED, Refusal, TRANSPORT_NOT_SUPPORTED, UNKNOWN_ATTRIBUTE,
-    WRONG_CREDENTIALS,
+    NO_CAPACITY, Refusal, SESSION_CLOSED, SESSION_QUOTA, TOTAL_QUOTA, TRANSPORT_NOT_SUPPORTED,
+    UNKNOWN_ATTRIBUTE, WRONG_CREDENTIALS,
 };
 use super::core::{Action, AllocationId, Client, Core, Now};
 use super::credentials::{Proven, session_of};
-use super::relays::RelayPorts;
+use super::quota::{NoPlace, Place};
+use super::relays::{Opened, RelayPorts};
 use sdk_core::wire::stun::attribute as attr;
 use sdk_core::wire::stun::{Class, Message, Method, channel_data};
 use std::net::{IpAddr, SocketAddr};
@@ -33,19 +34,34 @@ impl Core {
         if let Some((number, payload)) = channel_data::parse(data) {
             return self.channel_to_peer(now, client, number, payload);
         }
-        let Some(message) = Message::parse(data) else { return Action::None };
+        let Some(message) = Message::parse(data) else {
+            self.stats.packets_malformed += 1;
+            return Action::None;
+        };
         let answered = match (message.class(), message.method()) {
             (Class::Indication, Method::SEND) => return self.send_to_peer(now, client, &message),
+            (Class::Request, Method::CONNECTION_BIND)
+                if self.config.tcp_relay && self.is_stream(client) =>
+            {
+                return self.bind_connection(now, client, &message, reply);
+            }
             (Class::Request, Method::BINDING) => self.binding(client, &message, reply),
             (
                 Class::Request,
                 Method::ALLOCATE
                 | Method::REFRESH
                 | Method::CREATE_PERMISSION
-                | Method::CHANNEL_BIND,
+                | Method::CHANNEL_BIND
+                | Method::CONNECT,
             ) => self.authenticated(now, client, &message, ports, reply),
-            // RFC 8489 §6.3: unknown methods and stray responses are dropped.
-            _ => None,
+            // RFC 8489 §6.3: unknown methods and stray responses are dropped. Clients keep their
+            // NAT's mapping alive by Binding indications.
+            (class, method) => {
+                if (class, method) != (Class::Indication, Method::BINDING) {
+                    self.stats.packets_malformed += 1;
+                }
+                None
+            }
         };
         answered.map_or(Action::None, |len| Action::Reply { len })
     }
@@ -86,6 +102,13 @@ impl Core {
                 Some(id) if method == Method::CREATE_PERMISSION => {
                     self.create_permission(now, id, request)
                 }
+                Some(id) if method == Method::CONNECT => {
+                    match self.connect(id, request, ports) {
+                        // The answer comes when the peer has answered.
+                        Ok(()) => return None,
+                        Err(refusal) => Err(refusal),
+                    }
+                }
                 Some(id) => self.channel_bind(now, id, request),
             },
         };
@@ -96,7 +119,7 @@ impl Core {
                 request.method(),
                 client.address,
                 refusal.code,
-                refusal.reason
+                refusal.phrase
             );
         }
         self.answer(client, request, outcome, Some(&proven.key), out)
@@ -120,8 +143,16 @@ impl Core {
         }
         let transport = request.get(attr::REQUESTED_TRANSPORT).ok_or(BAD_REQUEST)?;
         let transport: [u8; 4] = transport.try_into().map_err(|_| BAD_REQUEST)?;
-        if transport[0] != attr::TRANSPORT_UDP {
-            return Err(TRANSPORT_NOT_SUPPORTED);
+        let by_tcp = match transport[0] {
+            attr::TRANSPORT_UDP => false,
+            attr::TRANSPORT_TCP if self.config.tcp_relay => true,
+            _ => return Err(TRANSPORT_NOT_SUPPORTED),
+        };
+        // RFC 6062 §5.1.
+        let not_for_tcp = [attr::EVEN_PORT, attr::RESERVATION_TOKEN, attr::DONT_FRAGMENT];
+        let for_udp = not_for_tcp.into_iter().any(|kind| request.get(kind).is_some());
+        if by_tcp && (for_udp || !self.is_stream(client)) {
+            return Err(BAD_REQUEST);
         }
         let even_port = request.get(attr::EVEN_PORT);
         let token = request.get(attr::RESERVATION_TOKEN);
@@ -135,43 +166,72 @@ impl Core {
             Some(_) => return Err(BAD_REQUEST),
             None => false,
         };
-        let relay = match token {
+        let username: Arc<str> = Arc::from(proven.username.as_str());
+        let (relay, next_place) = match token {
             Some(token) => {
                 let token: ReservationToken = token.try_into().map_err(|_| BAD_REQUEST)?;
-                self.claim(&token, &proven.username).ok_or(NO_CAPACITY)?
+                let relay = self.claim(now.instant, &token, &username, ports);
+                (relay.ok_or(NO_CAPACITY)?, None)
             }
             None => {
                 let ip = self.relay_ip_for(client, family)?;
-                if !self.has_quota(&proven.username, 1 + usize::from(reserve_next)) {
-                    return Err(QUOTA_REACHED);
-                }
-                self.open_relay(ip, even_port.is_some(), ports).ok_or(NO_CAPACITY)?
+                let place = self.place_for(&username)?;
+                let next_place = reserve_next.then(|| self.place_for(&username)).transpose()?;
+                let relay = self.open_relay(ip, even_port.is_some(), place, ports);
+                (relay.ok_or(NO_CAPACITY)?, next_place)
             }
         };
         let mut reservation = None;
-        if reserve_next {
-            reservation = self.reserve_next(now.instant, relay, &proven.username, ports);
+        if let Some(place) = next_place {
+            reservation = self.reserve_next(now.instant, relay, place, ports);
             if reservation.is_none() {
-                self.release(relay, ports);
+                self.close_relay(relay, ports);
                 return Err(NO_CAPACITY);
             }
         }
         let Some(local) = self.relays.get(relay.0 as usize).map(|relay| relay.local) else {
             return Err(NO_CAPACITY);
         };
+        if by_tcp && ports.listen(relay, local) != Opened::Here {
+            self.close_relay(relay, ports);
+            return Err(NO_CAPACITY);
+        }
         let lifetime = Duration::from_secs(self.lifetime_s(request).into());
         let mut allocation = Allocation::new(
-            now.instant,
             client,
             relay,
             self.outside(local),
-            Arc::from(proven.username.as_str()),
+            username,
             proven.key,
             request.transaction_id(),
             now.instant + lifetime,
         );
         allocation.reservation = reservation;
+        allocation.by_tcp = by_tcp;
         Ok(Granted::Allocated(self.insert(allocation)))
+    }
+
+    fn place_for(&self, username: &Arc<str>) -> Result<Place, Refusal> {
+        self.shared.quota.take(username).map_err(|why| {
+            let session = session_of(username);
+            match why {
+                NoPlace::SessionFull => {
+                    log::info!(
+                        "sessionId={session} TURN refuses an allocation: the session has as many \
+                         as it may (turn.allocations_per_session)"
+                    );
+                    SESSION_QUOTA
+                }
+                NoPlace::RelayFull => {
+                    log::warn!(
+                        "sessionId={session} TURN refuses an allocation: the relay has as many as \
+                         it may (turn.allocations_total)"
+                    );
+                    TOTAL_QUOTA
+                }
+                NoPlace::Closed => SESSION_CLOSED,
+            }
+        })
     }
 
     fn refresh(
@@ -224,18 +284,24 @@ impl Core {
         id: AllocationId,
         request: &Message<'_>,
     ) -> Result<Granted, Refusal> {
+        if self.allocations.get(id).is_some_and(|a| a.by_tcp) {
+            return Err(BAD_REQUEST);
+        }
         let number = request.get_u32(attr::CHANNEL_NUMBER).ok_or(BAD_REQUEST)? >> 16;
         let peer = request.get_xor_address(attr::XOR_PEER_ADDRESS).ok_or(BAD_REQUEST)?;
         // RFC 8656 ends at 0x4FFF; RFC 5766, and coturn's client with it, at 0x7FFF.
         let valid = channel_data::FIRST_CHANNEL..=channel_data::LAST_CHANNEL_RFC5766;
         let number = u16::try_from(number).ok().filter(|n| valid.contains(n)).ok_or(BAD_REQUEST)?;
         self.check_peer(id, peer)?;
+        if self.is_listener(peer) {
+            return Err(FORBIDDEN);
+        }
         let allocation = self.allocations.get_mut(id).ok_or(MISMATCH)?;
         allocation.bind(now.instant, number, peer).map_err(denied)?;
         Ok(Granted::Done)
     }
 
-    fn check_peer(&self, id: AllocationId, peer: SocketAddr) -> Result<(), Refusal> {
+    pub(super) fn check_peer(&self, id: AllocationId, peer: SocketAddr) -> Result<(), Refusal> {
         let allocation = self.allocations.get(id).ok_or(MISMATCH)?;
         if allocation.relayed.is_ipv6() != peer.is_ipv6() {
             return Err(FAMILY_MISMATCH);
@@ -243,13 +309,19 @@ impl Core {
         if !self.policy.allows(peer.ip()) {
             log::info!(
                 "sessionId={} TURN peer {} is in a range this server does not relay to; \
-                 allow_loopback_peers and allow_private_peers would change that",
+                 turn.allowed_peers would change that",
                 session_of(&allocation.username),
                 peer.ip()
             );
             return Err(FORBIDDEN);
         }
         Ok(())
+    }
+
+    /// Whether this is where we listen ourselves. The ports beside may be other clients'.
+    pub(super) fn is_listener(&self, peer: SocketAddr) -> bool {
+        let is_ours = |ip| peer.ip() == ip || Some(peer.ip()) == self.config.external_ip;
+        self.listeners.iter().any(|l| l.port() == peer.port() && is_ours(l.ip()))
     }
 
     fn relay_ip_for(&self, client: Client, family: Option<&[u8]>) -> Result<IpAddr, Refusal> {

@@ -7,9 +7,12 @@ use sdk_core::wire::stun::{
     Builder, Class, Message, Method, TransactionId, channel_data, long_term_key,
 };
 use server_min::stun_turn::core::{Action, Client, Core, Now};
-use server_min::stun_turn::{MAX_REPLY_LEN, Opened, RelayId, RelayPorts, TurnConfig, password_for};
+use server_min::stun_turn::{
+    MAX_REPLY_LEN, Opened, RelayId, RelayPorts, Shared, TurnConfig, password_for,
+};
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub(crate) const UNIX_START_S: u64 = 1_800_000_000;
@@ -17,6 +20,7 @@ pub(crate) const SECRET: &[u8] = b"secret";
 
 pub(crate) struct Lab {
     pub(crate) core: Core,
+    pub(crate) shared: Arc<Shared>,
     pub(crate) ports: FakePorts,
     pub(crate) now: Now,
     transactions: u64,
@@ -92,8 +96,14 @@ impl Answer {
     }
 }
 
+/// Peers, and the relay itself, have addresses of documentation, which are denied unless allowed.
 pub(crate) fn config() -> TurnConfig {
-    TurnConfig { secrets: vec![SECRET.to_vec()], ..TurnConfig::default() }
+    let peers = ["192.0.2.0/24", "198.51.100.0/22", "203.0.113.0/24", "2001:db8::/32"];
+    TurnConfig {
+        secrets: vec![SECRET.to_vec()],
+        allowed_peers: peers.map(|range| range.parse().unwrap()).to_vec(),
+        ..TurnConfig::default()
+    }
 }
 
 impl Lab {
@@ -102,14 +112,22 @@ impl Lab {
     }
 
     pub(crate) fn listening(config: TurnConfig, listeners: &[&str]) -> Lab {
+        Lab::shards(config, listeners, 1).remove(0)
+    }
+
+    /// Several cores of one relay.
+    pub(crate) fn shards(config: TurnConfig, listeners: &[&str], count: u16) -> Vec<Lab> {
         let now = Now { instant: origin(), unix_s: UNIX_START_S };
-        let listeners = listeners.iter().map(|l| l.parse().unwrap()).collect();
-        Lab {
-            core: Core::new(config, listeners, [7; 32], now.instant),
+        let listeners: Vec<_> = listeners.iter().map(|l| l.parse().unwrap()).collect();
+        let shared = Arc::new(Shared::new(&config, &listeners, [7; 32], now.instant));
+        let shard = |number| Lab {
+            core: Core::of_shard(config.clone(), listeners.clone(), shared.clone(), number),
+            shared: shared.clone(),
             ports: FakePorts::default(),
             now,
             transactions: 0,
-        }
+        };
+        (0..count).map(shard).collect()
     }
 
     pub(crate) fn wait(&mut self, duration: Duration) {
@@ -152,7 +170,7 @@ impl Lab {
     /// A request as a client makes it: asking for a nonce first where it has none that is good.
     pub(crate) fn call(&mut self, user: &mut User, method: Method, attributes: &[Attr]) -> Answer {
         if user.nonce.is_empty() {
-            let bytes = plain(method, self.next_id(), &[]);
+            let bytes = plain(method, self.next_id(), &[udp()]);
             let challenge = self.raw(user.client, &bytes).unwrap();
             assert_eq!(challenge.code, 401);
             user.nonce = challenge.message().get(attr::NONCE).unwrap().to_vec();
@@ -223,7 +241,7 @@ impl Lab {
                 assert_eq!(payload, b"media");
                 Some((relay, peer))
             }
-            Action::Reply { .. } => panic!("payload is never answered"),
+            other => panic!("payload is never answered: {other:?}"),
         }
     }
 
@@ -304,7 +322,20 @@ fn start<'b>(
     })
 }
 
-#[allow(clippy::disallowed_methods, reason = "an origin for virtual time")]
+/// What virtual time begins with.
 pub(crate) fn origin() -> Instant {
+    now()
+}
+
+pub(crate) fn wait_until(condition: impl Fn() -> bool) {
+    let give_up = now() + Duration::from_secs(10);
+    while !condition() {
+        assert!(now() < give_up, "waited in vain");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+#[allow(clippy::disallowed_methods, reason = "tests drive clients over real sockets")]
+pub(crate) fn now() -> Instant {
     Instant::now()
 }

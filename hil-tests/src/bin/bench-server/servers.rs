@@ -98,8 +98,8 @@ listen = ["127.0.0.1:0"]
 secrets = ["{TURN_SECRET}"]
 allow_loopback_peers = true
 # Above what one allocation carries here, so that the caps are counted but drop nothing.
-bandwidth_bps = 1_000_000_000
-bandwidth_burst_bytes = 100_000_000
+bandwidth_bps = 20_000_000
+bandwidth_burst_bytes = 10_000_000
 [session]
 max_sessions = 10_000_000
 signing_key_file = "signing.key"

@@ -25,13 +25,16 @@ pub const RESERVATION_TOKEN: u16 = 0x0022;
 /// ICE's four (RFC 8445 §16.1) are this, USE-CANDIDATE, ICE-CONTROLLED and ICE-CONTROLLING.
 pub const PRIORITY: u16 = 0x0024;
 pub const USE_CANDIDATE: u16 = 0x0025;
+/// RFC 6062 §6.2.1.
+pub const CONNECTION_ID: u16 = 0x002A;
 pub const SOFTWARE: u16 = 0x8022;
 pub const ALTERNATE_SERVER: u16 = 0x8023;
 pub const FINGERPRINT: u16 = 0x8028;
 pub const ICE_CONTROLLED: u16 = 0x8029;
 pub const ICE_CONTROLLING: u16 = 0x802A;
 
-/// REQUESTED-TRANSPORT's protocol number for UDP.
+/// REQUESTED-TRANSPORT's protocol numbers.
+pub const TRANSPORT_TCP: u8 = 6;
 pub const TRANSPORT_UDP: u8 = 17;
 /// Address families as REQUESTED-ADDRESS-FAMILY and the addresses themselves write them.
 pub const FAMILY_IPV4: u8 = 0x01;
