@@ -281,6 +281,12 @@ fn warn_of_gaps(config: &Config) {
              mqtt.hook_secret if it can ask, or mqtt.external_provisioning if it must be told"
         );
     }
+    if config.mqtt.external_share && config.store.redis.is_none() {
+        log::warn!(
+            "mqtt.external_share gives other nodes reports on sessions that they do not know: set \
+             store.redis, or leave it out"
+        );
+    }
     let checks_devices = external.is_none() || hook_secret.is_some();
     let by_certificate = tls_listen.is_some() && config.tls.client_ca.is_some();
     if checks_devices && device_secret.is_none() && credentials_file.is_none() && !by_certificate {

@@ -95,8 +95,12 @@ impl Hook {
                         _ => return Err("retain: expected \"${retain}\" in the broker's template"),
                     };
                     may_publish(&who, &action.topic, retain)
+                        || self.access.may_publish_too(&who, &action.topic)
                 }
-                "subscribe" => !matches!(may_subscribe(&who, &action.topic), Grant::No),
+                "subscribe" => {
+                    !matches!(may_subscribe(&who, &action.topic), Grant::No)
+                        || self.access.may_subscribe_too(&who, &action.topic)
+                }
                 _ => return Err("action: expected publish or subscribe"),
             },
         };

@@ -21,13 +21,17 @@ pub async fn node_at(redis: &Redis, url: &str) -> Server {
 
 /// One whose Redis may not be there.
 pub async fn node_that_waits(redis: &Redis, url: &str) -> Server {
+    node_with(redis, url, &[]).await
+}
+
+pub async fn node_with(redis: &Redis, url: &str, more: &[(&str, &str)]) -> Server {
     let key = redis.file("signing.key");
-    let more = [
+    let shared = [
         ("store.redis", url),
         ("mqtt.app_secret", "apps"),
         ("session.signing_key_file", key.to_str().unwrap()),
     ];
-    Server::start(config(&more)).await.unwrap()
+    Server::start(config(&[&shared[..], more].concat())).await.unwrap()
 }
 
 pub fn path(session: &Value) -> String {
