@@ -32,6 +32,7 @@ fn every_part_gives_its_figures_or_a_reason() {
         ("rss_per_idle_mqtt_connection_kb", 20.0),
         ("idle_mqtt_connections", 200.0),
         ("idle_mqtt_cpu_ms_per_s", 1000.0),
+        ("sessions_per_s", 100_000.0),
         ("sessions_per_s_memory", 100_000.0),
         ("binary_mb", 500.0),
         ("start_ms", 10_000.0),
