@@ -33,6 +33,8 @@ pub struct CameraSetup {
     pub talkback: Option<PathBuf>,
     pub max_viewers: Option<u32>,
     pub relay_only: bool,
+    /// Lines for the server's `[turn]` instead of a listener of its own.
+    pub turn: Option<String>,
     /// Prints statistics every so many seconds.
     pub stats_every: Option<f64>,
     /// Further options of the C camera.
@@ -53,6 +55,7 @@ impl Default for CameraSetup {
             talkback: None,
             max_viewers: None,
             relay_only: false,
+            turn: None,
             stats_every: None,
             more: Vec::new(),
             processors: None,
@@ -124,6 +127,8 @@ impl Lab {
 
     /// Everything fixed, so that keys and credentials outlive a restart.
     fn write_config(&self, at: &Ports) -> Result<(), String> {
+        let own = format!("listen = [\"{}\"]", at.stun);
+        let turn = self.setup.turn.as_ref().unwrap_or(&own);
         let text = format!(
             r#"
 log = "debug"
@@ -136,7 +141,7 @@ listen = "{}"
 device_secret = "lab-device-secret"
 app_secret = "lab-app-secret"
 [turn]
-listen = ["{}"]
+{turn}
 secrets = ["lab-turn-secret"]
 # The relay serves this machine alone: peers on loopback are the point.
 allow_loopback_peers = true
@@ -146,7 +151,7 @@ bandwidth_bps = 8_000_000
 [session]
 signing_key_file = "signing.key"
 "#,
-            at.http, at.mqtt, at.stun
+            at.http, at.mqtt
         );
         write_private(&self.folder.join(CONFIG), text.as_bytes())
     }

@@ -19,6 +19,7 @@ pub mod clip;
 pub mod clock;
 pub mod codec;
 pub mod conversation;
+pub mod coturn;
 pub mod firmware;
 pub mod h264;
 pub mod http;

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests are tests")]
 
 use hil_tests::clip::Clip;
+use hil_tests::coturn::Coturn;
 use hil_tests::h264::{NAL_AUD, NAL_IDR, NAL_PPS, NAL_SEI, NAL_SPS};
 use hil_tests::lab::{CameraSetup, Lab, PATIENCE};
 use hil_tests::peer::PeerState;
@@ -111,17 +112,50 @@ fn expect_relay(remote: &str) {
     assert!(matches!(remote, "relay" | "prflx"), "{remote}");
 }
 
+/// A viewer that is relayed as its camera is.
+async fn play_behind_relays(lab: &Lab) -> Viewer {
+    let viewer = join(lab, Options { relay_only: true, ..Options::default() }).await;
+    play(lab, &viewer, 60).await;
+    let selected = viewer.selected().await.unwrap();
+    assert_eq!(selected.local, "relay");
+    expect_relay(&selected.remote);
+    viewer
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn both_sides_behind_relays_play() {
     let setup = CameraSetup { relay_only: true, ..CameraSetup::default() };
     let lab = Lab::start(setup).await.unwrap();
-    let viewer = join(&lab, Options { relay_only: true, ..Options::default() }).await;
-    play(&lab, &viewer, 60).await;
-    let selected = viewer.selected().await.unwrap();
-    assert_eq!(selected.local, "relay");
-    expect_relay(&selected.remote);
+    let viewer = play_behind_relays(&lab).await;
     viewer.leave().await;
     lab.finish().unwrap();
+}
+
+/// The same through a coturn that the server hands out, having no relay of its own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn both_sides_behind_a_coturn_play() {
+    let folder = std::env::temp_dir().join(format!("p2pcam-hil-coturn-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let mut coturn = Coturn::start(&folder).unwrap();
+    let turn = Some(coturn.as_setting());
+    let setup = CameraSetup { relay_only: true, turn, ..CameraSetup::default() };
+    let lab = Lab::start(setup).await.unwrap();
+    let viewer = play_behind_relays(&lab).await;
+    // Both sides' allocations are there, under the session's name.
+    let sid = viewer.session.session_id.clone();
+    let allocated = |line: &str| {
+        (line.contains(&sid) && line.contains("ALLOCATE processed, success")).then_some(())
+    };
+    let first = coturn.process().lines().iter().position(|line| allocated(line).is_some());
+    coturn
+        .process()
+        .line_after(first.unwrap() + 1, "two allocations", PATIENCE, allocated)
+        .await
+        .unwrap();
+    viewer.leave().await;
+    lab.finish().unwrap();
+    drop(coturn);
+    std::fs::remove_dir_all(&folder).unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -4,6 +4,7 @@
 
 mod apps;
 mod flags;
+mod listeners;
 mod load;
 
 pub use apps::AppConfig;
@@ -11,10 +12,14 @@ pub use flags::{Action, Command, HELP, parse_args};
 pub use load::{ConfigError, Setting, from_environment, load};
 
 use crate::mqtt::BrokerConfig;
+use crate::mqtt_external::Provisioning;
+use crate::nodes;
+use crate::regions::{self, GeoipConfig, Network, RegionConfig};
+use crate::session::StoreConfig;
 use crate::session::record::SESSION_TTL_S;
 use crate::stun_turn::TurnConfig;
 use crate::tls::TlsConfig;
-use crate::{http, logger};
+use crate::{http, logger, mqtt_external};
 use sdk_core::wire::signal::is_valid_id;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
@@ -26,7 +31,7 @@ use std::path::PathBuf;
 pub struct Config {
     /// Level of the log, and of single modules: `info,mqtt=debug`.
     pub log: String,
-    /// Name of this node's region, a label of its metrics.
+    /// Name of this node's region, a label of its metrics. Serves whoever no other one is chosen for.
     pub region: String,
     /// The host name or address that phones and cameras reach this server under. Where it is not
     /// set, the host that the session request itself was sent to.
@@ -40,32 +45,55 @@ pub struct Config {
     pub mqtt: MqttConfig,
     pub turn: TurnConfig,
     pub session: SessionConfig,
+    pub store: StoreConfig,
     /// The certificate of every listener that speaks TLS or DTLS.
     pub tls: TlsConfig,
+    /// Where TURN nodes stand, and whom they are near to.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub regions: Vec<RegionConfig>,
+    pub geoip: GeoipConfig,
 }
 
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct HttpConfig {
-    #[serde(deserialize_with = "listen_address")]
-    pub listen: SocketAddr,
+    /// Without TLS; `None`, written `off`, where HTTPS alone is served.
+    #[serde(deserialize_with = "listen_address", serialize_with = "address_or_off")]
+    pub listen: Option<SocketAddr>,
+    /// HTTPS, with the certificate of `[tls]`; off unless set.
+    #[serde(deserialize_with = "listen_address", serialize_with = "address_or_off")]
+    pub tls_listen: Option<SocketAddr>,
     /// As a browser reaches this server where something stands in front of it (TLS, another
     /// port): `https://cam.example.org`.
     pub public_url: Option<String>,
     /// Whose pages may call `/v1` from a browser: `*`, one origin, or empty for none but our own.
     pub cors_origin: String,
-    /// HTTP connections at a time; WebSocket clients count with the broker's instead.
+    /// Proxies whose `X-Forwarded-For` or `Forwarded` says who the client is.
+    pub trusted_proxies: Vec<Network>,
+    /// Connections at a time, of both listeners together; WebSocket clients count with the broker's
+    /// instead.
     pub max_connections: usize,
+    /// Of these, how many may come from one address; 0 for no limit, as it must be behind a proxy.
+    pub max_connections_per_address: usize,
 }
 
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct MqttConfig {
-    #[serde(deserialize_with = "listen_address")]
-    pub listen: SocketAddr,
+    /// Without TLS; `None`, written `off`, where it is served over TLS alone.
+    #[serde(deserialize_with = "listen_address", serialize_with = "address_or_off")]
+    pub listen: Option<SocketAddr>,
+    /// MQTT over TLS (`mqtts`), with the certificate of `[tls]`; off unless set.
+    #[serde(deserialize_with = "listen_address", serialize_with = "address_or_off")]
+    pub tls_listen: Option<SocketAddr>,
     /// As given to applications where the broker is reached under another address:
     /// `mqtts://mqtt.example.org:8883`.
     pub public_url: Option<String>,
+    /// Users with salted hashes of their passwords; `server-min hash-password` makes a line.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub credentials_file: Option<PathBuf>,
+    /// Devices sign in with a certificate of `tls.client_ca` alone, not with a password.
+    pub require_device_certificate: bool,
     /// A device's password is the hex HMAC-SHA256 of its serial number under this secret. Without
     /// it no device can sign in.
     pub device_secret: Option<Secret>,
@@ -74,6 +102,29 @@ pub struct MqttConfig {
     pub app_secret: Option<Secret>,
     /// Password of the user `admin`, who may read and write every topic. Off unless set.
     pub admin_password: Option<Secret>,
+    /// `wss://mqtt.example.org/mqtt`, where pages reach it; needed with `external`.
+    pub public_ws_url: Option<String>,
+    /// The broker in our own one's place: `mqtts://mqtt.example.org:8883`. The service is its client.
+    pub external: Option<String>,
+    pub external_username: Option<String>,
+    pub external_password: Option<Secret>,
+    /// PEM file with the authorities that broker's certificate may be signed by; the system's unless
+    /// set.
+    pub external_ca: Option<PathBuf>,
+    /// PEM files with the certificate, and its key, by which the service signs in there.
+    pub external_certificate: Option<PathBuf>,
+    pub external_key: Option<PathBuf>,
+    /// Takes any certificate of that broker: whoever stands between reads and forges everything.
+    pub external_insecure: bool,
+    /// The service's client id there; a new one at each start unless set.
+    pub external_client_id: Option<String>,
+    /// Several nodes with one session store take each report once among them.
+    pub external_share: bool,
+    /// How that broker learns of applications; not at all unless set: it asks us, or lets all in.
+    pub external_provisioning: Option<Provisioning>,
+    /// What a broker that is not ours shows when it asks `/v1/mqtt/auth` and `/v1/mqtt/acl`. Nobody
+    /// may ask unless set.
+    pub hook_secret: Option<Secret>,
     /// What one client, and all of them, may take.
     pub limits: BrokerConfig,
 }
@@ -108,7 +159,10 @@ impl Default for Config {
             mqtt: MqttConfig::default(),
             turn: TurnConfig::default(),
             session: SessionConfig::default(),
+            store: StoreConfig::default(),
             tls: TlsConfig::default(),
+            regions: Vec::new(),
+            geoip: GeoipConfig::default(),
         }
     }
 }
@@ -116,10 +170,13 @@ impl Default for Config {
 impl Default for HttpConfig {
     fn default() -> HttpConfig {
         HttpConfig {
-            listen: ([0, 0, 0, 0], 8080).into(),
+            listen: Some(([0, 0, 0, 0], 8080).into()),
+            tls_listen: None,
             public_url: None,
             cors_origin: "*".into(),
+            trusted_proxies: Vec::new(),
             max_connections: 1024,
+            max_connections_per_address: 0,
         }
     }
 }
@@ -127,8 +184,23 @@ impl Default for HttpConfig {
 impl Default for MqttConfig {
     fn default() -> MqttConfig {
         MqttConfig {
-            listen: ([0, 0, 0, 0], 1883).into(),
+            listen: Some(([0, 0, 0, 0], 1883).into()),
+            tls_listen: None,
             public_url: None,
+            credentials_file: None,
+            require_device_certificate: false,
+            public_ws_url: None,
+            external: None,
+            external_username: None,
+            external_password: None,
+            external_ca: None,
+            external_certificate: None,
+            external_key: None,
+            external_insecure: false,
+            external_client_id: None,
+            external_share: false,
+            external_provisioning: None,
+            hook_secret: None,
             device_secret: None,
             app_secret: None,
             admin_password: None,
@@ -181,6 +253,7 @@ impl Config {
         let urls = [
             ("http.public_url", &self.http.public_url, ["http://", "https://"]),
             ("mqtt.public_url", &self.mqtt.public_url, ["mqtt://", "mqtts://"]),
+            ("mqtt.public_ws_url", &self.mqtt.public_ws_url, ["ws://", "wss://"]),
         ];
         for (key, url, [plain, tls]) in urls {
             if let Some(url) = url
@@ -203,6 +276,8 @@ impl Config {
             ("mqtt.device_secret", device),
             ("mqtt.app_secret", app),
             ("mqtt.admin_password", &self.mqtt.admin_password),
+            ("mqtt.external_password", &self.mqtt.external_password),
+            ("mqtt.hook_secret", &self.mqtt.hook_secret),
         ];
         for (key, secret) in secrets {
             if secret.as_ref().is_some_and(|s| s.expose().is_empty()) {
@@ -215,12 +290,24 @@ impl Config {
                 "is the same as mqtt.device_secret; they must differ".into(),
             );
         }
+        if let Err(text) = mqtt_external::check(&self.mqtt) {
+            return Err(ConfigError::new(format!("mqtt.{text}")));
+        }
         if let Err(text) = self.turn.check() {
             return Err(ConfigError::new(format!("turn.{text}")));
         }
+        if let Err(text) = self.store.check() {
+            return Err(ConfigError::new(format!("store.{text}")));
+        }
+        if let Err(text) = nodes::check(&self.turn.external, !self.turn.secrets.is_empty()) {
+            return Err(ConfigError::new(format!("turn.{text}")));
+        }
+        regions::check(&self.region, &self.regions, &self.turn.external, &self.geoip)
+            .map_err(ConfigError::new)?;
         if let Err(text) = self.tls.check() {
             return Err(ConfigError::new(format!("tls.{text}")));
         }
+        listeners::check(self)?;
         let session = &self.session;
         let bounds = [
             ("session.token_ttl_s", session.token_ttl_s, 10, session.ttl_s),
@@ -283,11 +370,24 @@ impl<'de> Deserialize<'de> for Secret {
     }
 }
 
-fn listen_address<'de, D: Deserializer<'de>>(from: D) -> Result<SocketAddr, D::Error> {
+fn listen_address<'de, D: Deserializer<'de>>(from: D) -> Result<Option<SocketAddr>, D::Error> {
     let text = String::deserialize(from)?;
-    text.parse().map_err(|_| {
+    if text == OFF {
+        return Ok(None);
+    }
+    text.parse().map(Some).map_err(|_| {
         serde::de::Error::custom(format!(
-            "{text:?} is not an address with a port; expected for example 0.0.0.0:8080 or [::]:8080"
+            "{text:?} is not an address with a port; expected for example 0.0.0.0:8080 or [::]:8080, \
+             or {OFF} for no such listener"
         ))
     })
 }
+
+fn address_or_off<S: Serializer>(address: &Option<SocketAddr>, to: S) -> Result<S::Ok, S::Error> {
+    match address {
+        Some(address) => to.collect_str(address),
+        None => to.serialize_str(OFF),
+    }
+}
+
+const OFF: &str = "off";

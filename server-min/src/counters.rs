@@ -1,6 +1,6 @@
 //! The relay's and the broker's counters, as Prometheus reads them.
 
-use crate::mqtt::BrokerStats;
+use crate::mqtt::{BrokerStats, RefusalReason};
 use crate::session::metrics::Text;
 use crate::stun_turn::TurnCounters;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -72,7 +72,18 @@ pub(crate) fn broker_metrics(stats: &BrokerStats) -> String {
     for (name, kind, help, value) in [
         ("mqtt_connections", "gauge", "Clients connected", stats.connections),
         ("mqtt_sessions", "gauge", "MQTT sessions, online and offline", stats.sessions),
-        ("mqtt_logins_refused_total", "counter", "Logins refused", stats.logins_refused_total),
+        (
+            "mqtt_connections_refused_total",
+            "counter",
+            "Connections closed at once, over a limit",
+            stats.connections_refused_total,
+        ),
+        (
+            "mqtt_tls_handshakes_failed_total",
+            "counter",
+            "TLS connections that did not come to be",
+            stats.tls_handshakes_failed_total,
+        ),
         ("mqtt_messages_in_total", "counter", "Messages from clients", stats.messages_in_total),
         ("mqtt_messages_out_total", "counter", "Messages to clients", stats.messages_out_total),
         (
@@ -90,6 +101,11 @@ pub(crate) fn broker_metrics(stats: &BrokerStats) -> String {
     ] {
         text.family(name, kind, help);
         text.sample(name, "", value);
+    }
+    text.family("mqtt_logins_refused_total", "counter", "Logins refused, by reason");
+    for reason in RefusalReason::ALL {
+        let labels = format!("{{reason=\"{}\"}}", reason.name());
+        text.sample("mqtt_logins_refused_total", &labels, stats.logins_refused_for(reason));
     }
     text.0
 }

@@ -6,7 +6,9 @@ use server_min::config::{self, Action, Command, Config, ConfigError, HELP};
 use server_min::logger;
 use server_min::server::Server;
 use server_min::session::credentials::{device_password, hex};
-use server_min::session::keys::SigningKey;
+use server_min::session::credentials_file;
+use server_min::session::keys::{SigningKey, random};
+use server_min::session::passwords::PasswordHash;
 use std::io::{self, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
@@ -28,11 +30,12 @@ fn main() -> ExitCode {
 }
 
 fn run(command: Command) -> Result<ExitCode, ConfigError> {
-    match command.action {
+    match &command.action {
         Action::Help => return Ok(say(HELP)),
         Action::Version => {
             return Ok(say(concat!("server-min ", env!("CARGO_PKG_VERSION"), "\n")));
         }
+        Action::HashPassword { role, id } => return print_credentials_line(role, id),
         _ => {}
     }
     let mut settings = config::from_environment(environment());
@@ -107,6 +110,25 @@ fn print_device_password(config: &Config, sn: &str) -> Result<ExitCode, ConfigEr
         return Err(ConfigError::new(text));
     }
     Ok(say(&(device_password(secret.expose(), sn) + "\n")))
+}
+
+/// One line of `mqtt.credentials_file`. The password comes over standard input, so that it stands
+/// neither in the shell's history nor in the list of processes.
+fn print_credentials_line(role: &str, id: &str) -> Result<ExitCode, ConfigError> {
+    let mut line = String::new();
+    io::stdin()
+        .read_line(&mut line)
+        .map_err(|e| ConfigError::new(format!("standard input: {e}; expected the password")))?;
+    let password = line.trim_end_matches(['\r', '\n']);
+    if password.is_empty() {
+        return Err(ConfigError::new("expected the password as one line on standard input"));
+    }
+    let salt = random().map_err(|e| ConfigError::new(e.to_string()))?;
+    let line = format!("{role} {id} {}\n", PasswordHash::new(password.as_bytes(), salt));
+    // What the server would not read is not printed.
+    credentials_file::check_line(&line)
+        .map_err(|e| ConfigError::new(format!("hash-password: {e}")))?;
+    Ok(say(&line))
 }
 
 fn print_public_key(config: &Config, base64: bool) -> Result<ExitCode, ConfigError> {

@@ -1,44 +1,51 @@
 //! Puts the parts together: binds every listener, then serves until told to stop.
 
+use crate::carrier::{Carrier, Neighbours, hear_reports};
 use crate::clock;
-use crate::config::{Config, Secret};
-use crate::counters::{broker_metrics, relay_metrics};
-use crate::http::{self, PublicAddress, Site};
-use crate::mqtt::{Broker, Identity, LocalClient, Role};
+use crate::config::{Config, HttpConfig, MqttConfig, Secret};
+use crate::counters::relay_metrics;
+use crate::http::{Front, PublicAddress, Site};
+use crate::listeners::{Bound, Listeners};
+use crate::mqtt::Broker;
+use crate::mqtt_external::{ExternalBroker, Hook};
+use crate::placement::Placement;
 use crate::session::credentials::hex;
 use crate::session::keys::random;
-use crate::session::service::{Links, SERVER_ID, ServiceConfig};
-use crate::session::{Access, MemoryStore, Metrics, Service, SigningKey};
+use crate::session::service::ServiceConfig;
+use crate::session::{Access, Metrics, Service, SigningKey, shared};
 use crate::stun_turn::{TurnConfig, TurnHandle, TurnServer};
 use crate::tls::Tls;
-use sdk_core::wire::signal::SERVER_TOPIC;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-/// Reports that may wait for the session service; what comes on top is dropped, and counted by the
-/// broker. Each side repeats its state every 20 s.
-const REPORTS_WAITING: usize = 10_000;
 /// How long clients may take to end at a shutdown.
 const GRACE: Duration = Duration::from_secs(3);
 
 /// A running server. Made, used and stopped within one `LocalSet`.
 pub struct Server {
+    /// Without TLS, unless it is served with TLS alone.
     pub http: SocketAddr,
+    /// Port 0 where the broker is not ours.
     pub mqtt: SocketAddr,
+    /// Each listener by itself.
+    pub bound: Bound,
     pub stun: Vec<SocketAddr>,
     pub public_key: [u8; 32],
     pub service: Rc<Service>,
-    pub broker: Broker,
+    carrier: Carrier,
+    /// Who may sign in at the broker; its file can be read again.
+    pub access: Rc<Access>,
     /// `None` without `[tls]`.
     pub tls: Option<Tls>,
-    turn: Rc<TurnHandle>,
+    pub placement: Rc<Placement>,
+    /// `None` without `turn.listen`.
+    turn: Option<Rc<TurnHandle>>,
     stop: watch::Sender<bool>,
     tasks: Vec<JoinHandle<()>>,
 }
@@ -49,6 +56,7 @@ impl Server {
         let other = StartError::Other;
         let key = signing_key(&config).map_err(other)?;
         let public_key = key.public();
+        shared::warn_of_gaps(&config);
         if config.turn.secrets.is_empty() {
             config.turn.secrets.push(generated().map_err(other)?.into_bytes());
         }
@@ -57,37 +65,41 @@ impl Server {
             None => Secret::new(generated().map_err(other)?),
         };
         warn_of_gaps(&config);
-        let tls = Tls::load(&config.tls).map_err(|text| other(io::Error::other(text)))?;
+        let wrong = |text: String| other(io::Error::other(text));
+        let tls = Tls::load(&config.tls).map_err(wrong)?;
 
-        let http_listener = bind("http.listen", config.http.listen).await?;
-        let mqtt_listener = bind("mqtt.listen", config.mqtt.listen).await?;
+        let listeners = Listeners::bind(&config).await?;
+        let external = ExternalBroker::new(&config.mqtt, random().map_err(other)?)
+            .map_err(|text| other(io::Error::other(format!("mqtt.{text}"))))?;
         let metrics = Arc::new(Metrics::default());
-        let turn = Rc::new(start_turn(&config.turn, tls.clone())?);
-        let http = http_listener.local_addr().map_err(other)?;
-        let mqtt = mqtt_listener.local_addr().map_err(other)?;
-        let stun = turn.local_addrs().to_vec();
+        let turn = start_turn(&config.turn, tls.clone())?.map(Rc::new);
+        let bound = listeners.bound();
+        let stun = turn.as_ref().map_or(Vec::new(), |turn| turn.local_addrs().to_vec());
+        let placement = Placement::start(&config, stun.first().copied()).map_err(wrong)?;
+        let placement = Rc::new(placement);
 
-        let access = Access {
-            device_secret: config.mqtt.device_secret.clone(),
-            app_secret: app_secret.clone(),
-            admin_password: config.mqtt.admin_password.clone(),
+        let access = Rc::new(Access::new(&config.mqtt, app_secret.clone()).map_err(other)?);
+        let hook = Hook::new(&config.mqtt, access.clone());
+        let (carrier, reports) = match external {
+            None => {
+                let broker = Broker::new(config.mqtt.limits.clone(), access.clone());
+                (Carrier::own(broker), None)
+            }
+            Some((broker, reports)) => (Carrier::External(broker), Some(reports)),
         };
-        let broker = Broker::new(config.mqtt.limits.clone(), Rc::new(access));
-        let client = broker.local(SERVER_ID);
         let links = Rc::new(Neighbours {
-            broker: broker.clone(),
-            client: client.clone(),
+            carrier: carrier.clone(),
+            placement: placement.clone(),
             turn: turn.clone(),
         });
         let service_config = ServiceConfig {
-            turn_secret: config.turn.secrets.first().cloned().unwrap_or_default(),
             max_bandwidth_bps: config.turn.max_bandwidth_bps,
             mqtt_app_secret: app_secret,
             token_ttl_s: config.session.token_ttl_s,
             ttl_s: config.session.ttl_s,
             stale_after_s: config.session.stale_after_s,
         };
-        let store = Rc::new(MemoryStore::new(config.session.max_sessions));
+        let store = shared::open(&config).await.map_err(|e| other(io::Error::other(e)))?;
         let service = Rc::new(Service::new(service_config, store, key, metrics.clone(), links));
 
         let (stop, stopped) = watch::channel(false);
@@ -95,50 +107,95 @@ impl Server {
             public_host: config.public_host.clone(),
             http_url: config.http.public_url.clone(),
             mqtt_url: config.mqtt.public_url.clone(),
-            http_port: http.port(),
-            mqtt_port: mqtt.port(),
+            ws_url: config.mqtt.public_ws_url.clone(),
+            http_port: bound.http.map(|address| address.port()),
+            https_port: bound.https.map(|address| address.port()),
+            mqtt_port: bound.mqtt.map(|address| address.port()),
+            mqtts_port: bound.mqtts.map(|address| address.port()),
             turn_ip: config.turn.external_ip,
             turn: stun.clone(),
-            turn_tls: turn.tls_addrs().to_vec(),
+            turn_tls: turn.as_ref().map_or(Vec::new(), |turn| turn.tls_addrs().to_vec()),
         };
         let all_metrics = {
-            let (broker, turn, region) = (broker.clone(), turn.clone(), config.region.clone());
+            let (carrier, turn, region) = (carrier.clone(), turn.clone(), config.region.clone());
+            let placement = placement.clone();
             move || {
-                let relay = turn.counters();
-                metrics.render() + &relay_metrics(relay, &region) + &broker_metrics(&broker.stats())
+                let relay = turn.as_ref().map(|turn| relay_metrics(turn.counters(), &region));
+                metrics.render()
+                    + &relay.unwrap_or_default()
+                    + &placement.metrics()
+                    + &carrier.metrics()
             }
         };
         let site = Rc::new(Site::new(
             service.clone(),
             address,
+            placement.clone(),
             &config,
-            websocket_door(&broker),
+            carrier.websocket_door(),
+            hook,
             Box::new(all_metrics),
         ));
-        let max = config.http.max_connections;
-        let tasks = vec![
-            tokio::task::spawn_local(http::serve(http_listener, site, max, stopped)),
-            tokio::task::spawn_local({
-                let broker = broker.clone();
-                async move { broker.serve_tcp(mqtt_listener).await }
-            }),
-            tokio::task::spawn_local(hear_reports(client, service.clone())),
+        let HttpConfig { max_connections, max_connections_per_address, .. } = config.http;
+        let front = Front::new(site, max_connections, max_connections_per_address, stopped);
+        let mut tasks = listeners.serve(tls.clone(), &front, carrier.broker());
+        if let Carrier::External(broker) = carrier.clone() {
+            tasks.push(tokio::task::spawn_local(async move { broker.run().await }));
+        }
+        tasks.extend([
+            tokio::task::spawn_local(hear_reports(carrier.clone(), reports, service.clone())),
             tokio::task::spawn_local(sweep(config.session.sweep_interval_s, service.clone())),
-        ];
-        Ok(Server { http, mqtt, stun, public_key, service, broker, tls, turn, stop, tasks })
+        ]);
+        // One of each pair is on, as the configuration was checked for, unless the broker is not ours.
+        let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
+        let http = bound.http.or(bound.https).unwrap_or(nowhere);
+        let mqtt = bound.mqtt.or(bound.mqtts).unwrap_or(nowhere);
+        Ok(Server {
+            http,
+            mqtt,
+            bound,
+            stun,
+            public_key,
+            service,
+            carrier,
+            access,
+            tls,
+            placement,
+            turn,
+            stop,
+            tasks,
+        })
     }
 
-    /// `ready: http=127.0.0.1:8080 mqtt=127.0.0.1:1883 stun=127.0.0.1:3478`
+    /// `ready: http=127.0.0.1:8080 mqtt=127.0.0.1:1883 stun=127.0.0.1:3478`, and behind it
+    /// `mqtts=` and `https=` where these listen. What is off is not there.
     pub fn ready_line(&self) -> String {
         let stun: Vec<String> = self.stun.iter().map(SocketAddr::to_string).collect();
-        format!("ready: http={} mqtt={} stun={}", self.http, self.mqtt, stun.join(","))
+        let external = match &self.carrier {
+            Carrier::Own { .. } => None,
+            Carrier::External(broker) => Some(broker.address()),
+        };
+        self.bound.describe(external.as_deref(), &format!("stun={}", stun.join(",")))
+    }
+
+    /// Our own broker, unless `mqtt.external` is in its place.
+    pub fn broker(&self) -> Option<&Broker> {
+        self.carrier.broker()
+    }
+
+    /// What keeps this server from working at present; `None` if it is ready.
+    pub fn trouble(&self) -> Option<String> {
+        self.carrier.trouble()
     }
 
     /// Takes no more, lets answers under way finish, tells the broker's clients, and frees the relay.
     pub async fn stop(self) {
         self.stop.send_replace(true);
-        self.broker.shutdown(GRACE).await;
-        self.turn.shutdown();
+        self.carrier.shutdown(GRACE).await;
+        self.placement.stop();
+        if let Some(turn) = &self.turn {
+            turn.shutdown();
+        }
         for task in &self.tasks {
             task.abort();
         }
@@ -193,27 +250,6 @@ impl fmt::Display for StartError {
 
 impl std::error::Error for StartError {}
 
-/// The broker and the relay, as the session service sees them.
-struct Neighbours {
-    broker: Broker,
-    client: LocalClient,
-    turn: Rc<TurnHandle>,
-}
-
-impl Links for Neighbours {
-    fn publish(&self, topic: &str, payload: Vec<u8>) -> Result<(), String> {
-        self.client.publish(topic, &payload, false).map(drop).map_err(|e| e.to_string())
-    }
-
-    fn is_online(&self, role: Role, id: &str) -> Option<bool> {
-        Some(self.broker.is_online(&Identity { role, id: id.into() }))
-    }
-
-    fn free_relay(&self, session_id: &str) {
-        self.turn.close_user(session_id);
-    }
-}
-
 fn signing_key(config: &Config) -> io::Result<SigningKey> {
     match &config.session.signing_key_file {
         Some(path) => SigningKey::load_or_create(path),
@@ -237,17 +273,37 @@ fn warn_of_gaps(config: &Config) {
             "nobody can create a session: set app_keys, [[apps]], --app_key or P2PCAM_APP_KEY"
         );
     }
-    if config.mqtt.device_secret.is_none() {
-        log::warn!("no device can sign in at the broker: set mqtt.device_secret");
+    let MqttConfig { device_secret, credentials_file, tls_listen, .. } = &config.mqtt;
+    let MqttConfig { external, hook_secret, external_provisioning, .. } = &config.mqtt;
+    if external.is_some() && hook_secret.is_none() && external_provisioning.is_none() {
+        log::warn!(
+            "the broker at mqtt.external knows nothing of applications' passwords: set \
+             mqtt.hook_secret if it can ask, or mqtt.external_provisioning if it must be told"
+        );
+    }
+    if config.mqtt.external_share && config.store.redis.is_none() {
+        log::warn!(
+            "mqtt.external_share gives other nodes reports on sessions that they do not know: set \
+             store.redis, or leave it out"
+        );
+    }
+    let checks_devices = external.is_none() || hook_secret.is_some();
+    let by_certificate = tls_listen.is_some() && config.tls.client_ca.is_some();
+    if checks_devices && device_secret.is_none() && credentials_file.is_none() && !by_certificate {
+        log::warn!(
+            "no device can sign in at the broker: set mqtt.device_secret, mqtt.credentials_file, or \
+             mqtt.tls_listen and tls.client_ca"
+        );
     }
 }
 
-async fn bind(setting: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {
-    TcpListener::bind(address).await.map_err(|error| StartError::Listen { setting, address, error })
-}
-
-fn start_turn(config: &TurnConfig, tls: Option<Tls>) -> Result<TurnHandle, StartError> {
-    TurnServer::start_with_tls(config.clone(), tls, Arc::new(())).map_err(|error| {
+/// `None` where all relaying is done by others.
+fn start_turn(config: &TurnConfig, tls: Option<Tls>) -> Result<Option<TurnHandle>, StartError> {
+    if config.listen.is_empty() {
+        return Ok(None);
+    }
+    let started = TurnServer::start_with_tls(config.clone(), tls, Arc::new(()));
+    started.map(Some).map_err(|error| {
         // Which of several addresses it was, only the error's own text says.
         match config.listen.as_slice() {
             _ if !config.tls_listen.is_empty() => StartError::Other(error),
@@ -257,23 +313,6 @@ fn start_turn(config: &TurnConfig, tls: Option<Tls>) -> Result<TurnHandle, Start
             _ => StartError::Other(error),
         }
     })
-}
-
-fn websocket_door(broker: &Broker) -> http::WebSocketDoor {
-    let broker = broker.clone();
-    Rc::new(move |io, peer| {
-        let broker = broker.clone();
-        tokio::task::spawn_local(async move { broker.serve_websocket(io, peer).await });
-    })
-}
-
-async fn hear_reports(client: LocalClient, service: Rc<Service>) {
-    let Ok(mut reports) = client.subscribe(SERVER_TOPIC, REPORTS_WAITING) else {
-        return log::error!("the broker refused {SERVER_TOPIC}: no session state will be known");
-    };
-    while let Some(report) = reports.recv().await {
-        service.on_signal(report.publisher(), report.payload(), clock::now_ms()).await;
-    }
 }
 
 async fn sweep(interval_s: u64, service: Rc<Service>) {

@@ -1,11 +1,11 @@
 //! Our certificate, for every listener that speaks TLS or DTLS. One set of files serves all of them; it
 //! can be read again while the server runs, and connections that are open stay as they are.
 
-use rustls::RootCertStore;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::{ServerConfig, WebPkiClientVerifier};
+use rustls::server::{NoServerSessionStorage, ServerConfig, WebPkiClientVerifier};
+use rustls::{ClientConfig, RootCertStore};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -135,10 +135,13 @@ impl Loaded {
                         .allow_unauthenticated()
                         .build()
                         .map_err(|e| format!("tls.client_ca {}: {e}", path.display()))?;
-                let config = builder()?
+                let mut config = builder()?
                     .with_client_cert_verifier(verifier)
                     .with_single_cert(chain.clone(), key.clone_key())
                     .map_err(mismatch)?;
+                // A resumed session is not verified again: a certificate could outlive its end.
+                config.session_storage = Arc::new(NoServerSessionStorage {});
+                config.send_tls13_tickets = 0;
                 Some(Arc::new(config))
             }
         };
@@ -152,11 +155,44 @@ fn builder() -> Result<rustls::ConfigBuilder<ServerConfig, rustls::WantsVerifier
         .map_err(|e| format!("TLS cannot be set up: {e}"))
 }
 
+/// For our side of somebody else's listener: its certificate is checked against the authorities in the
+/// file that the setting named `ca_setting` names, or against the system's.
+pub fn client_config(ca_setting: &str, ca: Option<&Path>) -> Result<Arc<ClientConfig>, String> {
+    let mut roots = RootCertStore::empty();
+    match ca {
+        Some(path) => {
+            for authority in certificates(ca_setting, path)? {
+                roots
+                    .add(authority)
+                    .map_err(|e| format!("{ca_setting} {}: {e}", path.display()))?;
+            }
+        }
+        None => {
+            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        }
+    }
+    if roots.is_empty() {
+        return Err(format!(
+            "this system knows no authorities to check a certificate against: set {ca_setting} to a \
+             PEM file with those of its issuer"
+        ));
+    }
+    let config = ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .map_err(|e| format!("TLS cannot be set up: {e}"))?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(Arc::new(config))
+}
+
 fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
 
-fn certificates(setting: &str, path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+pub(crate) fn certificates(
+    setting: &str,
+    path: &Path,
+) -> Result<Vec<CertificateDer<'static>>, String> {
     let read = CertificateDer::pem_file_iter(path)
         .and_then(|all| all.collect::<Result<Vec<_>, _>>())
         .map_err(|e| format!("{setting} {}: {e}", path.display()))?;
@@ -209,6 +245,8 @@ mod tests {
         config.client_ca.clone_from(&config.certificate);
         let tls = Tls::load(&config).unwrap().unwrap();
         assert!(!Arc::ptr_eq(&tls.server(), &tls.server_with_clients()));
+        assert_eq!(tls.server_with_clients().send_tls13_tickets, 0);
+        assert!(!tls.server_with_clients().session_storage.can_cache());
         let (before, _) = tls.chain_and_key();
         folder.certificate();
         tls.reload().unwrap();

@@ -200,6 +200,19 @@ fn check_config_shows_what_would_be_used_without_secrets() {
     );
     assert!(text.contains("(hidden)") && !text.contains("hunter2"), "{text}");
 
+    // An address with a password in it shows the rest; one that is wrong shows nothing.
+    let url = "redis://me:hunter2@cache:7000/1";
+    let text = stdout(&run(&["--store.redis", url, "--check-config"]));
+    assert!(text.contains("redis = \"redis://me:(hidden)@cache:7000/1\""), "{text}");
+    fs::write(&file, format!("[store]\nredis = \"{url}x\"\n")).unwrap();
+    for args in [vec!["--config", &file], vec!["--store.redis", "http://hunter2"]] {
+        let output = run(&[&args[..], &["--check-config"]].concat());
+        let text = stderr(&output);
+        assert_eq!(output.status.code(), Some(2), "{text}");
+        assert!(text.contains("store.redis") && text.contains("expected redis://"), "{text}");
+        assert!(!text.contains("hunter2"), "{text}");
+    }
+
     // Who may sign tokens is no secret: each id with its key and what it may act for.
     let key = "GUQCHSI0NjBkc2FkZmpoa2poYXNkZmtqaGFzZGZramg=";
     let vendor = format!("[[apps]]\nid = \"vendor1\"\npublic_key = \"{key}\"\n");
@@ -268,14 +281,40 @@ fn the_example_file_names_every_setting_with_its_default() {
         "app_id_prefix",
         "public_url",
         "public_url",
+        "credentials_file",
         "device_secret",
         "app_secret",
         "admin_password",
+        "public_ws_url",
+        "external",
+        "external_username",
+        "external_password",
+        "external_ca",
+        "external_certificate",
+        "external_key",
+        "external_client_id",
+        "external_provisioning",
+        "hook_secret",
         "external_ip",
+        "[[turn.external]]",
+        "urls",
+        "secret",
         "signing_key_file",
+        "redis",
+        "ca",
         "certificate",
         "key",
         "client_ca",
+        "[[regions]]",
+        "name",
+        "latitude",
+        "longitude",
+        "countries",
+        "continents",
+        "mqtt_public_url",
+        "http_public_url",
+        "database",
+        "\"10.1.0.0/16\"",
     ];
     assert_eq!(differing, examples, "{whole}");
     let lost: Vec<&str> =
@@ -300,6 +339,7 @@ fn help_and_version_need_no_configuration() {
     let help = run(&["--help", "--config", "/nonexistent"]);
     assert_eq!(help.status.code(), Some(0));
     assert!(stdout(&help).contains("--check-config") && stdout(&help).contains("device-password"));
+    assert!(stdout(&help).contains("hash-password"));
     assert!(stdout(&run(&["--version"])).starts_with("server-min 0."));
     let output = run(&["--dance"]);
     assert_eq!(output.status.code(), Some(2));

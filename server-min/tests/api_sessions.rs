@@ -5,17 +5,14 @@
 mod api_support;
 
 use api_support::{
-    APP_KEY, Mqtt, PATIENCE, TURN_SECRET, bearer, get, metric, new_session, request, until_metric,
+    APP_KEY, Mqtt, TURN_SECRET, allocate, bearer, get, metric, new_session, request, until_metric,
     with_server,
 };
-use sdk_core::peer::turn::TurnClient;
 use sdk_core::wire::token;
 use serde_json::{Value, json};
 use server_min::clock;
 use server_min::mqtt::{Identity, Role};
 use server_min::session::credentials;
-use tokio::net::UdpSocket;
-use tokio::time::timeout;
 
 fn wanted() -> String {
     json!({"deviceId": "cam_1", "appId": "app_1"}).to_string()
@@ -246,23 +243,7 @@ fn delete_says_bye_to_both_sides() {
 fn a_session_s_relay_works_until_it_is_closed() {
     with_server(&[("turn.allow_loopback_peers", "true")], |server| async {
         let session = new_session(server.http, "cam_1", "app_1").await;
-        let text = |key: &str| session["iceServers"][1][key].as_str().unwrap();
-        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-        let now = || tokio::time::Instant::now().into_std();
-        let relay = server.stun[0];
-        let mut turn = TurnClient::new(relay, text("username"), text("credential"), [7; 32], now());
-        let mut buffer = [0; 1500];
-        let allocate = async {
-            while turn.relayed().is_none() {
-                while let Some(len) = turn.poll_transmit(&mut buffer) {
-                    socket.send_to(&buffer[..len], relay).await.unwrap();
-                }
-                let (len, from) = socket.recv_from(&mut buffer).await.unwrap();
-                assert_eq!(from, relay);
-                turn.handle_datagram(now(), &buffer[..len]);
-            }
-        };
-        timeout(PATIENCE, allocate).await.unwrap();
+        allocate(&session).await;
         until_metric(server.http, "turn_sessions_active", 1.0).await;
         let path = format!("/v1/sessions/{}", session["sessionId"].as_str().unwrap());
         let reply = request(server.http, "DELETE", &path, &[bearer(APP_KEY)], "").await;

@@ -201,8 +201,9 @@ fn a_token_made_as_shown_is_accepted() {
 
 #[test]
 fn the_configurations_shown_can_be_used() {
-    let blocks = blocks(&doc("server.md"), "toml");
-    assert!(blocks.len() >= 2);
+    let blocks = ["server.md", "regions.md"].map(|page| blocks(&doc(page), "toml"));
+    assert!(blocks.iter().all(|blocks| blocks.len() >= 2));
+    let blocks = blocks.concat();
     for (i, block) in blocks.iter().enumerate() {
         let path: PathBuf =
             std::env::temp_dir().join(format!("p2pcam-docs-{}-{i}.toml", std::process::id()));

@@ -2,17 +2,15 @@
 
 #![allow(clippy::unwrap_used, reason = "clippy sees tests only in functions marked as such")]
 
+mod js_support;
 mod mqtt_support;
 
 use futures_util::{SinkExt, StreamExt};
 use mqtt_support::{Rig, TestUsers, Version, connect_packet, publish_packet};
 use server_min::mqtt::{Broker, BrokerConfig};
-use std::path::Path;
-use std::process::Stdio;
 use std::rc::Rc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::process::Command;
 use tokio::task::LocalSet;
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Message;
@@ -55,26 +53,9 @@ fn speak_mqtt(
 
 #[tokio::test]
 async fn mqtt_js_signals_over_a_websocket() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/mqtt-js");
-    if !folder.join("node_modules/mqtt").exists() {
-        let installed = Command::new("npm").arg("ci").current_dir(&folder).status().await;
-        let installed = installed.expect("npm is missing: install the packages nodejs and npm");
-        assert!(installed.success(), "npm ci in server-min/tests/mqtt-js failed");
-    }
     with_websocket_broker(|rig| async move {
-        let child = Command::new("node")
-            .arg("client.mjs")
-            .arg(format!("ws://{}/mqtt", rig.address))
-            .current_dir(folder)
-            .stdin(Stdio::null())
-            .kill_on_drop(true)
-            .output();
-        let output =
-            timeout(Duration::from_secs(60), child).await.expect("client.mjs ends in time");
-        let output = output.expect("node is missing: install the package nodejs");
-        let text =
-            String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success() && text.contains("all arrived"), "{text}");
+        let url = format!("ws://{}/mqtt", rig.address);
+        js_support::everything_arrives(&url, &[], None).await;
     })
     .await;
 }

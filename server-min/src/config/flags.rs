@@ -12,6 +12,8 @@ server-min: STUN, TURN, MQTT broker and session API in one small binary
 Usage:
   server-min [options]                     serve until SIGTERM or SIGINT
   server-min [options] device-password SN  print the MQTT password of the device SN
+  server-min hash-password ROLE ID         read a password from standard input and print its line for
+                                           mqtt.credentials_file
   server-min [options] public-key          print the key that devices check tokens with (hex)
 
 Options:
@@ -44,6 +46,7 @@ pub enum Action {
     Serve,
     CheckConfig,
     DevicePassword { sn: String },
+    HashPassword { role: String, id: String },
     PublicKey { base64: bool },
     Help,
     Version,
@@ -76,6 +79,14 @@ pub fn parse_args(args: impl IntoIterator<Item = OsString>) -> Result<Command, C
             }
             Value(name) if name == "public-key" => {
                 command.action = Action::PublicKey { base64: false }
+            }
+            Value(name) if name == "hash-password" => {
+                let mut word = || {
+                    let text = "hash-password: name the role and the user: hash-password ROLE ID";
+                    let value = parser.value().map_err(|_| ConfigError::new(text))?;
+                    value.string().map_err(wrong)
+                };
+                command.action = Action::HashPassword { role: word()?, id: word()? };
             }
             Value(name) if name == "device-password" => {
                 let sn = parser.value().map_err(|_| {
@@ -122,7 +133,12 @@ mod tests {
             parse("public-key --base64").unwrap().action,
             Action::PublicKey { base64: true }
         );
-        for bad in ["device-password", "dance", "--config", "-x", "--base64"] {
+        let (role, id) = ("app".to_owned(), "wall".to_owned());
+        assert_eq!(
+            parse("hash-password app wall").unwrap().action,
+            Action::HashPassword { role, id }
+        );
+        for bad in ["device-password", "hash-password app", "dance", "--config", "-x", "--base64"] {
             assert!(parse(bad).is_err(), "{bad}");
         }
     }

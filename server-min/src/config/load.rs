@@ -8,7 +8,7 @@ use toml::{Table, Value};
 
 /// Keys whose values never appear in an error.
 const SECRET_KEYS: &[&str] =
-    &["app_keys", "device_secret", "app_secret", "admin_password", "secrets", "static_users"];
+    &["app_keys", "secret", "_password", "secrets", "static_users", "redis", "external"];
 /// Sections by their prefix in environment names, the longer before the shorter.
 const SECTIONS: &[(&str, &str)] = &[
     ("http_", "http"),
@@ -16,7 +16,9 @@ const SECTIONS: &[(&str, &str)] = &[
     ("mqtt_", "mqtt"),
     ("turn_", "turn"),
     ("session_", "session"),
+    ("store_", "store"),
     ("tls_", "tls"),
+    ("geoip_", "geoip"),
 ];
 
 /// A value for one key from outside the file.
@@ -154,14 +156,17 @@ fn in_file(name: &str, text: &str, error: &toml::de::Error) -> ConfigError {
         .filter_map(|l| l.trim().strip_prefix('[')?.trim_start_matches('[').split(']').next())
         .last();
     let key = line.split(['=', ' ']).next().unwrap_or("").trim();
-    let is_key = !key.is_empty() && key.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'_');
+    let is_key_char = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'_' | b'.');
+    let is_key = !key.is_empty() && key.bytes().all(is_key_char);
     let key = match (section, is_key) {
         (Some(section), true) => format!(", {section}.{key}"),
         (None, true) => format!(", {key}"),
         (Some(section), false) => format!(", [{section}]"),
         (None, false) => String::new(),
     };
-    let message = hide(&key, error.message());
+    // In a list of tables several keys stand in one line.
+    let secret = SECRET_KEYS.iter().find(|secret| line.contains(**secret));
+    let message = hide(secret.unwrap_or(&key.as_str()), error.message());
     ConfigError::new(format!("{name} line {line_number}{key}: {message}"))
 }
 
@@ -203,7 +208,7 @@ mod tests {
             setting("app_key", "three"),
         ];
         let config = load(None, &settings).unwrap();
-        assert_eq!(config.http.listen.to_string(), "[::1]:81");
+        assert_eq!(config.http.listen, "[::1]:81".parse().ok());
         assert_eq!((config.http.max_connections, config.region.as_str()), (7, "12"));
         let keys: Vec<&str> = config.app_keys.iter().map(Secret::expose).collect();
         assert_eq!(keys, ["one", "two", "three"]);
@@ -256,6 +261,7 @@ mod tests {
             setting("app_keys", "hunter2"),
             setting("mqtt.device_secret", "hunter2"),
             setting("mqtt.admin_password", "hunter2"),
+            setting("mqtt.hook_secret", "hunter2"),
         ];
         let config = load(None, &settings).unwrap();
         assert!(!config.describe().contains("hunter2"), "{}", config.describe());

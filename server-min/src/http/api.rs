@@ -1,8 +1,10 @@
 //! `/v1/sessions`, for applications.
 
 use super::caller::{Caller, refused};
+use super::client::client_address;
 use super::reply::{self, Reply};
 use super::router::Site;
+use super::server::Via;
 use crate::clock;
 use crate::session::record::SessionRecord;
 use crate::session::service::{Addresses, CreateError, Created, Request as SessionRequest};
@@ -11,19 +13,21 @@ use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Body;
 use hyper::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
-    ACCESS_CONTROL_MAX_AGE, ALLOW, HeaderValue, VARY,
+    ACCESS_CONTROL_MAX_AGE, ALLOW, HeaderValue, RETRY_AFTER, VARY,
 };
 use hyper::{Method, Request, StatusCode};
-use sdk_core::wire::signal::SessionId;
+use sdk_core::wire::signal::{SessionId, is_valid_id};
 use serde::Deserialize;
 use serde_json::json;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 /// A request is two ids; this is plenty.
 const MAX_BODY_LEN: usize = 16 * 1024;
 /// A body that takes longer is not coming.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A store that was away is tried again every few seconds.
+const RETRY_AFTER_S: &str = "5";
 
 const NO_SUCH_SESSION: &str = "there is no such session; create one with POST /v1/sessions";
 
@@ -33,12 +37,12 @@ const NO_SUCH_SESSION: &str = "there is no such session; create one with POST /v
 /// Any origin may by default: the API goes by a key in a header, never by a cookie, so a foreign
 /// page can do nothing here that its author could not do without a browser, and viewers made by
 /// others work. `http.cors_origin` narrows it.
-pub(super) async fn answer<B>(site: &Site, request: Request<B>, local: SocketAddr) -> Reply
+pub(super) async fn answer<B>(site: &Site, request: Request<B>, via: Via) -> Reply
 where
     B: Body,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let mut reply = route(site, request, local).await;
+    let mut reply = route(site, request, via).await;
     if let Some(origin) = &site.cors_origin {
         let headers = reply.headers_mut();
         headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
@@ -47,7 +51,7 @@ where
     reply
 }
 
-async fn route<B>(site: &Site, request: Request<B>, local: SocketAddr) -> Reply
+async fn route<B>(site: &Site, request: Request<B>, via: Via) -> Reply
 where
     B: Body,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -56,7 +60,7 @@ where
     let Some(rest) = path.strip_prefix("/v1/sessions") else { return not_found() };
     if rest.is_empty() {
         return match *request.method() {
-            Method::POST => create(site, request, local).await,
+            Method::POST => create(site, request, via).await,
             Method::OPTIONS => preflight("POST, OPTIONS"),
             _ => not_allowed("POST, OPTIONS"),
         };
@@ -81,7 +85,7 @@ where
     };
     match (id, record) {
         (Some(id), Ok(Some(record))) => match caller.may_use(&record) {
-            Ok(()) if *request.method() == Method::DELETE => close(site, id, now_ms).await,
+            Ok(()) if *request.method() == Method::DELETE => close(site, id, &record, now_ms).await,
             Ok(()) => show(id, &record),
             Err(refusal) => {
                 log::info!("sessionId={id} {} refused to {caller}", request.method());
@@ -93,7 +97,7 @@ where
     }
 }
 
-async fn create<B>(site: &Site, request: Request<B>, local: SocketAddr) -> Reply
+async fn create<B>(site: &Site, request: Request<B>, via: Via) -> Reply
 where
     B: Body,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -102,10 +106,11 @@ where
         Ok(caller) => caller,
         Err(refusal) => return refused(&refusal),
     };
-    let addresses = match site.address.of_request(request.headers(), local) {
+    let mut addresses = match site.address.of_request(request.headers(), via) {
         Ok(addresses) => addresses,
         Err(text) => return reply::error(StatusCode::BAD_REQUEST, &text),
     };
+    let client = client_address(via.peer.ip(), request.headers(), &site.trusted_proxies);
     let body = match read_body(request.into_body()).await {
         Ok(body) => body,
         Err(refusal) => return refusal,
@@ -123,6 +128,15 @@ where
     if let Err(refusal) = caller.may_watch(&device_id, &app_id) {
         return refused(&refusal);
     }
+    if region.as_deref().is_some_and(|region| !is_valid_id(region)) {
+        let text = "region: expected 1 to 64 letters, digits, - or _, or leave it out";
+        return reply::error(StatusCode::BAD_REQUEST, text);
+    }
+    let regions = &site.placement.regions;
+    let choice = regions.choose(region.as_deref(), client, clock::now_ms());
+    log::debug!("{client} is served in {} (by {})", choice.region, choice.by);
+    regions.direct(choice.region, &mut addresses);
+    let region = choice.region.to_owned();
     let wanted =
         SessionRequest { device_id, app_id, region, bandwidth_bps, by: caller.to_string() };
     match site.service.create(wanted, &addresses, clock::now_ms()).await {
@@ -176,14 +190,14 @@ fn show(id: SessionId, record: &SessionRecord) -> Reply {
 }
 
 /// Closing what is closed already is no error: the caller has what it wanted.
-async fn close(site: &Site, id: SessionId, now_ms: u64) -> Reply {
-    match site.service.close(id, "closed through the session API", now_ms).await {
+async fn close(site: &Site, id: SessionId, record: &SessionRecord, now_ms: u64) -> Reply {
+    match site.service.close(record, "closed through the session API", now_ms).await {
         Ok(_) => reply::empty(StatusCode::NO_CONTENT),
         Err(e) => failed(&format!("sessionId={id} closing it"), &e.to_string()),
     }
 }
 
-async fn read_body<B>(body: B) -> Result<bytes::Bytes, Reply>
+pub(super) async fn read_body<B>(body: B) -> Result<bytes::Bytes, Reply>
 where
     B: Body,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -221,5 +235,5 @@ fn not_found() -> Reply {
 fn failed(what: &str, why: &str) -> Reply {
     log::error!("{what} failed: {why}");
     let text = "the server could not do this now; its log says why. Try again later";
-    reply::error(StatusCode::SERVICE_UNAVAILABLE, text)
+    reply::with(reply::error(StatusCode::SERVICE_UNAVAILABLE, text), RETRY_AFTER, RETRY_AFTER_S)
 }

@@ -102,7 +102,7 @@ fn key_or_token(site: &Site, given: &str, now_ms: u64) -> Result<Option<Caller>,
     Ok(token.map(Caller::Application))
 }
 
-fn bearer(headers: &HeaderMap) -> Option<&str> {
+pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
     let (scheme, given) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| given.trim())
 }

@@ -3,8 +3,12 @@
 use super::address::PublicAddress;
 use super::assets::Assets;
 use super::reply::{self, Reply};
-use super::{api, upgrade};
+use super::server::Via;
+use super::{api, broker_hook, upgrade};
 use crate::config::{AppConfig, Secret};
+use crate::mqtt_external::Hook;
+use crate::placement::Placement;
+use crate::regions::Network;
 use crate::session::Service;
 use hyper::body::Incoming;
 use hyper::header::{ALLOW, HeaderValue};
@@ -21,10 +25,15 @@ pub type WebSocketDoor = Rc<dyn Fn(TokioIo<Upgraded>, SocketAddr)>;
 pub struct Site {
     pub(super) service: Rc<Service>,
     pub(super) address: PublicAddress,
+    pub(super) placement: Rc<Placement>,
+    pub(super) trusted_proxies: Vec<Network>,
     pub(super) app_keys: Vec<Secret>,
     pub(super) apps: Vec<AppConfig>,
     pub(super) cors_origin: Option<HeaderValue>,
-    broker: WebSocketDoor,
+    /// `None` where the broker is not ours.
+    broker: Option<WebSocketDoor>,
+    /// For a broker that is not ours; `None` without a secret.
+    hook: Option<Hook>,
     /// Everything counted, as Prometheus reads it.
     metrics: Box<dyn Fn() -> String>,
     assets: Assets,
@@ -34,8 +43,10 @@ impl Site {
     pub fn new(
         service: Rc<Service>,
         address: PublicAddress,
+        placement: Rc<Placement>,
         config: &crate::config::Config,
-        broker: WebSocketDoor,
+        broker: Option<WebSocketDoor>,
+        hook: Option<Hook>,
         metrics: Box<dyn Fn() -> String>,
     ) -> Site {
         let origin = &config.http.cors_origin;
@@ -43,28 +54,28 @@ impl Site {
         Site {
             service,
             address,
+            placement,
+            trusted_proxies: config.http.trusted_proxies.clone(),
             app_keys: config.app_keys.clone(),
             apps: config.apps.clone(),
             cors_origin,
             broker,
+            hook,
             metrics,
             assets: Assets::new(),
         }
     }
 
-    /// Answers one request that came from `peer` to our address `local`.
-    pub(super) async fn answer(
-        &self,
-        request: Request<Incoming>,
-        peer: SocketAddr,
-        local: SocketAddr,
-    ) -> Reply {
+    pub(super) async fn answer(&self, request: Request<Incoming>, via: Via) -> Reply {
         let path = request.uri().path();
+        if path.starts_with(broker_hook::PREFIX) {
+            return broker_hook::answer(self.hook.as_ref(), request).await;
+        }
         if path.starts_with("/v1/") {
-            return api::answer(self, request, local).await;
+            return api::answer(self, request, via).await;
         }
         if path == "/mqtt" {
-            return upgrade::answer(request, peer, &self.broker);
+            return upgrade::answer(request, via.peer, self.broker.as_ref());
         }
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             let text = "this address takes GET; sessions are made with POST /v1/sessions";

@@ -20,8 +20,13 @@ const PROTOCOL: &str = "mqtt";
 pub(super) fn answer(
     mut request: Request<Incoming>,
     peer: SocketAddr,
-    broker: &WebSocketDoor,
+    broker: Option<&WebSocketDoor>,
 ) -> Reply {
+    let Some(broker) = broker else {
+        let text =
+            "the MQTT broker is not here: connect to the mqtt.wsUrl that came with the session";
+        return reply::error(StatusCode::NOT_FOUND, text);
+    };
     let accept = match accept(request.method(), request.headers()) {
         Ok(accept) => accept,
         Err(Refusal { status, text, header: (name, value) }) => {

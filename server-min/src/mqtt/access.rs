@@ -3,7 +3,9 @@
 //! Whether a login is genuine is the [`Authenticator`]'s business; which topics follow from it is
 //! decided here and nowhere else.
 
+use std::future::Future;
 use std::net::SocketAddr;
+use std::pin::Pin;
 
 /// What a client may do on the broker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -16,6 +18,18 @@ pub enum Role {
     Service,
     /// An operator or a test: every topic.
     Admin,
+}
+
+impl Role {
+    pub fn from_name(name: &str) -> Option<Role> {
+        Some(match name {
+            "device" => Role::Device,
+            "app" => Role::App,
+            "service" => Role::Service,
+            "admin" => Role::Admin,
+            _ => return None,
+        })
+    }
 }
 
 /// Who a client is, once its login was accepted. Sessions belong to an identity: the same client id
@@ -33,26 +47,61 @@ pub struct Login<'a> {
     pub client_id: &'a str,
     pub username: Option<&'a str>,
     pub password: Option<&'a [u8]>,
+    /// The common name of the certificate that it presented and the TLS handshake verified; empty
+    /// where that certificate names nobody.
+    pub certificate: Option<&'a str>,
     pub peer: SocketAddr,
 }
 
-/// Why a login is refused; each becomes the CONNACK code of its name.
+/// Why a login is refused; each has a CONNACK code, and a name in the metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
     BadCredentials,
+    /// They were right once.
+    Expired,
+    /// The certificate is somebody else's, or missing where one is required.
+    Certificate,
+    /// Too many attempts from there failed of late.
+    TooManyFailures,
     NotAuthorized,
     BadClientId,
     Unavailable,
 }
 
+/// What became of a login.
+pub enum Verdict {
+    Now(Result<Identity, Refusal>),
+    /// Where finding out takes longer than others should wait. Runs within the broker's `LocalSet`,
+    /// and is dropped where the client's time to connect is over.
+    Later(PendingVerdict),
+}
+
+pub type PendingVerdict = Pin<Box<dyn Future<Output = Result<Identity, Refusal>>>>;
+
+impl From<Result<Identity, Refusal>> for Verdict {
+    fn from(result: Result<Identity, Refusal>) -> Verdict {
+        Verdict::Now(result)
+    }
+}
+
 /// The application's side of access. Called on the broker's thread, so it must not block; it may
 /// call the broker.
 pub trait Authenticator {
-    fn authenticate(&self, login: &Login<'_>) -> Result<Identity, Refusal>;
+    fn authenticate(&self, login: &Login<'_>) -> Verdict;
 
     /// Asked after the topic rules allowed a publish; for rules about what is inside.
     fn may_publish(&self, _who: &Identity, _topic: &str, _payload: &[u8]) -> bool {
         true
+    }
+
+    /// Asked where the topic rules refuse a publish: topics given to this one beyond its role.
+    fn may_publish_too(&self, _who: &Identity, _topic: &str) -> bool {
+        false
+    }
+
+    /// The same for a subscription.
+    fn may_subscribe_too(&self, _who: &Identity, _filter: &str) -> bool {
+        false
     }
 
     /// Asked when an app subscribes to the status of a device.

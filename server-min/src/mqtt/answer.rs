@@ -3,6 +3,7 @@
 
 use super::access::Refusal;
 use super::codec::{Fault, Version};
+use super::stats::RefusalReason;
 use mqtt_protocol_core::mqtt::packet::{
     AssignedClientIdentifier, MaximumPacketSize, Property, ReceiveMaximum, ServerKeepAlive,
     SessionExpiryInterval, SharedSubscriptionAvailable, SubscriptionIdentifierAvailable,
@@ -53,6 +54,9 @@ pub(crate) enum ConnackCode {
     ProtocolError,
     ClientIdInvalid,
     BadCredentials,
+    Expired,
+    Certificate,
+    TooManyFailures,
     NotAuthorized,
     Unavailable,
     BadAuthenticationMethod,
@@ -64,9 +68,31 @@ impl From<Refusal> for ConnackCode {
     fn from(refusal: Refusal) -> Self {
         match refusal {
             Refusal::BadCredentials => Self::BadCredentials,
+            Refusal::Expired => Self::Expired,
+            Refusal::Certificate => Self::Certificate,
+            Refusal::TooManyFailures => Self::TooManyFailures,
             Refusal::NotAuthorized => Self::NotAuthorized,
             Refusal::BadClientId => Self::ClientIdInvalid,
             Refusal::Unavailable => Self::Unavailable,
+        }
+    }
+}
+
+impl ConnackCode {
+    pub(crate) fn reason(self) -> RefusalReason {
+        match self {
+            Self::UnsupportedVersion
+            | Self::Malformed
+            | Self::ProtocolError
+            | Self::BadAuthenticationMethod => RefusalReason::Malformed,
+            Self::ClientIdInvalid => RefusalReason::ClientId,
+            Self::BadCredentials => RefusalReason::Credentials,
+            Self::Expired => RefusalReason::Expired,
+            Self::Certificate => RefusalReason::Certificate,
+            Self::TooManyFailures => RefusalReason::TooManyFailures,
+            Self::NotAuthorized | Self::TopicInvalid => RefusalReason::NotAllowed,
+            Self::Unavailable => RefusalReason::Unavailable,
+            Self::QuotaExceeded => RefusalReason::Quota,
         }
     }
 }
@@ -79,13 +105,16 @@ pub(crate) fn connack_refused(version: Version, code: ConnackCode) -> Vec<u8> {
             let code = match code {
                 C::UnsupportedVersion => ConnectReturnCode::UnacceptableProtocolVersion,
                 C::ClientIdInvalid => ConnectReturnCode::IdentifierRejected,
-                C::BadCredentials => ConnectReturnCode::BadUserNameOrPassword,
-                C::NotAuthorized | C::BadAuthenticationMethod | C::TopicInvalid => {
-                    ConnectReturnCode::NotAuthorized
-                }
-                C::Unavailable | C::QuotaExceeded | C::Malformed | C::ProtocolError => {
-                    ConnectReturnCode::ServerUnavailable
-                }
+                C::BadCredentials | C::Expired => ConnectReturnCode::BadUserNameOrPassword,
+                C::NotAuthorized
+                | C::Certificate
+                | C::BadAuthenticationMethod
+                | C::TopicInvalid => ConnectReturnCode::NotAuthorized,
+                C::Unavailable
+                | C::TooManyFailures
+                | C::QuotaExceeded
+                | C::Malformed
+                | C::ProtocolError => ConnectReturnCode::ServerUnavailable,
             };
             connack_v3(false, code)
         }
@@ -95,8 +124,9 @@ pub(crate) fn connack_refused(version: Version, code: ConnackCode) -> Vec<u8> {
                 C::Malformed => ConnectReasonCode::MalformedPacket,
                 C::ProtocolError => ConnectReasonCode::ProtocolError,
                 C::ClientIdInvalid => ConnectReasonCode::ClientIdentifierNotValid,
-                C::BadCredentials => ConnectReasonCode::BadUserNameOrPassword,
-                C::NotAuthorized => ConnectReasonCode::NotAuthorized,
+                C::BadCredentials | C::Expired => ConnectReasonCode::BadUserNameOrPassword,
+                C::NotAuthorized | C::Certificate => ConnectReasonCode::NotAuthorized,
+                C::TooManyFailures => ConnectReasonCode::ConnectionRateExceeded,
                 C::Unavailable => ConnectReasonCode::ServerUnavailable,
                 C::BadAuthenticationMethod => ConnectReasonCode::BadAuthenticationMethod,
                 C::TopicInvalid => ConnectReasonCode::TopicNameInvalid,

@@ -3,21 +3,17 @@
 use super::access::{Authenticator, Identity};
 use super::codec::{Fault, Publish};
 use super::config::BrokerConfig;
-use super::connection::Connection;
 use super::local::{LocalClient, LocalSubscriber};
 use super::message::Message;
 use super::router::{LONGEST_SLEEP, Router};
 use super::session::Link;
 use super::stats::{BrokerStats, Counters};
-use super::websocket::WebSocketBytes;
+use crate::per_address::{PerAddress, Place};
 use slab::Slab;
 use std::cell::{Cell, RefCell};
-use std::future::poll_fn;
-use std::net::SocketAddr;
+use std::net::IpAddr;
 use std::rc::{Rc, Weak};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpListener;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -36,8 +32,9 @@ pub(crate) struct Shared {
     pub(crate) scratch: Cell<Scratch>,
     links: RefCell<Slab<Rc<Link>>>,
     pub(crate) connecting: Cell<usize>,
-    is_shutting_down: Cell<bool>,
-    shutdown: Notify,
+    addresses: Rc<PerAddress>,
+    pub(super) is_shutting_down: Cell<bool>,
+    pub(super) shutdown: Notify,
     last_connection: Notify,
     is_housekeeping: Cell<bool>,
 }
@@ -53,6 +50,7 @@ impl Broker {
         config.max_packet_size = config.max_packet_size.min(LARGEST_PACKET);
         let config = Rc::new(config);
         let counters = Rc::new(Counters::new());
+        let addresses = PerAddress::new(config.max_connections_per_address);
         Self(Rc::new(Shared {
             router: RefCell::new(Router::new(config.clone(), counters.clone())),
             config,
@@ -61,74 +59,12 @@ impl Broker {
             scratch: Cell::new(Scratch::default()),
             links: RefCell::new(Slab::new()),
             connecting: Cell::new(0),
+            addresses,
             is_shutting_down: Cell::new(false),
             shutdown: Notify::new(),
             last_connection: Notify::new(),
             is_housekeeping: Cell::new(false),
         }))
-    }
-
-    /// Serves MQTT over TCP until [`Broker::shutdown`].
-    pub async fn serve_tcp(&self, listener: TcpListener) {
-        loop {
-            let shutdown = self.0.shutdown.notified();
-            if self.0.is_shutting_down.get() {
-                return;
-            }
-            let accepted = tokio::select! {
-                accepted = listener.accept() => accepted,
-                () = shutdown => return,
-            };
-            match accepted {
-                Ok((stream, peer)) => {
-                    // Signals are small and urgent; Nagle would hold them for an acknowledgement.
-                    if let Err(error) = stream.set_nodelay(true) {
-                        log::debug!("mqtt: {peer}: no TCP_NODELAY: {error}");
-                    }
-                    let broker = self.clone();
-                    tokio::task::spawn_local(
-                        async move { broker.serve_stream(stream, peer).await },
-                    );
-                }
-                Err(error) => {
-                    // Out of file descriptors, most likely: connections that end will free some.
-                    log::warn!("mqtt: cannot accept: {error}");
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                }
-            }
-        }
-    }
-
-    /// Serves one client over any byte stream (TCP, TLS, a pipe) until it is gone.
-    pub async fn serve_stream(
-        &self,
-        io: impl AsyncRead + AsyncWrite + Unpin + 'static,
-        peer: SocketAddr,
-    ) {
-        let Some(registration) = self.register() else {
-            self.0.counters.update(|c| c.connections_refused_total += 1);
-            let refused = self.0.counters.get().connections_refused_total;
-            // A flood of connections is not to become a flood of log lines.
-            if refused.is_power_of_two() {
-                log::warn!(
-                    "mqtt: {peer}: all places are taken (max_connections, max_connecting); {refused} refused so far"
-                );
-            }
-            return;
-        };
-        let mut connection = Connection::new(io, peer, registration);
-        poll_fn(|cx| connection.poll(cx)).await;
-    }
-
-    /// Serves one client over a WebSocket whose HTTP upgrade was already answered (with
-    /// `Sec-WebSocket-Protocol: mqtt`, MQTT 5.0 §6).
-    pub async fn serve_websocket(
-        &self,
-        io: impl AsyncRead + AsyncWrite + Unpin + 'static,
-        peer: SocketAddr,
-    ) {
-        let stream = WebSocketBytes::new(io, self.0.config.max_packet_size).await;
-        self.serve_stream(stream, peer).await;
     }
 
     /// A client within the process, in the name of a service.
@@ -216,7 +152,8 @@ impl Broker {
         });
     }
 
-    fn register(&self) -> Option<Registration> {
+    /// A place among the connections for a client from `ip`, while there is one.
+    pub(super) fn register(&self, ip: IpAddr) -> Option<Registration> {
         let shared = &self.0;
         let connecting = shared.connecting.get();
         if shared.is_shutting_down.get()
@@ -225,11 +162,12 @@ impl Broker {
         {
             return None;
         }
+        let place = shared.addresses.take(ip)?;
         shared.connecting.set(connecting + 1);
         shared.counters.update(|c| c.connections_total += 1);
         let link = Rc::new(Link::default());
         let key = shared.links.borrow_mut().insert(link.clone());
-        Some(Registration { broker: self.clone(), link, key, is_connecting: true })
+        Some(Registration { broker: self.clone(), link, key, is_connecting: true, _place: place })
     }
 }
 
@@ -239,6 +177,7 @@ pub(crate) struct Registration {
     pub(crate) link: Rc<Link>,
     key: usize,
     is_connecting: bool,
+    _place: Place,
 }
 
 impl Registration {

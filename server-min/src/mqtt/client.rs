@@ -1,16 +1,18 @@
-//! What a client's packets mean: its CONNECT, and then each packet in turn. Bytes in, bytes out; the
+//! What a client's packets mean, each in turn, once it is in (admission.rs). Bytes in, bytes out; the
 //! connection owns the socket.
 
-use super::access::{self, Grant, Identity, Login, Role};
-use super::answer::{self, ConnackCode, PublishResult, SubscribeResult, Welcome};
-use super::broker::{Broker, Registration};
+mod admission;
+
+pub(crate) use admission::{Admission, Applicant, Denied};
+
+use super::access::{self, Grant, Identity, Role};
+use super::answer::{self, PublishResult, SubscribeResult};
+use super::broker::Broker;
 use super::codec::{self, Fault, Inbound, Publish, SubscribeOptions, Version};
-use super::connect::{self, Connect};
 use super::message::Message;
-use super::session::{Link, Terms};
+use super::session::Link;
 use super::subscriptions::SessionIndex;
 use super::topic;
-use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
@@ -40,114 +42,6 @@ pub(crate) enum Ending {
 }
 
 impl Client {
-    /// Answers the first packet of a connection, one way or the other.
-    pub(crate) fn connect(
-        registration: &Registration,
-        peer: SocketAddr,
-        first_byte: u8,
-        body: &[u8],
-        out: &mut Vec<u8>,
-        now: Instant,
-    ) -> Result<Self, String> {
-        let connect = connect::parse(first_byte, body).map_err(|bad| {
-            out.extend_from_slice(&bad.answer);
-            bad.what.to_owned()
-        })?;
-        let version = connect.version;
-        let client_id = connect.client_id.clone();
-        Self::admit(registration, peer, connect, out, now).map_err(|code| {
-            out.extend_from_slice(&answer::connack_refused(version, code));
-            format!("client id {client_id:?}: {code:?}")
-        })
-    }
-
-    fn admit(
-        registration: &Registration,
-        peer: SocketAddr,
-        mut connect: Connect,
-        out: &mut Vec<u8>,
-        now: Instant,
-    ) -> Result<Self, ConnackCode> {
-        let broker = registration.broker.clone();
-        let config = &broker.0.config;
-        let version = connect.version;
-        if connect.wants_enhanced_authentication {
-            return Err(ConnackCode::BadAuthenticationMethod);
-        }
-        let will = connect.will.take().map(Box::new);
-        let client_id = client_id(&connect)?;
-        let login = Login {
-            client_id: &client_id,
-            username: connect.username.as_deref(),
-            password: connect.password.as_deref(),
-            peer,
-        };
-        let identity = broker.0.authenticator.authenticate(&login)?;
-        if matches!(identity.role, Role::Device | Role::App) && !access::is_valid_id(&identity.id) {
-            log::error!(
-                "mqtt: {peer}: {:?} cannot be an id in a topic, login refused",
-                identity.id
-            );
-            return Err(ConnackCode::NotAuthorized);
-        }
-        if let Some(will) = &will {
-            if !topic::is_valid_name(&will.publish.topic) {
-                return Err(ConnackCode::TopicInvalid);
-            }
-            if !may_publish(&broker, &identity, &will.publish) {
-                broker.0.counters.update(|c| c.access_denied_total += 1);
-                return Err(ConnackCode::NotAuthorized);
-            }
-        }
-
-        let asked_expiry_s = match version {
-            Version::V3 if connect.clean_start => 0,
-            Version::V3 => u32::MAX,
-            Version::V5 => connect.session_expiry_s.unwrap_or(0),
-        };
-        let expiry_s = asked_expiry_s.min(config.max_session_expiry_s);
-        let keep_alive_s = config.keep_alive_s(connect.keep_alive_s);
-        let terms = Terms {
-            version,
-            expiry: Duration::from_secs(expiry_s.into()),
-            receive_maximum: connect.receive_maximum,
-            max_packet_size: connect.max_packet_size,
-            will,
-        };
-        let link = registration.link.clone();
-        let opened = broker
-            .0
-            .router
-            .borrow_mut()
-            .open(identity, &client_id, connect.clean_start, link.clone(), terms, now)
-            .ok_or(ConnackCode::QuotaExceeded)?;
-        let welcome = Welcome {
-            session_present: opened.session_present,
-            keep_alive_s: Some(keep_alive_s).filter(|granted| *granted != connect.keep_alive_s),
-            session_expiry_s: Some(expiry_s).filter(|granted| *granted != asked_expiry_s),
-            assigned_client_id: Some(&*client_id).filter(|_| connect.client_id.is_empty()),
-            receive_maximum: config.receive_maximum,
-            max_packet_size: config.max_packet_size,
-        };
-        out.extend_from_slice(&answer::connack_accepted(version, &welcome));
-        let silence_allowed = config.silence_allowed(connect.keep_alive_s);
-        let identity = opened.identity;
-        log::debug!("mqtt: {peer}: {client_id:?} is {:?} {:?}", identity.role, identity.id);
-        Ok(Self {
-            broker,
-            link,
-            peer,
-            identity,
-            version,
-            session: opened.index,
-            serial: opened.serial,
-            expires_at_once: asked_expiry_s == 0,
-            silence_allowed,
-            has_left: false,
-            was_denied: false,
-        })
-    }
-
     pub(crate) fn version(&self) -> Version {
         self.version
     }
@@ -299,7 +193,7 @@ impl Client {
     fn may_subscribe(&self, filter: &str) -> bool {
         match access::may_subscribe(&self.identity, filter) {
             Grant::Yes => true,
-            Grant::No => false,
+            Grant::No => self.broker.0.authenticator.may_subscribe_too(&self.identity, filter),
             Grant::IfMayWatch => access::watched_device(filter).is_some_and(|device| {
                 self.broker.0.authenticator.may_watch(&self.identity, device)
             }),
@@ -330,27 +224,7 @@ impl Drop for Client {
 }
 
 fn may_publish(broker: &Broker, who: &Identity, publish: &Publish) -> bool {
-    access::may_publish(who, &publish.topic, publish.retain)
-        && broker.0.authenticator.may_publish(who, &publish.topic, publish.payload.as_slice())
+    let (rules, topic) = (&broker.0.authenticator, &publish.topic);
+    (access::may_publish(who, topic, publish.retain) || rules.may_publish_too(who, topic))
+        && rules.may_publish(who, topic, publish.payload.as_slice())
 }
-
-/// The client's own id, or one made up for it (MQTT 5.0 §3.1.3.1). 3.1.1 allows none only for a clean
-/// session.
-fn client_id(connect: &Connect) -> Result<Cow<'_, str>, ConnackCode> {
-    let id = connect.client_id.as_str();
-    if id.is_empty() {
-        if connect.version == Version::V3 && !connect.clean_start {
-            return Err(ConnackCode::ClientIdInvalid);
-        }
-        let random: [u8; 8] = ring::rand::generate(&ring::rand::SystemRandom::new())
-            .map_err(|_| ConnackCode::Unavailable)?
-            .expose();
-        return Ok(format!("auto-{:016x}", u64::from_be_bytes(random)).into());
-    }
-    if id.len() > LONGEST_CLIENT_ID || id.contains('\0') {
-        return Err(ConnackCode::ClientIdInvalid);
-    }
-    Ok(id.into())
-}
-
-const LONGEST_CLIENT_ID: usize = 256;

@@ -11,6 +11,12 @@ pub struct BrokerConfig {
     pub max_connections: usize,
     /// Of these, how many may be before their CONNECT, so that silent clients cannot take all places.
     pub max_connecting: usize,
+    /// Of all, how many may come from one address; 0 for no limit. Cameras behind one NAT, and all
+    /// clients of a proxy, have one address.
+    pub max_connections_per_address: usize,
+    /// Failed sign-ins from one address in a minute. Past that, passwords that could be guessed (the
+    /// administrator's, those of the credentials file) are not looked at; 0 for no limit.
+    pub failed_logins_per_minute: u32,
     /// Sessions, online and offline, one device or app may have; its oldest offline one is discarded
     /// to make room. Service and Admin are not limited.
     pub max_sessions_per_identity: usize,
@@ -18,7 +24,7 @@ pub struct BrokerConfig {
     pub max_packet_size: u32,
     /// A CONNECT, in bytes: what a client that nobody knows yet may make the broker hold.
     pub max_connect_size: u32,
-    /// From accept to a complete CONNECT, in seconds.
+    /// From accept to a complete CONNECT, a TLS handshake included, in seconds.
     pub connect_timeout_s: u32,
     /// How long a client may take no byte of what is written to it, in seconds.
     pub write_timeout_s: u32,
@@ -58,6 +64,8 @@ impl Default for BrokerConfig {
         Self {
             max_connections: 10_000,
             max_connecting: 1_000,
+            max_connections_per_address: 0,
+            failed_logins_per_minute: 20,
             max_sessions_per_identity: 32,
             max_packet_size: 68 * 1024,
             max_connect_size: 16 * 1024,

@@ -5,11 +5,15 @@
 //! reading and writing share the broker's scratch space. Nothing is read while the client does not
 //! take what was written, so its socket, not our memory, bounds what it can cause.
 
+mod timers;
+
+use super::access::PendingVerdict;
 use super::answer;
 use super::broker::{Registration, Scratch};
-use super::client::{Client, Ending};
+use super::client::{Admission, Applicant, Client, Denied, Ending};
 use super::codec::{self, Fault};
 use super::rate::Bucket;
+use super::stats::RefusalReason;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -39,6 +43,13 @@ pub(crate) struct Connection<S> {
 enum Stage {
     Connecting {
         deadline: Instant,
+        certificate: Option<Box<str>>,
+    },
+    /// Nothing is read until it is known whether this client may come in.
+    Waiting {
+        deadline: Instant,
+        applicant: Applicant,
+        verdict: PendingVerdict,
     },
     Online(Client),
     /// The last bytes are written; then whatever still comes is read and ignored, since closing on
@@ -55,17 +66,35 @@ enum Step {
     Ended,
 }
 
+/// What is known of a client before its first packet.
+pub(crate) struct Arrival {
+    pub(crate) peer: SocketAddr,
+    /// For its CONNECT.
+    pub(crate) deadline: Instant,
+    /// Whose certificate it has presented, by its common name.
+    pub(crate) certificate: Option<Box<str>>,
+}
+
+/// Ready once the connection has ended.
+impl<S: AsyncRead + AsyncWrite + Unpin> Future for Connection<S> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        self.get_mut().poll_all(cx)
+    }
+}
+
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
-    pub(crate) fn new(io: S, peer: SocketAddr, registration: Registration) -> Self {
+    pub(crate) fn new(io: S, arrival: Arrival, registration: Registration) -> Self {
         let now = Instant::now();
         let config = &registration.broker.0.config;
-        let deadline = now + config.connect_timeout();
+        let Arrival { peer, deadline, certificate } = arrival;
         Self {
             io,
             peer,
             bucket: Bucket::new(config.packets_per_second, config.packet_burst, now),
             registration,
-            stage: Stage::Connecting { deadline },
+            stage: Stage::Connecting { deadline, certificate },
             incomplete: Vec::new(),
             unsent: Vec::new(),
             unsent_from: 0,
@@ -77,8 +106,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
     }
 
-    /// Ready once the connection has ended.
-    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll_all(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.registration.link.register(cx.waker());
         let shared = self.registration.broker.0.clone();
         let mut scratch = shared.scratch.take();
@@ -119,6 +147,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         match self.stage {
             Stage::Closing { said_all: false, .. } => return Step::Idle,
             Stage::Closing { .. } => {}
+            Stage::Waiting { .. } => return self.poll_verdict(cx, &mut scratch.write, now),
             _ if self.has_unsent() => return Step::Idle,
             _ => match self.throttled_until {
                 Some(until) if until > now => return Step::Idle,
@@ -155,6 +184,24 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
     }
 
+    fn poll_verdict(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>, now: Instant) -> Step {
+        let Stage::Waiting { verdict, .. } = &mut self.stage else { return Step::Idle };
+        let Poll::Ready(verdict) = verdict.as_mut().poll(cx) else { return Step::Idle };
+        let closing = Stage::Closing { deadline: now + LAST_WORDS, said_all: false };
+        if let Stage::Waiting { applicant, .. } = std::mem::replace(&mut self.stage, closing) {
+            let registration = &self.registration;
+            match Client::admit(registration, self.peer, applicant, verdict, out, now) {
+                Ok(client) => {
+                    self.on_admitted(client);
+                    // What came meanwhile.
+                    self.handle_bytes(&[], out, now);
+                }
+                Err(denied) => self.on_denied(&denied, now),
+            }
+        }
+        Step::Progress
+    }
+
     /// Takes the packets out of what came so far and keeps the incomplete rest.
     fn handle_bytes(&mut self, bytes: &[u8], out: &mut Vec<u8>, now: Instant) {
         let mut kept = std::mem::take(&mut self.incomplete);
@@ -186,8 +233,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             rest = later;
             self.last_packet_at = now;
             self.handle_packet(frame.first_byte, &packet[frame.header_len..], out, now);
-            if matches!(self.stage, Stage::Closing { .. }) {
-                return;
+            match self.stage {
+                Stage::Closing { .. } => return,
+                Stage::Waiting { .. } => break,
+                Stage::Connecting { .. } | Stage::Online(_) => {}
             }
             if let Some(reason) = self.registration.link.close_reason() {
                 return self.close(reason, out, now);
@@ -202,21 +251,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     fn handle_packet(&mut self, first_byte: u8, body: &[u8], out: &mut Vec<u8>, now: Instant) {
         match &mut self.stage {
-            Stage::Connecting { .. } => {
-                match Client::connect(&self.registration, self.peer, first_byte, body, out, now) {
-                    Ok(client) => {
-                        self.registration.on_connected();
-                        if client.is_trusted() {
-                            self.bucket = Bucket::unlimited();
-                        }
-                        self.stage = Stage::Online(client);
-                        self.registration.broker.keep_house();
+            Stage::Connecting { deadline, certificate } => {
+                let (deadline, certificate) = (*deadline, certificate.take());
+                let arrival = Arrival { peer: self.peer, deadline, certificate };
+                match Client::connect(&self.registration, &arrival, first_byte, body, out, now) {
+                    Ok(Admission::Online(client)) => self.on_admitted(client),
+                    Ok(Admission::Waiting(applicant, verdict)) => {
+                        self.stage = Stage::Waiting { deadline, applicant, verdict };
                     }
-                    Err(why) => {
-                        log::info!("mqtt: {}: refused: {why}", self.peer);
-                        self.registration.broker.0.counters.update(|c| c.logins_refused_total += 1);
-                        self.begin_closing(now);
-                    }
+                    Err(denied) => self.on_denied(&denied, now),
                 }
             }
             Stage::Online(client) => match client.handle_packet(first_byte, body, out, now) {
@@ -227,8 +270,26 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 }
                 Err(reason) => self.close(reason, out, now),
             },
-            Stage::Closing { .. } => {}
+            Stage::Waiting { .. } | Stage::Closing { .. } => {}
         }
+    }
+
+    fn on_admitted(&mut self, client: Client) {
+        self.registration.on_connected();
+        if client.is_trusted() {
+            self.bucket = Bucket::unlimited();
+        }
+        self.stage = Stage::Online(client);
+        self.registration.broker.keep_house();
+    }
+
+    fn on_denied(&mut self, denied: &Denied, now: Instant) {
+        // Who hammers at the door is not to fill the log.
+        let hammers = denied.reason == RefusalReason::TooManyFailures;
+        let level = if hammers { log::Level::Debug } else { log::Level::Info };
+        log::log!(level, "mqtt: {}: refused: {}", self.peer, denied.what);
+        self.registration.broker.0.counters.update(|c| c.on_login_refused(denied.reason));
+        self.begin_closing(now);
     }
 
     fn poll_output(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>, now: Instant) -> Step {
@@ -309,62 +370,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         self.unsent_from < self.unsent.len()
     }
 
-    /// Ready with whether the connection is over. Woken up too early is harmless: the timer is set
-    /// for a deadline that may have moved on since, which saves setting it at every packet.
-    fn poll_timers(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>, now: Instant) -> Poll<bool> {
-        let next = self.next_deadline();
-        if next <= now {
-            return Poll::Ready(self.on_deadline(out, now));
-        }
-        if self.sleep.is_elapsed() || next < self.sleep.deadline() {
-            self.sleep.as_mut().reset(next);
-        }
-        ready!(self.sleep.as_mut().poll(cx));
-        Poll::Ready(false)
-    }
-
-    fn next_deadline(&self) -> Instant {
-        let config = &self.registration.broker.0.config;
-        let of_stage = match &self.stage {
-            Stage::Connecting { deadline } | Stage::Closing { deadline, .. } => *deadline,
-            Stage::Online(client) => self.last_packet_at + client.silence_allowed,
-        };
-        let stalled = self.stalled_since.map(|since| since + config.write_timeout());
-        // While the client does not read, the end of its rate limit changes nothing.
-        let throttled = self.throttled_until.filter(|_| !self.has_unsent());
-        [stalled, throttled].into_iter().flatten().fold(of_stage, Instant::min)
-    }
-
-    fn on_deadline(&mut self, out: &mut Vec<u8>, now: Instant) -> bool {
-        let config = &self.registration.broker.0.config;
-        if self.stalled_since.is_some_and(|since| since + config.write_timeout() <= now) {
-            log::info!(
-                "mqtt: {}: took no byte for {} s, closed",
-                self.peer,
-                config.write_timeout_s
-            );
-            self.registration.broker.0.counters.update(|c| c.slow_consumers_total += 1);
-            return true;
-        }
-        match &self.stage {
-            Stage::Connecting { deadline } if *deadline <= now => {
-                log::info!(
-                    "mqtt: {}: no CONNECT within {} s, closed",
-                    self.peer,
-                    config.connect_timeout_s
-                );
-                true
-            }
-            Stage::Closing { deadline, .. } => *deadline <= now,
-            Stage::Online(client) if self.last_packet_at + client.silence_allowed <= now => {
-                self.close(Fault::KeepAliveTimeout, out, now);
-                false
-            }
-            // The rate limit is over; the next round reads on.
-            Stage::Connecting { .. } | Stage::Online(_) => false,
-        }
-    }
-
     /// Ends the connection for a reason of ours, which the client is told if it understands.
     fn close(&mut self, reason: Fault, out: &mut Vec<u8>, now: Instant) {
         if let Stage::Online(client) = &self.stage {
@@ -419,7 +424,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 }
 
 /// Ends that every network has; not worth a log line.
-fn is_ordinary_end(error: &io::Error) -> bool {
+pub(super) fn is_ordinary_end(error: &io::Error) -> bool {
     use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
     matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof)
 }

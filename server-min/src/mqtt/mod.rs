@@ -1,4 +1,4 @@
-//! The MQTT broker: 3.1.1 and 5, over TCP, WebSocket or any other byte stream, for the topics of
+//! The MQTT broker: 3.1.1 and 5, over TCP, TLS, WebSocket or any other byte stream, for the topics of
 //! docs/signaling.md. One thread, one small task per connection, everything bounded.
 //!
 //! ```text
@@ -18,11 +18,13 @@
 mod access;
 mod answer;
 mod broker;
+mod certificate;
 mod client;
 mod codec;
 mod config;
 mod connect;
 mod connection;
+mod doors;
 mod local;
 mod message;
 mod rate;
@@ -30,11 +32,12 @@ mod router;
 mod session;
 mod stats;
 mod subscriptions;
-mod topic;
+pub(crate) mod topic;
 mod websocket;
 
-pub use access::{Authenticator, Identity, Login, Refusal, Role};
+pub use access::{Authenticator, Identity, Login, PendingVerdict, Refusal, Role, Verdict};
+pub(crate) use access::{Grant, may_publish, may_subscribe};
 pub use broker::Broker;
 pub use config::BrokerConfig;
 pub use local::{LocalClient, LocalMessage, LocalSubscription, Rejected};
-pub use stats::BrokerStats;
+pub use stats::{BrokerStats, RefusalReason};

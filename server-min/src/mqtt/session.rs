@@ -115,7 +115,7 @@ impl Held {
     }
 
     fn is_total_over(&self, cost: usize, limit: usize) -> bool {
-        self.counters.get().queued_bytes + cost as u64 > limit as u64
+        self.counters.queued_bytes() + cost as u64 > limit as u64
     }
 }
 

@@ -1,6 +1,6 @@
-//! What the broker counts. One thread owns the counters, so plain cells do.
+//! What the broker counts. One thread owns the counters.
 
-use std::cell::Cell;
+use std::cell::RefCell;
 
 /// A snapshot for metrics. Totals only grow; the first five are gauges.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -14,10 +14,15 @@ pub struct BrokerStats {
     pub queued_bytes: u64,
 
     pub connections_total: u64,
-    /// Closed at accept because of `max_connections` or `max_connecting`.
+    /// Closed at accept because of `max_connections`, `max_connecting` or
+    /// `max_connections_per_address`.
     pub connections_refused_total: u64,
+    /// TLS connections that did not come to be: a foreign certificate, no TLS at all, or not in time.
+    pub tls_handshakes_failed_total: u64,
     /// CONNECTs answered with a refusal.
     pub logins_refused_total: u64,
+    /// The same by reason, in the order of [`RefusalReason::ALL`].
+    pub logins_refused: [u64; RefusalReason::ALL.len()],
     /// Connections ended for breaking the protocol or a limit.
     pub protocol_errors_total: u64,
     /// PUBLISH packets from clients and local publishes.
@@ -35,20 +40,80 @@ pub struct BrokerStats {
     pub slow_consumers_total: u64,
 }
 
-pub(crate) struct Counters(Cell<BrokerStats>);
+/// Why a CONNECT was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RefusalReason {
+    /// Not a CONNECT, or not one that can be served.
+    Malformed,
+    Credentials,
+    Expired,
+    Certificate,
+    TooManyFailures,
+    ClientId,
+    /// A last will on a topic of others, or an id that cannot stand in a topic.
+    NotAllowed,
+    Quota,
+    Unavailable,
+}
+
+impl RefusalReason {
+    pub const ALL: [RefusalReason; 9] = [
+        Self::Malformed,
+        Self::Credentials,
+        Self::Expired,
+        Self::Certificate,
+        Self::TooManyFailures,
+        Self::ClientId,
+        Self::NotAllowed,
+        Self::Quota,
+        Self::Unavailable,
+    ];
+
+    /// As metrics name it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Malformed => "malformed",
+            Self::Credentials => "credentials",
+            Self::Expired => "expired",
+            Self::Certificate => "certificate",
+            Self::TooManyFailures => "too_many_failures",
+            Self::ClientId => "client_id",
+            Self::NotAllowed => "not_allowed",
+            Self::Quota => "quota",
+            Self::Unavailable => "unavailable",
+        }
+    }
+}
+
+impl BrokerStats {
+    pub(crate) fn on_login_refused(&mut self, reason: RefusalReason) {
+        self.logins_refused_total += 1;
+        self.logins_refused[reason as usize] += 1;
+    }
+
+    pub fn logins_refused_for(&self, reason: RefusalReason) -> u64 {
+        self.logins_refused[reason as usize]
+    }
+}
+
+/// Changed several times for each message, so in place: the whole would be some 200 bytes to copy.
+pub(crate) struct Counters(RefCell<BrokerStats>);
 
 impl Counters {
     pub(crate) fn new() -> Self {
-        Self(Cell::new(BrokerStats::default()))
+        Self(RefCell::default())
     }
 
+    /// `change` calls nobody.
     pub(crate) fn update(&self, change: impl FnOnce(&mut BrokerStats)) {
-        let mut stats = self.0.get();
-        change(&mut stats);
-        self.0.set(stats);
+        change(&mut self.0.borrow_mut());
     }
 
     pub(crate) fn get(&self) -> BrokerStats {
-        self.0.get()
+        *self.0.borrow()
+    }
+
+    pub(crate) fn queued_bytes(&self) -> u64 {
+        self.0.borrow().queued_bytes
     }
 }

@@ -54,6 +54,26 @@ pub(crate) fn matches(filter: &str, name: &str) -> bool {
     levels.next().is_none()
 }
 
+/// Whether every name that the valid filter (or name) `asked` matches is matched by `granted` too.
+pub(crate) fn covers(granted: &str, asked: &str) -> bool {
+    // A leading wildcard reaches no `$` topic, so it covers none.
+    if asked.starts_with('$') && granted.starts_with(['+', '#']) {
+        return false;
+    }
+    let mut asked = asked.split('/');
+    for level in granted.split('/') {
+        if level == "#" {
+            return true;
+        }
+        match asked.next() {
+            Some("#") | None => return false,
+            Some(other) if level == "+" || level == other => {}
+            Some(_) => return false,
+        }
+    }
+    asked.next().is_none()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -86,6 +106,34 @@ mod tests {
             ("a/", "a"),
         ] {
             assert!(!matches(filter, name), "{filter} {name}");
+        }
+    }
+
+    #[test]
+    fn a_filter_covers_what_is_narrower() {
+        for (granted, asked) in [
+            ("a/b", "a/b"),
+            ("a/+", "a/+"),
+            ("a/+", "a/b"),
+            ("a/#", "a/#"),
+            ("a/#", "a/+/c"),
+            ("a/#", "a"),
+            ("#", "#"),
+            ("+/x", "a/x"),
+        ] {
+            assert!(covers(granted, asked), "{granted} {asked}");
+        }
+        for (granted, asked) in [
+            ("a/b", "a/+"),
+            ("a/+", "a/#"),
+            ("a/+", "a"),
+            ("a/+", "a/b/c"),
+            ("a", "#"),
+            ("+", "#"),
+            ("#", "$SYS/x"),
+            ("a/b/#", "a/#"),
+        ] {
+            assert!(!covers(granted, asked), "{granted} {asked}");
         }
     }
 

@@ -1,8 +1,9 @@
 //! The session store of a single node: a bounded map in memory.
 
+use super::closing::{By, Closing};
 use super::record::SessionRecord;
-use super::store::{Answer, Change, SessionStore, StoreError, Updated};
-use sdk_core::wire::signal::{SessionId, SessionState};
+use super::store::{Answer, Change, OnClosing, SessionStore, StoreError, Updated};
+use sdk_core::wire::signal::SessionId;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use tokio::sync::watch;
@@ -12,6 +13,7 @@ use tokio::sync::watch;
 pub struct MemoryStore {
     max: usize,
     sessions: RefCell<HashMap<SessionId, Entry>>,
+    on_closing: RefCell<Option<OnClosing>>,
 }
 
 struct Entry {
@@ -22,7 +24,11 @@ struct Entry {
 
 impl MemoryStore {
     pub fn new(max_sessions: usize) -> MemoryStore {
-        MemoryStore { max: max_sessions, sessions: RefCell::default() }
+        MemoryStore {
+            max: max_sessions,
+            sessions: RefCell::default(),
+            on_closing: RefCell::default(),
+        }
     }
 
     pub fn len(&self) -> usize {
@@ -72,10 +78,15 @@ impl SessionStore for MemoryStore {
         })
     }
 
-    fn update(&self, id: SessionId, change: Change, now_ms: u64) -> Answer<'_, Option<Updated>> {
+    fn update<'a>(
+        &'a self,
+        known: &'a SessionRecord,
+        change: Change,
+        now_ms: u64,
+    ) -> Answer<'a, Option<Updated>> {
         Box::pin(async move {
             let mut sessions = self.sessions.borrow_mut();
-            let Some(entry) = sessions.get_mut(&id) else { return Ok(None) };
+            let Some(entry) = entry_of(&mut sessions, known) else { return Ok(None) };
             if entry.record.is_closed() || entry.record.is_expired(now_ms) {
                 return Ok(None);
             }
@@ -86,18 +97,26 @@ impl SessionStore for MemoryStore {
         })
     }
 
-    fn close(&self, id: SessionId, now_ms: u64) -> Answer<'_, Option<SessionRecord>> {
+    fn close<'a>(
+        &'a self,
+        known: &'a SessionRecord,
+        closing: Closing,
+        now_ms: u64,
+    ) -> Answer<'a, Option<SessionRecord>> {
         Box::pin(async move {
-            let mut sessions = self.sessions.borrow_mut();
-            let Some(entry) = sessions.get_mut(&id) else { return Ok(None) };
-            if entry.record.is_closed() {
-                return Ok(None);
+            let before = match entry_of(&mut self.sessions.borrow_mut(), known) {
+                Some(entry) if !entry.record.is_closed() => {
+                    let before = entry.record.clone();
+                    entry.record.close(now_ms);
+                    entry.publish();
+                    before
+                }
+                _ => return Ok(None),
+            };
+            let hear = self.on_closing.borrow().clone();
+            if let Some(hear) = hear {
+                hear(&closing, By::ThisNode, now_ms);
             }
-            let before = entry.record.clone();
-            entry.record.status = SessionState::Closed;
-            entry.record.turn_allocation = None;
-            entry.record.updated_at = entry.record.updated_at.max(now_ms);
-            entry.publish();
             Ok(Some(before))
         })
     }
@@ -123,144 +142,23 @@ impl SessionStore for MemoryStore {
             Ok(Some(updates.subscribe()))
         })
     }
+
+    fn on_closing(&self, hear: OnClosing) {
+        self.on_closing.replace(Some(hear));
+    }
+
+    fn begin_sweep(&self) -> Answer<'_, bool> {
+        Box::pin(async { Ok(true) })
+    }
+
+    fn end_sweep(&self) -> Answer<'_, ()> {
+        Box::pin(async { Ok(()) })
+    }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::session::record::SESSION_TTL_S;
-    use sdk_core::wire::signal::Path;
-
-    const MINUTE_MS: u64 = 60_000;
-
-    fn id(n: u8) -> SessionId {
-        SessionId::from_random([n; 16])
-    }
-
-    fn record(n: u8, now_ms: u64) -> SessionRecord {
-        SessionRecord {
-            session_id: id(n).to_string(),
-            device_id: "device_1".into(),
-            app_id: "app_1".into(),
-            status: SessionState::Connecting,
-            stun_server: "192.0.2.1:3478".into(),
-            turn_allocation: Some(format!("99:{}", id(n))),
-            created_at: now_ms,
-            updated_at: now_ms,
-            ttl: SESSION_TTL_S,
-            path: None,
-            setup_ms: None,
-            region: None,
-            bandwidth_bps: None,
-        }
-    }
-
-    fn run<T>(future: impl Future<Output = T>) -> T {
-        tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
-    }
-
-    #[test]
-    fn the_record_has_the_fields_of_the_contract() {
-        let json = serde_json::to_value(record(1, 5)).unwrap();
-        let keys: Vec<&str> = json.as_object().unwrap().keys().map(String::as_str).collect();
-        let mut expected = vec![
-            "sessionId",
-            "deviceId",
-            "appId",
-            "status",
-            "stunServer",
-            "turnAllocation",
-            "createdAt",
-            "updatedAt",
-            "ttl",
-        ];
-        expected.sort_unstable();
-        assert_eq!(keys, expected);
-        assert_eq!(json["status"], "connecting");
-        assert_eq!(json["ttl"], 86_400);
-        assert_eq!(SessionRecord::key("x"), "session:x");
-        assert_eq!(SessionRecord::updates_channel("x"), "session_updates:x");
-    }
-
-    #[test]
-    fn a_full_store_refuses_but_closed_sessions_make_room() {
-        run(async {
-            let store = MemoryStore::new(2);
-            store.create(record(1, 0), 0).await.unwrap();
-            assert_eq!(store.create(record(1, 0), 0).await, Err(StoreError::Exists));
-            store.create(record(2, 0), 0).await.unwrap();
-            assert_eq!(store.create(record(3, 0), 0).await, Err(StoreError::Full { max: 2 }));
-            store.close(id(1), 1).await.unwrap().unwrap();
-            store.create(record(3, 0), 2).await.unwrap();
-            assert_eq!(store.len(), 2);
-        });
-    }
-
-    #[test]
-    fn a_session_is_closed_once_and_stays_closed() {
-        run(async {
-            let store = MemoryStore::new(2);
-            store.create(record(1, 0), 0).await.unwrap();
-            let before = store.close(id(1), 10).await.unwrap().unwrap();
-            assert!(before.turn_allocation.is_some());
-            assert_eq!(store.close(id(1), 11).await.unwrap(), None);
-            let report = Change { state: Some(SessionState::Connected), ..Change::default() };
-            assert_eq!(store.update(id(1), report, 12).await.unwrap(), None);
-            let after = store.get(id(1), 12).await.unwrap().unwrap();
-            assert_eq!((after.status, after.turn_allocation), (SessionState::Closed, None));
-        });
-    }
-
-    #[test]
-    fn watchers_see_each_change() {
-        run(async {
-            let store = MemoryStore::new(2);
-            assert!(store.watch(id(1)).await.unwrap().is_none());
-            store.create(record(1, 0), 0).await.unwrap();
-            let mut updates = store.watch(id(1)).await.unwrap().unwrap();
-            let connected = Change {
-                state: Some(SessionState::Connected),
-                path: Some(Path::Prflx),
-                setup_ms: Some(120),
-            };
-            store.update(id(1), connected, 7).await.unwrap().unwrap();
-            updates.changed().await.unwrap();
-            let seen = updates.borrow_and_update().clone();
-            assert_eq!((seen.status, seen.path), (SessionState::Connected, Some(Path::Prflx)));
-            assert_eq!(seen.updated_at, 7);
-            // What is relayed for one side is relayed, and the other may not know.
-            for (said, kept) in
-                [(Path::Host, Path::Prflx), (Path::Relay, Path::Relay), (Path::Prflx, Path::Relay)]
-            {
-                let change = Change { path: Some(said), ..Change::default() };
-                let updated = store.update(id(1), change, 7).await.unwrap().unwrap();
-                assert_eq!(updated.after.path, Some(kept));
-            }
-            // A late `connecting` of the other side does not take the connection back.
-            let late = Change { state: Some(SessionState::Connecting), ..Change::default() };
-            let updated = store.update(id(1), late, 8).await.unwrap().unwrap();
-            assert_eq!(updated.after.status, SessionState::Connected);
-        });
-    }
-
-    #[test]
-    fn stale_and_expired_sessions_are_found_in_virtual_time() {
-        run(async {
-            let (store, idle_ms) = (MemoryStore::new(9), 5 * MINUTE_MS);
-            store.create(record(1, 0), 0).await.unwrap();
-            store.create(record(2, 0), 0).await.unwrap();
-            store.update(id(2), Change::default(), 4 * MINUTE_MS).await.unwrap().unwrap();
-            assert!(store.stale(5 * MINUTE_MS - 1, idle_ms, 9).await.unwrap().is_empty());
-            let stale = store.stale(5 * MINUTE_MS, idle_ms, 9).await.unwrap();
-            assert_eq!(stale.len(), 1);
-            assert_eq!(stale[0].session_id, id(1).to_string());
-            assert_eq!(store.stale(20 * MINUTE_MS, idle_ms, 1).await.unwrap().len(), 1);
-            // After its time to live a record is not shown; once closed it is forgotten.
-            let end_ms = SESSION_TTL_S * 1000;
-            assert_eq!(store.get(id(1), end_ms).await.unwrap(), None);
-            store.close(id(1), end_ms).await.unwrap().unwrap();
-            store.stale(end_ms, u64::MAX, 9).await.unwrap();
-            assert_eq!(store.len(), 1);
-        });
-    }
+fn entry_of<'a>(
+    sessions: &'a mut HashMap<SessionId, Entry>,
+    known: &SessionRecord,
+) -> Option<&'a mut Entry> {
+    sessions.get_mut(&SessionId::parse(&known.session_id)?)
 }

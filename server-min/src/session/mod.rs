@@ -6,27 +6,37 @@
 //!                          ├→ token (Ed25519), TURN and MQTT credentials
 //!                          └→ keepalive to the device: the time, and that an offer may come
 //! p2p/signal/server ─→ Service::on_signal (state, path, setupMs) ─→ record, metrics
-//! every 5 minutes ───→ Service::sweep ─→ stale sessions closed, their TURN allocations freed
+//! every 5 minutes ───→ Service::sweep ─→ stale sessions closed
+//! SessionStore::close ─→ in every node: Messages::on_closing ─→ TURN allocations freed, bye
 //! ```
 //!
-//! Credentials are signed or derived, never stored: any node can check what another one gave out.
+//! Credentials are signed or derived, never stored: any node can check what another one gave out. Only
+//! those that an operator puts into a file (credentials_file.rs) are kept, as slow hashes.
 
 pub mod access;
 pub mod app_token;
+pub mod closing;
 pub mod credentials;
+pub mod credentials_file;
+mod failures;
 pub mod keys;
 pub mod memory;
+mod messages;
 pub mod metrics;
+pub mod passwords;
 pub mod record;
 pub mod service;
+pub mod shared;
 pub mod store;
 
 pub use access::Access;
 pub use app_token::AppToken;
+pub use closing::Closing;
 pub use credentials::Credentials;
 pub use keys::SigningKey;
 pub use memory::MemoryStore;
 pub use metrics::Metrics;
 pub use record::SessionRecord;
 pub use service::Service;
+pub use shared::{RedisStore, StoreConfig};
 pub use store::{Change, SessionStore, StoreError};

@@ -14,7 +14,7 @@ pub struct SessionRecord {
     pub device_id: String,
     pub app_id: String,
     pub status: SessionState,
-    /// The STUN server both sides were given, `host:port`.
+    /// The STUN server both sides were given, `host:port`; empty where they were given none.
     pub stun_server: String,
     /// The TURN user name both sides were given: whatever is allocated belongs to it. Set back to
     /// `null` when the session has been closed and its allocations freed.
@@ -31,6 +31,7 @@ pub struct SessionRecord {
     /// From the offer to the connection, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub setup_ms: Option<u32>,
+    /// The region that was chosen for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub region: Option<String>,
     /// What a relay lets through in each direction, in bits per second; `turn.bandwidth_bps` if not set.
@@ -47,6 +48,13 @@ impl SessionRecord {
     /// The channel on which changes of this record are published.
     pub fn updates_channel(session_id: &str) -> String {
         format!("session_updates:{session_id}")
+    }
+
+    /// The end: what the relay holds for it is about to be freed.
+    pub fn close(&mut self, now_ms: u64) {
+        self.status = SessionState::Closed;
+        self.turn_allocation = None;
+        self.updated_at = self.updated_at.max(now_ms);
     }
 
     pub fn is_closed(&self) -> bool {

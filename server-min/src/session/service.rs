@@ -1,17 +1,22 @@
 //! The session service: gives sessions out, hears what becomes of them, and ends them.
 
+use super::closing::{Bye, Closing};
 use super::credentials::{self, Credentials};
 use super::keys::{self, SigningKey};
+use super::messages::Messages;
 use super::metrics::Metrics;
 use super::record::SessionRecord;
 use super::store::{Change, SessionStore, StoreError};
 use crate::config::Secret;
 use crate::mqtt::{Identity, Role};
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use sdk_core::wire::signal::{
-    Body, Keepalive, SessionId, SessionState, Signal, app_topic, device_topic, is_valid_id,
+    Body, Keepalive, SERVER_TOPIC, SessionId, SessionState, Signal, is_valid_id,
 };
 use sdk_core::wire::token::{self, Claims, IceServer};
 use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -22,6 +27,8 @@ const SWEEP_BATCH: usize = 500;
 /// A user name has kbit/s.
 const MIN_BANDWIDTH_BPS: u64 = 1000;
 const MAX_NAMED_BANDWIDTH_BPS: u64 = 1_000_000_000_000;
+/// Of these, how many are under way to a shared store at a time.
+const CLOSED_AT_ONCE: usize = 32;
 
 /// What the service needs from its neighbours: the broker and the relay.
 pub trait Links {
@@ -31,14 +38,31 @@ pub trait Links {
     /// Whether someone is connected to the broker; `None` where that cannot be known.
     fn is_online(&self, role: Role, id: &str) -> Option<bool>;
 
+    /// Which relay serves a session in a region. `own` says where clients reach that of this server.
+    fn relay_for(&self, session_id: &str, region: &str, own: &Addresses) -> Option<Relay>;
+
     /// Frees what the relay has allocated for a session.
     fn free_relay(&self, session_id: &str);
+
+    /// Whether all nodes publish through one and the same broker, or each has its own.
+    fn shares_broker(&self) -> bool {
+        false
+    }
+
+    /// Lets the application of a new session sign in, at a broker that must be told.
+    fn admit<'a>(&'a self, _session_id: &'a str, _app: &'a Credentials) -> Admission<'a> {
+        Box::pin(async {})
+    }
+
+    /// The session is over, and the application may go unless it has another one.
+    fn dismiss(&self, _session_id: &str, _app_id: &str) {}
 }
+
+/// Done when the broker has been told, or does not answer.
+pub type Admission<'a> = Pin<Box<dyn Future<Output = ()> + 'a>>;
 
 /// The service's settings.
 pub struct ServiceConfig {
-    /// Shared with the relay; the first one signs.
-    pub turn_secret: Vec<u8>,
     /// The most that a request may ask for; 0 is no limit.
     pub max_bandwidth_bps: u64,
     pub mqtt_app_secret: Secret,
@@ -57,12 +81,22 @@ pub struct Addresses {
     pub ws_url: String,
 }
 
+/// The relay that both sides of a session are told of.
+pub struct Relay {
+    /// `host:port`, where it serves STUN as well.
+    pub stun: Option<String>,
+    pub turn_urls: Vec<String>,
+    /// Signs the session's credentials for it.
+    pub secret: Rc<[u8]>,
+}
+
 /// A request for a session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
     pub device_id: String,
     pub app_id: String,
-    pub region: Option<String>,
+    /// The one that was chosen for it.
+    pub region: String,
     /// For the relay, in each direction; its default if not set.
     pub bandwidth_bps: Option<u64>,
     /// On whose authority, for the log.
@@ -104,7 +138,7 @@ pub struct Service {
     store: Rc<dyn SessionStore>,
     key: SigningKey,
     metrics: Arc<Metrics>,
-    links: Rc<dyn Links>,
+    messages: Messages,
 }
 
 impl Service {
@@ -115,7 +149,10 @@ impl Service {
         metrics: Arc<Metrics>,
         links: Rc<dyn Links>,
     ) -> Service {
-        Service { config, store, key, metrics, links }
+        let messages = Messages::new(links);
+        let hear = messages.clone();
+        store.on_closing(Rc::new(move |closing, by, now_ms| hear.on_closing(closing, by, now_ms)));
+        Service { config, store, key, metrics, messages }
     }
 
     /// Gives out a session: its record, its token, and both sides' credentials.
@@ -134,22 +171,24 @@ impl Service {
         let now_s = now_ms / 1000;
         let end_s = now_s + self.config.ttl_s;
         let expires_at_s = now_s + self.config.token_ttl_s;
+        // One for both sides: their candidates meet in it, and the session has one place to be freed at.
+        let relay = self.messages.links.relay_for(&sid, &request.region, addresses);
         let turn_name = credentials::with_bandwidth(&sid, request.bandwidth_bps);
-        let turn = credentials::turn(&self.config.turn_secret, &turn_name, end_s);
-        let ice_servers = ice_servers(addresses, &turn);
+        let turn = relay.as_ref().map(|relay| credentials::turn(&relay.secret, &turn_name, end_s));
+        let ice_servers = ice_servers(relay.as_ref(), turn.as_ref());
         let record = SessionRecord {
             session_id: sid.clone(),
             device_id: request.device_id.clone(),
             app_id: request.app_id.clone(),
             status: SessionState::Connecting,
-            stun_server: addresses.stun.clone(),
-            turn_allocation: Some(turn.username),
+            stun_server: relay.and_then(|relay| relay.stun).unwrap_or_default(),
+            turn_allocation: turn.map(|turn| turn.username),
             created_at: now_ms,
             updated_at: now_ms,
             ttl: self.config.ttl_s,
             path: None,
             setup_ms: None,
-            region: request.region,
+            region: Some(request.region),
             bandwidth_bps: request.bandwidth_bps,
         };
         self.store.create(record, now_ms).await.map_err(CreateError::Store)?;
@@ -161,7 +200,15 @@ impl Service {
             request.by
         );
         // The device learns the time, by which it checks the token, and that an offer may come.
-        self.to_device(id, &request.device_id, Body::Keepalive(Keepalive::default()), now_ms);
+        self.messages.to_device(
+            id,
+            &request.device_id,
+            Body::Keepalive(Keepalive::default()),
+            now_ms,
+        );
+        let secret = self.config.mqtt_app_secret.expose();
+        let mqtt = credentials::mqtt_app(secret, &request.app_id, end_s);
+        self.messages.links.admit(&sid, &mqtt).await;
         let token = self.key.sign(&Claims {
             sid,
             dev: request.device_id.clone(),
@@ -174,12 +221,8 @@ impl Service {
             token,
             expires_at_s,
             ice_servers,
-            mqtt: credentials::mqtt_app(
-                self.config.mqtt_app_secret.expose(),
-                &request.app_id,
-                end_s,
-            ),
-            device_online: self.links.is_online(Role::Device, &request.device_id),
+            mqtt,
+            device_online: self.messages.is_online(Role::Device, &request.device_id),
         })
     }
 
@@ -194,15 +237,16 @@ impl Service {
     /// Closes a session and says `bye` to both sides. `false` where there was nothing to close.
     pub async fn close(
         &self,
-        id: SessionId,
+        known: &SessionRecord,
         reason: &str,
         now_ms: u64,
     ) -> Result<bool, StoreError> {
-        let Some(record) = self.end(id, reason, now_ms).await? else { return Ok(false) };
-        let bye = Body::Bye { reason: reason.to_owned() };
-        self.to_device(id, &record.device_id, bye.clone(), now_ms);
-        self.to_app(id, &record.app_id, bye, now_ms);
-        Ok(true)
+        Ok(self.end(known, reason, Bye::Both, now_ms).await?.is_some())
+    }
+
+    /// Whether sessions can be served now, as far as is known.
+    pub fn ready(&self) -> Result<(), String> {
+        self.store.ready()
     }
 
     /// Whether `token` is this service's own, still good, and for this session.
@@ -231,55 +275,99 @@ impl Service {
         if signal.from.as_str() != &*sender.id {
             return log::warn!("sessionId={id} {} ignored: it wrote in another's name", sender.id);
         }
-        if let Err(e) = self.take(&signal, is_device, now_ms).await {
-            log::error!("sessionId={id} report of {} lost: {e}", signal.from);
+        // The store has said once that it is away. Each side says again how it is in 20 s.
+        if let Err(e) = self.take(&signal, Some(is_device), now_ms).await {
+            log::debug!("sessionId={id} report of {} lost: {e}", signal.from);
+        }
+    }
+
+    /// Takes a message from `p2p/signal/server` of a broker that does not say who published it. It
+    /// counts if it names a session that there is, and one of its sides: the id is known to these
+    /// two and to us alone.
+    pub async fn on_unproven_signal(&self, payload: &[u8], now_ms: u64) {
+        let signal = match Signal::parse(payload) {
+            Ok(signal) => signal,
+            Err(e) => {
+                let id = e.session_id.map_or("-".to_owned(), |id| id.to_string());
+                return log::debug!("sessionId={id} from {SERVER_TOPIC}: {e}");
+            }
+        };
+        if let Err(e) = self.take(&signal, None, now_ms).await {
+            log::error!("sessionId={} report of {} lost: {e}", signal.session_id, signal.from);
         }
     }
 
     /// Closes sessions that nobody reports on any more or whose time is over, frees their
-    /// allocations, and says `bye` to the sides that are there. How many were closed.
+    /// allocations, and says `bye` to the sides that are there. How many were closed; none where
+    /// another node is at it.
     pub async fn sweep(&self, now_ms: u64) -> Result<usize, StoreError> {
-        let idle_ms = self.config.stale_after_s.saturating_mul(1000);
         let mut closed = 0;
-        loop {
-            let stale = self.store.stale(now_ms, idle_ms, SWEEP_BATCH).await?;
-            if stale.is_empty() {
-                return Ok(closed);
+        // Asked again before each step, or another node takes over in the middle of a long sweep.
+        while self.store.begin_sweep().await? {
+            let of_step = self.sweep_step(now_ms).await?;
+            if of_step == 0 {
+                self.store.end_sweep().await?;
+                break;
             }
-            for record in &stale {
-                let reason = match record.is_expired(now_ms) {
-                    true => "its time is over",
-                    false => "nobody reported on it",
-                };
-                if let Some(id) = SessionId::parse(&record.session_id)
-                    && self.end(id, reason, now_ms).await?.is_some()
-                {
-                    self.bye_to_those_online(id, record, reason, now_ms);
-                    closed += 1;
-                }
-            }
+            closed += of_step;
             tokio::task::yield_now().await;
         }
+        Ok(closed)
     }
 
-    async fn take(&self, signal: &Signal, is_device: bool, now_ms: u64) -> Result<(), StoreError> {
+    async fn sweep_step(&self, now_ms: u64) -> Result<usize, StoreError> {
+        let idle_ms = self.config.stale_after_s.saturating_mul(1000);
+        let stale = self.store.stale(now_ms, idle_ms, SWEEP_BATCH).await?;
+        let close = |record: SessionRecord| async move {
+            let reason = match record.is_expired(now_ms) {
+                true => "its time is over",
+                false => "nobody reported on it",
+            };
+            self.end(&record, reason, Bye::Online, now_ms).await
+        };
+        let closing = stream::iter(stale).map(close).buffer_unordered(CLOSED_AT_ONCE);
+        closing
+            .try_fold(0, |sum, closed| async move { Ok(sum + usize::from(closed.is_some())) })
+            .await
+    }
+
+    /// `is_device` is proven, or `None`: then it is what the record says of whom the signal is from.
+    async fn take(
+        &self,
+        signal: &Signal,
+        is_device: Option<bool>,
+        now_ms: u64,
+    ) -> Result<(), StoreError> {
         let (id, from) = (signal.session_id, &signal.from);
-        if is_device && matches!(signal.body, Body::Keepalive(_)) {
-            // So a device learns the time, whether or not its session is still known.
-            self.to_device(id, from, Body::Keepalive(Keepalive::default()), now_ms);
+        // So a device learns the time, whether or not its session is still known.
+        let tell_the_time = || {
+            if matches!(signal.body, Body::Keepalive(_)) {
+                self.messages.to_device(id, from, Body::Keepalive(Keepalive::default()), now_ms);
+            }
+        };
+        if is_device == Some(true) {
+            tell_the_time();
         }
         let Some(record) = self.store.get(id, now_ms).await? else { return Ok(()) };
-        let side = if is_device { &record.device_id } else { &record.app_id };
+        let side = match is_device.unwrap_or(record.device_id == *from) {
+            true => &record.device_id,
+            false => &record.app_id,
+        };
         if side != from {
             log::warn!("sessionId={id} report of {from} ignored: not a side of it");
             return Ok(());
         }
+        if is_device.is_none() && record.device_id == *from {
+            tell_the_time();
+        }
         match &signal.body {
-            Body::Bye { reason } => self.end_by(id, &signal.from, reason, now_ms).await,
+            Body::Bye { reason } => self.end_by(&record, &signal.from, reason, now_ms).await,
             Body::Keepalive(k) if k.state == Some(SessionState::Closed) => {
-                self.end_by(id, &signal.from, "reported closed", now_ms).await
+                self.end_by(&record, &signal.from, "reported closed", now_ms).await
             }
-            Body::Keepalive(keepalive) => self.report(id, &signal.from, keepalive, now_ms).await,
+            Body::Keepalive(keepalive) => {
+                self.report(&record, &signal.from, keepalive, now_ms).await
+            }
             other => {
                 log::debug!(
                     "sessionId={id} {} of {} is not for the server",
@@ -293,7 +381,7 @@ impl Service {
 
     async fn report(
         &self,
-        id: SessionId,
+        known: &SessionRecord,
         from: &str,
         keepalive: &Keepalive,
         now_ms: u64,
@@ -306,7 +394,8 @@ impl Service {
             path: path.filter(|_| connected),
             setup_ms: setup_ms.filter(|_| connected),
         };
-        let Some(updated) = self.store.update(id, change, now_ms).await? else { return Ok(()) };
+        let Some(updated) = self.store.update(known, change, now_ms).await? else { return Ok(()) };
+        let id = &known.session_id;
         let (before, after) = (&updated.before, &updated.after);
         if before.status != after.status {
             log::info!("sessionId={id} connected, says {from}");
@@ -330,62 +419,35 @@ impl Service {
 
     async fn end_by(
         &self,
-        id: SessionId,
+        known: &SessionRecord,
         from: &str,
         reason: &str,
         now_ms: u64,
     ) -> Result<(), StoreError> {
         let reason: String = reason.chars().take(200).collect();
-        self.end(id, &format!("{from}: {reason}"), now_ms).await.map(drop)
+        self.end(known, &format!("{from}: {reason}"), Bye::Nobody, now_ms).await.map(drop)
     }
 
-    /// Closes the record and frees what the relay holds for it; exactly once.
+    /// Closes the record; what follows from it, each node does for itself when it hears of it.
     async fn end(
         &self,
-        id: SessionId,
+        known: &SessionRecord,
         reason: &str,
+        bye: Bye,
         now_ms: u64,
     ) -> Result<Option<SessionRecord>, StoreError> {
-        let closed = self.store.close(id, now_ms).await?;
-        if let Some(record) = &closed {
-            log::info!("sessionId={id} closed ({reason})");
-            self.links.free_relay(&record.session_id);
+        let closing = Closing {
+            session_id: known.session_id.clone(),
+            device_id: known.device_id.clone(),
+            app_id: known.app_id.clone(),
+            reason: reason.to_owned(),
+            bye,
+        };
+        let closed = self.store.close(known, closing, now_ms).await?;
+        if closed.is_some() {
+            log::info!("sessionId={} closed ({reason})", known.session_id);
         }
         Ok(closed)
-    }
-
-    /// Only to those: a `bye` that waits at the broker for somebody's return would end a direct
-    /// connection that has outlived the broker's absence.
-    fn bye_to_those_online(
-        &self,
-        id: SessionId,
-        record: &SessionRecord,
-        reason: &str,
-        now_ms: u64,
-    ) {
-        let bye = || Body::Bye { reason: reason.to_owned() };
-        if self.links.is_online(Role::Device, &record.device_id) == Some(true) {
-            self.to_device(id, &record.device_id, bye(), now_ms);
-        }
-        if self.links.is_online(Role::App, &record.app_id) == Some(true) {
-            self.to_app(id, &record.app_id, bye(), now_ms);
-        }
-    }
-
-    fn to_app(&self, id: SessionId, app_id: &str, body: Body, now_ms: u64) {
-        self.send(id, &app_topic(app_id), app_id, body, now_ms);
-    }
-
-    fn to_device(&self, id: SessionId, device_id: &str, body: Body, now_ms: u64) {
-        self.send(id, &device_topic(device_id), device_id, body, now_ms);
-    }
-
-    fn send(&self, session_id: SessionId, topic: &str, to: &str, body: Body, now_ms: u64) {
-        let from = SERVER_ID.to_owned();
-        let signal = Signal { session_id, from, to: to.to_owned(), body, timestamp: now_ms };
-        if let Err(e) = self.links.publish(topic, signal.to_json()) {
-            log::error!("sessionId={session_id} nothing sent to {topic}: {e}");
-        }
     }
 }
 
@@ -400,9 +462,6 @@ fn check(request: &Request) -> Result<(), String> {
     }
     if request.device_id == request.app_id {
         return Err("deviceId and appId are the same; each side needs an id of its own".into());
-    }
-    if request.region.as_deref().is_some_and(|region| !is_valid_id(region)) {
-        return Err("region: expected 1 to 64 letters, digits, - or _, or leave it out".into());
     }
     Ok(())
 }
@@ -419,17 +478,16 @@ fn check_bandwidth(wanted_bps: Option<u64>, max_bps: u64) -> Result<(), String> 
 }
 
 /// The same for both sides: one user name, so that one session has one bandwidth cap and one end.
-fn ice_servers(addresses: &Addresses, turn: &Credentials) -> Vec<IceServer> {
-    vec![
-        IceServer {
-            urls: vec![format!("stun:{}", addresses.stun)],
-            username: None,
-            credential: None,
-        },
-        IceServer {
-            urls: addresses.turn_urls.clone(),
-            username: Some(turn.username.clone()),
-            credential: Some(turn.password.clone()),
-        },
-    ]
+fn ice_servers(relay: Option<&Relay>, turn: Option<&Credentials>) -> Vec<IceServer> {
+    let stun = relay.and_then(|relay| relay.stun.as_ref()).map(|stun| IceServer {
+        urls: vec![format!("stun:{stun}")],
+        username: None,
+        credential: None,
+    });
+    let turn = relay.zip(turn).map(|(relay, turn)| IceServer {
+        urls: relay.turn_urls.clone(),
+        username: Some(turn.username.clone()),
+        credential: Some(turn.password.clone()),
+    });
+    stun.into_iter().chain(turn).collect()
 }

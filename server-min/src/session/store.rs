@@ -1,11 +1,13 @@
-//! Where session records live: the interface that memory implements here, and that a shared store
-//! (Redis) implements where several nodes serve the same sessions.
+//! Where session records live: the interface that [`MemoryStore`](super::MemoryStore) implements for
+//! one node, and [`RedisStore`](super::RedisStore) where several nodes serve the same sessions.
 
+use super::closing::{By, Closing};
 use super::record::SessionRecord;
 use sdk_core::wire::signal::{Path, SessionId, SessionState};
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::rc::Rc;
 use tokio::sync::watch;
 
 /// A store's answer. Boxed, so that the service can hold any store behind one pointer.
@@ -20,21 +22,57 @@ pub trait SessionStore {
     fn get(&self, id: SessionId, now_ms: u64) -> Answer<'_, Option<SessionRecord>>;
 
     /// Applies `change` to an open session and publishes the result to its watchers. `None` where
-    /// there is no such session or it has been closed: a closed session stays closed.
-    fn update(&self, id: SessionId, change: Change, now_ms: u64) -> Answer<'_, Option<Updated>>;
+    /// there is no such session or it has been closed: a closed session stays closed. `known` is its
+    /// record as it was read, by which a shared store need not read it again.
+    fn update<'a>(
+        &'a self,
+        known: &'a SessionRecord,
+        change: Change,
+        now_ms: u64,
+    ) -> Answer<'a, Option<Updated>>;
 
-    /// Closes a session and takes its TURN user name out of it. The record as it was before, or
-    /// `None` where there was nothing left to close: so each close is acted upon exactly once.
-    fn close(&self, id: SessionId, now_ms: u64) -> Answer<'_, Option<SessionRecord>>;
+    /// Closes the session of `closing`, takes its TURN user name out of it, and lets
+    /// [`on_closing`](SessionStore::on_closing) hear of it in every node. The record as it was before,
+    /// or `None` where there was nothing left to close: so each close counts exactly once. `known` as
+    /// above.
+    fn close<'a>(
+        &'a self,
+        known: &'a SessionRecord,
+        closing: Closing,
+        now_ms: u64,
+    ) -> Answer<'a, Option<SessionRecord>>;
 
     /// Open sessions nobody reported on for `idle_ms`, and those whose time to live has passed;
     /// at most `limit` of them. Records that are both closed and expired are forgotten on the way.
+    ///
+    /// A shared store finds what has expired `idle_ms` after its last report. And while it was away it
+    /// could not hear of any: all that is counted from its return.
     fn stale(&self, now_ms: u64, idle_ms: u64, limit: usize) -> Answer<'_, Vec<SessionRecord>>;
 
     /// What is published on `session_updates:{id}`: the record after each change, the newest only
     /// where the watcher is slower. Ends when the record is forgotten. `None`: no such session.
     fn watch(&self, id: SessionId) -> Answer<'_, Option<watch::Receiver<SessionRecord>>>;
+
+    /// Who is told of every closing, by whichever node; once for each, unless this node was away from
+    /// a shared store for so long that the store has forgotten.
+    fn on_closing(&self, hear: OnClosing);
+
+    /// Whether this node may sweep now. It is the only one that may until it says
+    /// [`end_sweep`](SessionStore::end_sweep), or is silent for half a minute: a long sweep asks again
+    /// and again.
+    fn begin_sweep(&self) -> Answer<'_, bool>;
+
+    fn end_sweep(&self) -> Answer<'_, ()>;
+
+    /// Whether sessions can be kept and found right now, as far as is known; the error says why not.
+    /// Asks nobody.
+    fn ready(&self) -> Result<(), String> {
+        Ok(())
+    }
 }
+
+/// Hears of a closing, and by whom, at `now_ms`.
+pub type OnClosing = Rc<dyn Fn(&Closing, By, u64)>;
 
 /// What a report says about a session. Empty is a sign of life and nothing else.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -55,7 +93,7 @@ pub struct Updated {
 /// Why a store did not do what it was asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StoreError {
-    /// The bound on sessions is reached: try again later, or raise `session.max_sessions`.
+    /// The bound on sessions (or on those that are watched) is reached: try again later, or raise `session.max_sessions`.
     Full { max: usize },
     /// The session id is in use.
     Exists,

@@ -1,6 +1,7 @@
 //! The relay's settings, with defaults that are safe on the open internet.
 
 use super::peers::PeerRange;
+use crate::nodes::NodeConfig;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -60,6 +61,13 @@ pub struct TurnConfig {
     pub total_bandwidth_bps: u64,
     /// The longest an allocation lives without being refreshed; RFC 8656 says at least 600.
     pub max_lifetime_s: u32,
+    /// Nodes that are not ours: each session is served by one of them, or by ours.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub external: Vec<NodeConfig>,
+    /// Our own share of the sessions, compared with theirs.
+    pub weight: u32,
+    /// How often each of them is asked whether it is there.
+    pub check_interval_s: u64,
 }
 
 impl Default for TurnConfig {
@@ -92,6 +100,9 @@ impl Default for TurnConfig {
             max_bandwidth_bps: 20_000_000,
             total_bandwidth_bps: 0,
             max_lifetime_s: 3600,
+            external: Vec::new(),
+            weight: 1,
+            check_interval_s: 5,
         }
     }
 }
@@ -99,16 +110,27 @@ impl Default for TurnConfig {
 impl TurnConfig {
     /// What would not work, in words for the person who wrote it.
     pub fn check(&self) -> Result<(), String> {
-        if self.listen.is_empty() {
-            return Err(
-                "listen is empty; expected at least one address such as 0.0.0.0:3478".into()
-            );
+        if self.listen.is_empty() && self.external.is_empty() {
+            let text = "listen is empty, and so is external; expected at least one address such as \
+                        0.0.0.0:3478, or a node that relays instead";
+            return Err(text.into());
+        }
+        if self.listen.is_empty() && !self.tls_listen.is_empty() {
+            let text = "tls_listen belongs to a relay of our own, and listen is empty: give it an \
+                        address such as 0.0.0.0:3478, or take tls_listen out";
+            return Err(text.into());
         }
         if self.shards > MAX_SHARDS {
             return Err(format!("shards is {}; expected 0 to {MAX_SHARDS}", self.shards));
         }
         if self.max_connections == 0 || self.max_connections_per_address == 0 {
             return Err("max_connections and max_connections_per_address must be at least 1".into());
+        }
+        if !(1..=1000).contains(&self.weight) {
+            return Err(format!("weight: {}: expected 1 to 1000", self.weight));
+        }
+        if !(1..=3600).contains(&self.check_interval_s) {
+            return Err(format!("check_interval_s: {}: expected 1 to 3600", self.check_interval_s));
         }
         if self.min_port == 0 || self.min_port > self.max_port {
             return Err(format!(
@@ -173,6 +195,9 @@ impl fmt::Debug for TurnConfig {
             .field("max_bandwidth_bps", &self.max_bandwidth_bps)
             .field("total_bandwidth_bps", &self.total_bandwidth_bps)
             .field("max_lifetime_s", &self.max_lifetime_s)
+            .field("external", &self.external)
+            .field("weight", &self.weight)
+            .field("check_interval_s", &self.check_interval_s)
             .finish()
     }
 }
@@ -225,7 +250,14 @@ mod tests {
             change(&mut config);
             config.check().unwrap_err()
         };
-        assert!(broken(|c| c.listen.clear()).contains("listen"));
+        assert!(broken(|c| c.listen.clear()).contains("listen is empty, and so is external"));
+        let tls_alone = |c: &mut TurnConfig| {
+            c.tls_listen = std::mem::take(&mut c.listen);
+            c.external = toml::from_str::<TurnConfig>("external = [{ urls = ['turn:a'] }]")
+                .unwrap()
+                .external;
+        };
+        assert!(broken(tls_alone).contains("tls_listen belongs to"));
         assert!(broken(|c| c.shards = 17).contains("shards"));
         assert!(broken(|c| c.max_connections = 0).contains("max_connections"));
         assert!(broken(|c| c.min_port = 0).contains("min_port"));

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 use rumqttc::{AsyncClient, Event, MqttOptions, Packet, QoS};
+use sdk_core::peer::turn::TurnClient;
 use serde_json::Value;
 use server_min::config::{Config, Setting, load};
 use server_min::server::Server;
@@ -10,8 +11,8 @@ use server_min::session::credentials::device_password;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::time::Duration;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpStream, UdpSocket};
 use tokio::task::LocalSet;
 use tokio::time::timeout;
 
@@ -101,6 +102,11 @@ pub async fn request(
     text += &format!("Content-Length: {}\r\n\r\n{body}", body.len());
     // A server that refuses early may close before it has read everything.
     let _ = stream.write_all(text.as_bytes()).await;
+    read_response(&mut stream).await
+}
+
+/// What comes until the end of the connection.
+pub async fn read_response(stream: &mut (impl AsyncRead + Unpin)) -> Response {
     let mut reply = Vec::new();
     let _ = timeout(PATIENCE, stream.read_to_end(&mut reply)).await.unwrap();
     let reply = String::from_utf8(reply).unwrap();
@@ -124,6 +130,28 @@ pub async fn new_session(server: SocketAddr, device: &str, app: &str) -> Value {
     let reply = request(server, "POST", "/v1/sessions", &[bearer(APP_KEY)], &body).await;
     assert_eq!(reply.status, 201, "{}", reply.body);
     reply.json()
+}
+
+/// An allocation at the session's relay, with its credentials; it ends with the relay.
+pub async fn allocate(session: &Value) {
+    let text = |key: &str| session["iceServers"][1][key].as_str().unwrap();
+    let url = session["iceServers"][1]["urls"][0].as_str().unwrap();
+    let relay = url.strip_prefix("turn:").unwrap().split('?').next().unwrap().parse().unwrap();
+    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let now = || tokio::time::Instant::now().into_std();
+    let mut turn = TurnClient::new(relay, text("username"), text("credential"), [7; 32], now());
+    let mut buffer = [0; 1500];
+    let allocate = async {
+        while turn.relayed().is_none() {
+            while let Some(len) = turn.poll_transmit(&mut buffer) {
+                socket.send_to(&buffer[..len], relay).await.unwrap();
+            }
+            let (len, from) = socket.recv_from(&mut buffer).await.unwrap();
+            assert_eq!(from, relay);
+            turn.handle_datagram(now(), &buffer[..len]);
+        }
+    };
+    timeout(PATIENCE, allocate).await.unwrap();
 }
 
 /// An MQTT client that is connected.
@@ -195,10 +223,29 @@ impl Mqtt {
         self.until(|packet| matches!(packet, Packet::SubAck(_)).then_some(())).await;
     }
 
+    /// Whether the broker grants a subscription.
+    pub async fn may_subscribe(&mut self, topic: &str) -> bool {
+        use rumqttc::SubscribeReasonCode::Failure;
+        self.client.subscribe(topic, QoS::AtLeastOnce).await.unwrap();
+        self.until(|packet| match packet {
+            Packet::SubAck(ack) => Some(!ack.return_codes.contains(&Failure)),
+            _ => None,
+        })
+        .await
+    }
+
     /// Publishes and waits until the broker has it.
     pub async fn publish(&mut self, topic: &str, message: &Value) {
+        self.publish_as(false, topic, message).await;
+    }
+
+    pub async fn publish_retained(&mut self, topic: &str, message: &Value) {
+        self.publish_as(true, topic, message).await;
+    }
+
+    async fn publish_as(&mut self, retain: bool, topic: &str, message: &Value) {
         let payload = message.to_string();
-        self.client.publish(topic, QoS::AtLeastOnce, false, payload).await.unwrap();
+        self.client.publish(topic, QoS::AtLeastOnce, retain, payload).await.unwrap();
         self.until(|packet| matches!(packet, Packet::PubAck(_)).then_some(())).await;
     }
 

@@ -5,7 +5,9 @@
 #![allow(clippy::unwrap_used, reason = "clippy sees tests only in functions marked as such")]
 
 use mqtt_protocol_core::mqtt::packet::{Qos, SubEntry, SubOpts, v3_1_1, v5_0};
-use server_min::mqtt::{Authenticator, Broker, BrokerConfig, Identity, Login, Refusal, Role};
+use server_min::mqtt::{
+    Authenticator, Broker, BrokerConfig, Identity, Login, Refusal, Role, Verdict,
+};
 use std::collections::VecDeque;
 use std::future::Future;
 use std::net::SocketAddr;
@@ -25,20 +27,8 @@ pub const PATIENCE: Duration = Duration::from_secs(10);
 pub struct TestUsers;
 
 impl Authenticator for TestUsers {
-    fn authenticate(&self, login: &Login<'_>) -> Result<Identity, Refusal> {
-        if login.password != Some(PASSWORD.as_bytes()) {
-            return Err(Refusal::BadCredentials);
-        }
-        let (role, id) =
-            login.username.and_then(|name| name.split_once(':')).ok_or(Refusal::BadCredentials)?;
-        let role = match role {
-            "device" => Role::Device,
-            "app" => Role::App,
-            "service" => Role::Service,
-            "admin" => Role::Admin,
-            _ => return Err(Refusal::NotAuthorized),
-        };
-        Ok(Identity { role, id: id.into() })
+    fn authenticate(&self, login: &Login<'_>) -> Verdict {
+        who(login).into()
     }
 
     fn may_publish(&self, _: &Identity, _: &str, payload: &[u8]) -> bool {
@@ -48,6 +38,16 @@ impl Authenticator for TestUsers {
     fn may_watch(&self, _: &Identity, device_id: &str) -> bool {
         device_id != "secret"
     }
+}
+
+fn who(login: &Login<'_>) -> Result<Identity, Refusal> {
+    if login.password != Some(PASSWORD.as_bytes()) {
+        return Err(Refusal::BadCredentials);
+    }
+    let (role, id) =
+        login.username.and_then(|name| name.split_once(':')).ok_or(Refusal::BadCredentials)?;
+    let role = Role::from_name(role).ok_or(Refusal::NotAuthorized)?;
+    Ok(Identity { role, id: id.into() })
 }
 
 pub struct Rig {
