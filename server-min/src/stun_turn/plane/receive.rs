@@ -12,6 +12,8 @@ pub(super) struct Receiver {
     slots: Slots,
     messages: Vec<Run>,
     more: bool,
+    /// Messages since somebody asked.
+    received: usize,
 }
 
 /// What the kernel is told of the buffers, and writes beside them. Made once: to write it anew for
@@ -89,7 +91,7 @@ impl Receiver {
     pub(super) fn new() -> Receiver {
         let mut arena = vec![0; BATCH * BUFFER_LEN];
         let slots = Slots::new(&mut arena);
-        Receiver { arena, slots, messages: Vec::with_capacity(BATCH), more: false }
+        Receiver { arena, slots, messages: Vec::with_capacity(BATCH), more: false, received: 0 }
     }
 
     /// Where the runs lie.
@@ -106,11 +108,17 @@ impl Receiver {
         self.more
     }
 
+    /// How many messages came since this was asked last, from all sockets.
+    pub(super) fn take_received(&mut self) -> usize {
+        std::mem::take(&mut self.received)
+    }
+
     /// Replaces the runs by what the socket has now. Errors of single datagrams (ICMP) are dropped.
     pub(super) fn receive(&mut self, socket: &impl AsRawFd) {
         self.messages.clear();
         let count = receive_messages(socket.as_raw_fd(), &mut self.slots.headers);
         self.more = count == BATCH;
+        self.received += count;
         for (i, header) in self.slots.headers.iter().enumerate().take(count) {
             let len = (header.msg_len as usize).min(BUFFER_LEN);
             let source = self.slots.names[i].get();

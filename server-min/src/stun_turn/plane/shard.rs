@@ -7,6 +7,7 @@ mod tcp_peers;
 use super::admission::Admission;
 use super::counters::{Counts, TurnCounters};
 use super::dtls::Associations;
+use super::gather::Gathering;
 use super::links::Links;
 use super::listeners::Listener;
 use super::observers::Observers;
@@ -134,6 +135,7 @@ impl Shard {
     pub(super) fn run(mut self) {
         let mut ready = Ready::new();
         let mut clock = Clock::new();
+        let mut gathering = Gathering::new(clock.last.instant);
         loop {
             // From before the last events were served: at most a moment too long.
             let wait =
@@ -167,6 +169,9 @@ impl Shard {
             self.report();
             if ended {
                 break;
+            }
+            if let Some(pause) = gathering.pause(now.instant, self.receiver.take_received()) {
+                std::thread::sleep(pause);
             }
         }
     }
