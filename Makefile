@@ -1,9 +1,10 @@
 # make demo    a camera, a server and a link to watch (DEMO_SECONDS=40 ends by itself)
 # make test    all tests; installs what they need where it may
 # make bench   measures; writes target/report/media.json
+# make bench-server   measures the server beside coturn and Mosquitto; writes target/report/server.json
 # make audit   looks the dependencies up in the advisory database
 # make fuzz    every parser against random input (FUZZ_SECONDS each)
-.PHONY: demo test bench audit fuzz fmt header clip clean
+.PHONY: demo test bench bench-server audit fuzz fmt header clip clean
 
 demo:
 	@scripts/demo.sh
@@ -13,6 +14,9 @@ test:
 
 bench:
 	@cargo run --locked --release -p hil-tests --bin bench
+
+bench-server:
+	@cargo run --locked --release -p hil-tests --bin bench-server
 
 # Known weaknesses of the crates we use; needs the network and cargo-deny
 audit:

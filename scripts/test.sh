@@ -51,6 +51,7 @@ needed=(
     mosquitto:mosquitto mosquitto_pub:mosquitto-clients turnutils_uclient:coturn
     node:nodejs npm:npm pgrep:procps openssl:openssl
     redis-server:redis-server promtool:prometheus
+    python3:python3 systemd-analyze:systemd
 )
 
 install_packages() {
@@ -58,6 +59,7 @@ install_packages() {
     for pair in "${needed[@]}"; do
         command -v "${pair%%:*}" >/dev/null || [[ -x /usr/sbin/${pair%%:*} ]] || missing+=("${pair##*:}")
     done
+    python3 -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv)
     if ((${#missing[@]} == 0)); then
         echo "all there"
         return
@@ -115,4 +117,5 @@ run "mqtts" cargo test --locked -p sdk-core --features tls --test signaling_brok
 if compgen -G 'hil-tests/browser/*.test.mjs' >/dev/null; then
     run "browser" node --test --test-reporter=tap --test-concurrency=1 hil-tests/browser/*.test.mjs
 fi
+run "deployment" scripts/test-deploy.sh
 run "demo" scripts/test-demo.sh

@@ -87,6 +87,26 @@ test('it plays, and says how', TIMEOUT, async (t) => {
   await until(record, (r) => r.status === 'connected', 5_000, 'the service does not know it is connected');
 });
 
+test('with relay=1 and no UDP it goes through the relay by TCP, and says so', TIMEOUT, async (t) => {
+  await startCamera(t, 'cam_relay_tcp');
+  // As where a network lets no UDP out: the other ways are taken out of the answer.
+  const byTcp = async (route) => {
+    const response = await route.fetch();
+    const json = await response.json();
+    json.iceServers = json.iceServers
+      .map((server) => ({ ...server, urls: server.urls.filter((url) => url.endsWith('?transport=tcp')) }))
+      .filter((server) => server.urls.length);
+    await route.fulfill({ response, json });
+  };
+  await browser.context.route('**/v1/sessions', byTcp);
+  t.after(() => browser.context.unroute('**/v1/sessions', byTcp));
+  const page = await watch(t, 'cam_relay_tcp', '&relay=1');
+  await playing(page);
+  await framesGrow(page);
+  assert.equal((await videoStats(page)).local, 'relay');
+  await until(() => page.locator('#path').textContent(), (text) => text === 'relayed over TCP', 5_000, 'not said');
+});
+
 test('with relay=1 it goes through the relay, and says so', TIMEOUT, async (t) => {
   const camera = await startCamera(t, 'cam_relay');
   const page = await watch(t, 'cam_relay', '&relay=1');

@@ -4,6 +4,7 @@ import { execFileSync, spawn } from 'node:child_process';
 import dgram from 'node:dgram';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
+import net from 'node:net';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import WebSocket from 'ws';
@@ -32,7 +33,7 @@ export class ServerMin {
     server.key = 'page-test-key';
     server.flags = [
       '--http.listen', '127.0.0.1:0', '--mqtt.listen', '127.0.0.1:0',
-      '--turn.listen', `127.0.0.1:${await freeUdpPort()}`,
+      '--turn.listen', `127.0.0.1:${await freePort()}`,
       '--turn.allow_loopback_peers', 'true', '--turn.allow_private_peers', 'true', '--app_key', server.key,
       '--mqtt.device_secret', 'page-test-devices', '--log', 'warn', ...flags,
     ];
@@ -125,10 +126,19 @@ export class SignalingCamera {
   }
 }
 
-async function freeUdpPort() {
-  const socket = dgram.createSocket('udp4').bind(0, '127.0.0.1');
-  await once(socket, 'listening');
-  const { port } = socket.address();
-  socket.close();
-  return port;
+/** One that is free by UDP and by TCP. */
+async function freePort() {
+  for (;;) {
+    const udp = dgram.createSocket('udp4').bind(0, '127.0.0.1');
+    await once(udp, 'listening');
+    const { port } = udp.address();
+    const tcp = net.createServer().listen(port, '127.0.0.1');
+    // Rejects if there is an error instead.
+    const free = await once(tcp, 'listening').then(() => true, () => false);
+    udp.close();
+    if (!free) continue;
+    tcp.close();
+    await once(tcp, 'close');
+    return port;
+  }
 }

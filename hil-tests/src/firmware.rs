@@ -34,23 +34,38 @@ pub fn build() -> Result<&'static Built, String> {
     BUILT.get_or_init(build_now).as_ref().map_err(Clone::clone)
 }
 
-fn build_now() -> Result<Built, String> {
-    let out = profile_dir()?;
-    // One by one: together, each would have the features that the other needs of the crates they share.
-    for package in ["server-min", "sdk-ffi"] {
-        let mut cargo = cargo();
-        cargo.args(["build", "--quiet", "--locked", "-p", package]);
-        match out.file_name().and_then(|name| name.to_str()) {
-            Some("debug") | None => {}
-            Some(profile) => {
-                cargo.args(["--profile", profile]);
-            }
-        }
-        run(&mut cargo)?;
+/// The server alone, likewise; or the one that `P2PCAM_SERVER_MIN` names.
+pub fn build_server() -> Result<PathBuf, String> {
+    static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    if let Some(binary) = std::env::var_os("P2PCAM_SERVER_MIN") {
+        return Ok(binary.into());
     }
+    let build = || Ok(build_package("server-min")?.join("server-min"));
+    BUILT.get_or_init(build).clone()
+}
+
+fn build_now() -> Result<Built, String> {
+    // One by one: together, each would have the features that the other needs of the crates they share.
+    let server = build_package("server-min")?.join("server-min");
+    let out = build_package("sdk-ffi")?;
     let camera = out.join("hil").join("camera");
     link_camera(&out.join("libp2pcam.a"), &camera)?;
-    Ok(Built { server: out.join("server-min"), camera })
+    Ok(Built { server, camera })
+}
+
+/// Where it is then.
+fn build_package(package: &str) -> Result<PathBuf, String> {
+    let out = profile_dir()?;
+    let mut cargo = cargo();
+    cargo.args(["build", "--quiet", "--locked", "-p", package]);
+    match out.file_name().and_then(|name| name.to_str()) {
+        Some("debug") | None => {}
+        Some(profile) => {
+            cargo.args(["--profile", profile]);
+        }
+    }
+    run(&mut cargo)?;
+    Ok(out)
 }
 
 /// Cargo at the workspace's top, without what the cargo that runs us has set for this crate: build

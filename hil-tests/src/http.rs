@@ -1,4 +1,4 @@
-//! One HTTP/1.1 request over a fresh TCP connection. Enough for the session API on loopback, and
+//! HTTP/1.1 requests, each over a fresh TCP connection or one after the other over one. Enough for the session API on loopback, and
 //! independent of the server's own code.
 
 use std::io;
@@ -36,34 +36,67 @@ pub async fn request(
     headers: &[(&str, &str)],
     body: &[u8],
 ) -> io::Result<Response> {
-    let invalid = |text: String| io::Error::new(io::ErrorKind::InvalidInput, text);
-    let rest = url
-        .strip_prefix("http://")
-        .ok_or_else(|| invalid(format!("{url}: expected an http:// address")))?;
-    let (authority, path) = match rest.split_once('/') {
-        Some((authority, path)) => (authority, format!("/{path}")),
-        None => (rest, "/".to_owned()),
-    };
-    let mut head = format!(
-        "{method} {path} HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\nContent-Length: {}\r\n",
-        body.len()
-    );
-    for (name, value) in headers {
-        head.push_str(&format!("{name}: {value}\r\n"));
-    }
-    head.push_str("\r\n");
-
+    let (authority, path) = split(url)?;
+    let mut headers = headers.to_vec();
+    headers.push(("Connection", "close"));
     let exchange = async {
-        let mut stream = TcpStream::connect(authority).await?;
-        stream.write_all(head.as_bytes()).await?;
-        stream.write_all(body).await?;
-        let mut answer = Vec::new();
-        read_answer(&mut stream, &mut answer).await?;
-        parse(&answer)
+        let mut connection = Connection::open(authority).await?;
+        connection.request(method, path, &headers, body).await
     };
     timeout(TIMEOUT, exchange).await.map_err(|_| {
         io::Error::new(io::ErrorKind::TimedOut, format!("{method} {url}: no answer in {TIMEOUT:?}"))
     })?
+}
+
+/// A connection that is used again and again, as that of an application's own server.
+pub struct Connection {
+    stream: TcpStream,
+    authority: String,
+    answer: Vec<u8>,
+}
+
+impl Connection {
+    /// `authority` is a host and a port.
+    pub async fn open(authority: &str) -> io::Result<Connection> {
+        let stream = TcpStream::connect(authority).await?;
+        stream.set_nodelay(true)?;
+        Ok(Connection { stream, authority: authority.to_owned(), answer: Vec::new() })
+    }
+
+    /// One request and its answer; without a limit in time.
+    pub async fn request(
+        &mut self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> io::Result<Response> {
+        let (authority, len) = (&self.authority, body.len());
+        let mut request =
+            format!("{method} {path} HTTP/1.1\r\nHost: {authority}\r\nContent-Length: {len}\r\n");
+        for (name, value) in headers {
+            request.push_str(&format!("{name}: {value}\r\n"));
+        }
+        request.push_str("\r\n");
+        let mut request = request.into_bytes();
+        request.extend_from_slice(body);
+        self.stream.write_all(&request).await?;
+        self.answer.clear();
+        read_answer(&mut self.stream, &mut self.answer).await?;
+        parse(&self.answer)
+    }
+}
+
+/// Its host with the port, and its path.
+fn split(url: &str) -> io::Result<(&str, &str)> {
+    let rest = url.strip_prefix("http://").ok_or_else(|| {
+        let text = format!("{url}: expected an http:// address");
+        io::Error::new(io::ErrorKind::InvalidInput, text)
+    })?;
+    Ok(match rest.find('/') {
+        Some(at) => rest.split_at(at),
+        None => (rest, "/"),
+    })
 }
 
 /// Reads until the body is whole by its `Content-Length`, or the server closes.

@@ -1,21 +1,35 @@
 //! What a process uses, as the kernel counts it, and where it may run.
 
 use std::fs;
+use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 /// Has the process that `command` starts, with all its threads, run on one processor only.
 pub fn pin(command: &mut Command, processor: usize) {
-    // SAFETY: both calls are async-signal-safe and touch only the child.
+    // SAFETY: `pin_here` makes one system call, and touches only the child.
     unsafe {
-        command.pre_exec(move || {
-            let mut set: libc::cpu_set_t = std::mem::zeroed();
-            libc::CPU_SET(processor, &mut set);
-            match libc::sched_setaffinity(0, size_of_val(&set), &raw const set) {
-                0 => Ok(()),
-                _ => Err(std::io::Error::last_os_error()),
-            }
-        });
+        command.pre_exec(move || pin_here(processor));
+    }
+}
+
+/// The same for the calling thread, and those it starts from now on.
+pub fn pin_here(processor: usize) -> io::Result<()> {
+    // SAFETY: a set of processors is bits, all of which may be zero; the call reads no more than its
+    // size says.
+    let result = unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        libc::CPU_SET(processor, &mut set);
+        libc::sched_setaffinity(0, size_of_val(&set), &raw const set)
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Fails where there is one processor only: what is measured has one to itself.
+pub fn expect_two_processors() -> Result<(), String> {
+    match std::thread::available_parallelism().map_or(1, usize::from) {
+        0 | 1 => Err("needs two processors, one of them for the load".into()),
+        _ => Ok(()),
     }
 }
 
@@ -53,6 +67,15 @@ pub fn memory(pid: u32) -> Result<Memory, String> {
     Ok(Memory { rss_kb: field("VmRSS:")?, anonymous_kb: field("RssAnon:")? })
 }
 
+/// What the kernel holds for all processes together, sockets among it, in kB.
+pub fn kernel_kb() -> Result<f64, String> {
+    let file = "/proc/meminfo";
+    let text = fs::read_to_string(file).map_err(|e| format!("{file}: {e}"))?;
+    let line = text.lines().find_map(|line| line.strip_prefix("Slab:"));
+    let number = line.and_then(|rest| rest.split_whitespace().next()?.parse().ok());
+    number.ok_or_else(|| format!("{file}: no Slab"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -77,5 +100,6 @@ mod tests {
         assert!(cpu_ms(pid).unwrap() > before, "{sum}");
         let memory = memory(pid).unwrap();
         assert!(memory.rss_kb > 1000 && memory.anonymous_kb <= memory.rss_kb, "{memory:?}");
+        assert!(kernel_kb().unwrap() > 1000.0);
     }
 }

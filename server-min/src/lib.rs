@@ -17,5 +17,6 @@ pub mod placement;
 pub mod regions;
 pub mod server;
 pub mod session;
+pub mod start_error;
 pub mod stun_turn;
 pub mod tls;

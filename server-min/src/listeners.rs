@@ -3,7 +3,7 @@
 use crate::config::Config;
 use crate::http::Front;
 use crate::mqtt::Broker;
-use crate::server::StartError;
+use crate::start_error::StartError;
 use crate::tls::Tls;
 use std::net::SocketAddr;
 use tokio::net::TcpListener;

@@ -14,10 +14,10 @@ use crate::session::credentials::hex;
 use crate::session::keys::random;
 use crate::session::service::ServiceConfig;
 use crate::session::{Access, Metrics, Service, SigningKey, shared};
+use crate::start_error::StartError;
 use crate::stun_turn::{TurnConfig, TurnHandle, TurnServer};
 use crate::tls::Tls;
 use std::cell::Cell;
-use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -229,54 +229,6 @@ impl Server {
     }
 }
 
-/// Why the server did not start.
-#[derive(Debug)]
-pub enum StartError {
-    /// The address of this setting could not be bound.
-    Listen {
-        setting: &'static str,
-        address: SocketAddr,
-        error: io::Error,
-    },
-    Other(io::Error),
-}
-
-impl fmt::Display for StartError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (setting, address, error) = match self {
-            StartError::Listen { setting, address, error } => (setting, address, error),
-            StartError::Other(error) => return error.fmt(f),
-        };
-        let variable = setting.replace('.', "_").to_ascii_uppercase();
-        let how = format!("set {setting} in the file, --{setting}, or SERVER_MIN_{variable}");
-        let port = address.port();
-        match error.kind() {
-            io::ErrorKind::AddrInUse => {
-                write!(
-                    f,
-                    "port {port} ({setting}) is in use: stop what uses it, or {how} to another"
-                )
-            }
-            io::ErrorKind::PermissionDenied => {
-                write!(
-                    f,
-                    "port {port} ({setting}) needs more rights than this user has: {how} to one above 1023"
-                )
-            }
-            io::ErrorKind::AddrNotAvailable => {
-                write!(
-                    f,
-                    "{} ({setting}) is no address of this machine: {how} to one, or to 0.0.0.0",
-                    address.ip()
-                )
-            }
-            _ => write!(f, "{address} ({setting}) cannot be listened on: {error}; {how}"),
-        }
-    }
-}
-
-impl std::error::Error for StartError {}
-
 fn signing_key(config: &Config) -> io::Result<SigningKey> {
     match &config.session.signing_key_file {
         Some(path) => SigningKey::load_or_create(path),
@@ -306,6 +258,12 @@ fn warn_of_gaps(config: &Config) {
         log::warn!(
             "the broker at mqtt.external knows nothing of applications' passwords: set \
              mqtt.hook_secret if it can ask, or mqtt.external_provisioning if it must be told"
+        );
+    }
+    if config.mqtt.external_share && config.store.redis.is_none() {
+        log::warn!(
+            "mqtt.external_share gives other nodes reports on sessions that they do not know: set \
+             store.redis, or leave it out"
         );
     }
     let checks_devices = external.is_none() || hook_secret.is_some();

@@ -5,6 +5,7 @@
 
 mod api_support;
 mod external_support;
+mod redis_support;
 
 use api_support::{
     APP_KEY, Mqtt, PATIENCE, bearer, get, metric, new_session, request, until_metric,
@@ -444,6 +445,49 @@ async fn until_trouble(server: &Server, says: &str) -> String {
     };
     let found = timeout(PATIENCE, said).await;
     found.unwrap_or_else(|_| panic!("not said: {says}, but {:?}", server.trouble()))
+}
+
+/// As an operator runs it: one broker, one store, and nodes that know nothing of each other.
+#[test]
+fn nodes_on_one_store_and_one_broker_are_one_service() {
+    let redis = redis_support::Redis::start();
+    beside_mosquitto(async |mosquitto| {
+        let url = redis.url();
+        let more = [
+            ("store.redis", url.as_str()),
+            ("mqtt.external_share", "true"),
+            ("mqtt.app_secret", "apps"),
+        ];
+        let nodes = [
+            connected_server(&mosquitto.url(), &more).await,
+            connected_server(&mosquitto.url(), &more).await,
+        ];
+        let mut device = Mqtt::device(mosquitto.address, "cam_1").await;
+        let mut app = Mqtt::connect(mosquitto.address, "app_1", "").await.unwrap();
+        app.subscribe("p2p/signal/app/app_1").await;
+        let taken = |node: &Server| metric(node.http, "mqtt_external_reports_total");
+        for n in 0..10 {
+            // Given out by one node; whichever is told of the connection, both know of it.
+            let session = new_session(nodes[n % 2].http, "cam_1", "app_1").await;
+            let sid = session["sessionId"].as_str().unwrap();
+            assert_eq!(device.message().await["sessionId"], sid);
+            let connected = json!({"state": "connected", "path": "host", "setupMs": 90});
+            app.publish("p2p/signal/server", &report(sid, "app_1", connected)).await;
+            for node in &nodes {
+                until_record(node, sid, "status", "connected").await;
+            }
+            close(&nodes[(n + 1) % 2], sid).await;
+            for side in [&mut device, &mut app] {
+                let bye = side.message().await;
+                assert_eq!((&bye["type"], bye["sessionId"].as_str()), (&json!("bye"), Some(sid)));
+            }
+        }
+        let [first, second] = [taken(&nodes[0]).await, taken(&nodes[1]).await];
+        assert_eq!((first, second), (5.0, 5.0), "each report once, in turn");
+        for node in nodes {
+            node.stop().await;
+        }
+    });
 }
 
 /// docs/external-broker.md lists each metric there is, and none that is not.

@@ -77,6 +77,7 @@ fn emqx_lets_in_whom_we_let_in_and_allows_what_we_allow() {
         for (username, password, role, id) in clients {
             let mut client =
                 HashMap::from([("username", username.clone()), ("password", password)]);
+            client.extend([("clientid", "c".into()), ("peerhost", "192.0.2.7".into())]);
             let answer = login.ask(server.http, &client).await;
             assert_eq!(answer.status, 200);
             assert_eq!(answer.header("content-type"), Some("application/json"));
@@ -117,7 +118,11 @@ fn emqx_lets_in_whom_we_let_in_and_allows_what_we_allow() {
                 }
             }
         }
-        let admin = HashMap::from([("username", "admin".into()), ("password", "root".into())]);
+        let admin = HashMap::from([
+            ("username", "admin".into()),
+            ("password", "root".into()),
+            ("peerhost", "2001:db8::7".into()),
+        ]);
         assert_eq!(login.ask(server.http, &admin).await.json()["is_superuser"], true);
         server
     });

@@ -188,7 +188,7 @@ fn packets_behind_a_connect_wait_for_its_verdict() {
         let mut hasty = TcpStream::connect(server.mqtt).await.unwrap();
         hasty.write_all(&packets::connect("client", "app_1", "wrong")).await.unwrap();
         drop(hasty);
-        while server.broker.stats().connections > 0 {
+        while server.broker().unwrap().stats().connections > 0 {
             tokio::time::sleep(std::time::Duration::from_millis(5)).await;
         }
         server

@@ -126,8 +126,18 @@ fn sessions_spread_over_coturns_and_relay_where_they_are_told() {
     });
 }
 
-/// coturn's own client sends through the relay to a peer that sends everything back.
 async fn relays_everything(session: &Value, port: u16, arguments: &[&str]) {
+    let (sent, received, text) = relayed(session, port, arguments).await;
+    assert!(sent.is_some_and(|n| n > 0) && sent == received, "{arguments:?}: {text}");
+}
+
+/// coturn's own client sends through the relay to a peer on loopback that sends everything back: the
+/// bytes of both directions, and what it said.
+async fn relayed(
+    session: &Value,
+    port: u16,
+    arguments: &[&str],
+) -> (Option<u64>, Option<u64>, String) {
     let turn = &session["iceServers"][1];
     let peer = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     let peer_port = peer.local_addr().unwrap().port().to_string();
@@ -150,15 +160,14 @@ async fn relays_everything(session: &Value, port: u16, arguments: &[&str]) {
         .output();
     let output = tokio::select! {
         output = timeout(Duration::from_secs(60), child) => output.unwrap().unwrap(),
-        () = echo => return,
+        () = echo => unreachable!("it echoes for ever"),
     };
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let total = |name: &str| -> Option<u64> {
         let rest = text.lines().rfind(|line| line.contains(name))?.split_once(name)?.1;
         rest.trim_start_matches([' ', '~']).split(',').next()?.trim().parse().ok()
     };
-    let (sent, received) = (total("tot_send_bytes"), total("tot_recv_bytes"));
-    assert!(sent.is_some_and(|n| n > 0) && sent == received, "{arguments:?}: {text}");
+    (total("tot_send_bytes"), total("tot_recv_bytes"), text)
 }
 
 /// By hand: `turnutils_uclient -t -S` waits for ever on a machine that is busy, whatever coturn is told.
@@ -323,6 +332,21 @@ fn a_node_of_tcp_alone_is_asked_over_tcp() {
         until_metric(server.http, &up(&a), 1.0).await;
         drop(b);
         until_metric(server.http, &of_b, 0.0).await;
+        server
+    });
+}
+
+/// As shipped, a relay is no way into the network it stands in.
+#[test]
+fn a_coturn_as_shipped_relays_to_no_private_address() {
+    let coturn = Coturn::start("closed");
+    let list = external(&[&coturn]);
+    with_server(&[("turn.listen", "[]"), ("turn.external", &list)], |server| async move {
+        let session = new_session(server.http, "cam_1", "app_1").await;
+        let (_, received, text) = relayed(&session, coturn.port, &[]).await;
+        assert_eq!(received.unwrap_or(0), 0, "{text}");
+        let log = coturn.log();
+        assert!(log.contains("403: Forbidden IP"), "{log}");
         server
     });
 }

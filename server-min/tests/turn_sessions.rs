@@ -5,18 +5,18 @@
 #![allow(clippy::disallowed_methods, reason = "this test drives clients over real sockets")]
 
 mod api_support;
+mod coturn_support;
 
 use api_support::{
     APP_KEY, TURN_SECRET, bearer, metric, new_session, request, until_metric, with_server,
 };
+use coturn_support::Coturn;
 use sdk_core::peer::turn::{Received, TurnClient, TurnEvent};
 use serde_json::{Value, json};
 use server_min::clock;
 use server_min::server::Server;
 use server_min::stun_turn::{TurnConfig, TurnServer, password_for};
 use std::net::{SocketAddr, UdpSocket};
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -213,49 +213,16 @@ fn secrets_are_exchanged_without_ending_what_plays() {
 /// Whoever relays by coturn gives out the same names.
 #[test]
 fn coturn_takes_a_name_with_a_bandwidth() {
-    let coturn = Coturn::start();
+    let coturn = Coturn::open("bandwidth");
+    let address = SocketAddr::from(([127, 0, 0, 1], coturn.port));
     // It counts time in 31 bits.
     let expiry_s = clock::now_ms() / 1000 + 3600;
     for more in ["", ":4000"] {
         let username = format!("{expiry_s}:550e8400-e29b-41d4-a716-446655440000{more}");
-        let password = password_for(TURN_SECRET.as_bytes(), &username);
-        let mut side = Side::try_new(coturn.address, &username, &password).unwrap();
+        let password = password_for(coturn.secret.as_bytes(), &username);
+        let mut side = Side::try_new(address, &username, &password).unwrap();
         assert!(side.is_open());
-        let wrong = Side::try_new(coturn.address, &username, &password_for(b"wrong", &username));
+        let wrong = Side::try_new(address, &username, &password_for(b"wrong", &username));
         assert!(wrong.is_err());
-    }
-}
-
-struct Coturn {
-    child: Child,
-    address: SocketAddr,
-    folder: PathBuf,
-}
-
-impl Coturn {
-    fn start() -> Coturn {
-        let free = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let folder = std::env::temp_dir().join(format!("p2pcam-coturn-{}", free.port()));
-        std::fs::create_dir_all(&folder).unwrap();
-        let child = Command::new("turnserver")
-            .args(["-n", "--no-tls", "--no-dtls", "--no-cli", "--allow-loopback-peers"])
-            .args(["--listening-ip", "127.0.0.1", "--relay-ip", "127.0.0.1"])
-            .args(["--listening-port", &free.port().to_string(), "--realm", "p2pcam"])
-            .args(["--use-auth-secret", "--static-auth-secret", TURN_SECRET])
-            .args(["--log-file", "stdout", "--pidfile", "coturn.pid", "--userdb", "coturn.db"])
-            .current_dir(&folder)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap_or_else(|e| panic!("turnserver cannot be run ({e}): apt-get install coturn"));
-        Coturn { child, address: free, folder }
-    }
-}
-
-impl Drop for Coturn {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        let _ = std::fs::remove_dir_all(&self.folder);
     }
 }

@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
+mod turn_support;
+
 use sdk_core::peer::turn::{Received, TurnClient, TurnEvent};
 use sdk_core::wire::stun::{Builder, Class, Method, TransactionId, channel_data};
 use server_min::stun_turn::{TurnConfig, TurnHandle, TurnServer, password_for};
@@ -10,7 +12,8 @@ use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use turn_support::{now, wait_until};
 
 const SESSION: &str = "550e8400-e29b-41d4-a716-446655440000";
 
@@ -314,17 +317,4 @@ fn is_closed(stream: &mut TcpStream) -> bool {
         Ok(len) => len == 0,
         Err(e) => e.kind() == ErrorKind::ConnectionReset,
     }
-}
-
-fn wait_until(condition: impl Fn() -> bool) {
-    let give_up = now() + Duration::from_secs(10);
-    while !condition() {
-        assert!(now() < give_up, "waited in vain");
-        std::thread::sleep(Duration::from_millis(2));
-    }
-}
-
-#[allow(clippy::disallowed_methods, reason = "this test drives the client over real sockets")]
-fn now() -> Instant {
-    Instant::now()
 }

@@ -12,8 +12,8 @@ use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::{Duration, Instant};
-use turn_support::{Attr, User, even_port, lifetime, peer, plain, request};
+use std::time::Duration;
+use turn_support::{Attr, User, even_port, lifetime, now, peer, plain, request};
 
 /// A client on a stream, with credentials.
 struct Client {
@@ -179,11 +179,11 @@ fn a_closed_session_loses_its_peers() {
     let mut data = join(&server, "a", &id);
     server.close_user("a");
     assert!(is_closed(&mut peer) && is_closed(&mut data));
-    // As it does when its control connection ends.
-    let (mut control, _) = Client::allocate(&server, "a");
+    // As another does when its control connection ends.
+    let (mut control, _) = Client::allocate(&server, "b");
     let id = control.connect_peer(listener.local_addr().unwrap());
     let (mut peer, _) = listener.accept().unwrap();
-    let mut data = join(&server, "a", &id);
+    let mut data = join(&server, "b", &id);
     drop(control);
     assert!(is_closed(&mut peer) && is_closed(&mut data));
 }
@@ -281,9 +281,4 @@ fn next_id() -> TransactionId {
     let mut id = [0; 12];
     id[..8].copy_from_slice(&COUNT.fetch_add(1, Relaxed).to_be_bytes());
     TransactionId(id)
-}
-
-#[allow(clippy::disallowed_methods, reason = "this test drives the client over real sockets")]
-fn now() -> Instant {
-    Instant::now()
 }

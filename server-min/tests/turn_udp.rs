@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
+mod turn_support;
+
 use sdk_core::peer::turn::{Received, TurnClient, TurnEvent};
 use sdk_core::wire::stun::{
     Builder, Class, Message, Method, TransactionId, attribute, channel_data,
@@ -14,7 +16,8 @@ use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use turn_support::{now, wait_until};
 
 const SESSION: &str = "550e8400-e29b-41d4-a716-446655440000";
 
@@ -273,17 +276,4 @@ fn config(listen: SocketAddr) -> TurnConfig {
 
 fn start(config: TurnConfig, observer: Arc<dyn TurnObserver>) -> TurnHandle {
     TurnServer::start(config, observer).unwrap()
-}
-
-fn wait_until(condition: impl Fn() -> bool) {
-    let give_up = now() + Duration::from_secs(10);
-    while !condition() {
-        assert!(now() < give_up, "waited in vain");
-        std::thread::sleep(Duration::from_millis(2));
-    }
-}
-
-#[allow(clippy::disallowed_methods, reason = "this test drives the client over real sockets")]
-fn now() -> Instant {
-    Instant::now()
 }

@@ -16,7 +16,8 @@ pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
     for (key, plain, tls) in
         [("http", http.listen, http.tls_listen), ("mqtt", mqtt.listen, mqtt.tls_listen)]
     {
-        if plain.is_none() && tls.is_none() {
+        let is_elsewhere = key == "mqtt" && mqtt.external.is_some();
+        if plain.is_none() && tls.is_none() && !is_elsewhere {
             return wrong(&format!(
                 "{key}.listen: is off, and so is {key}.tls_listen; nobody could connect: set one"
             ));

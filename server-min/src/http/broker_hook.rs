@@ -4,7 +4,6 @@
 use super::api::read_body;
 use super::caller::bearer;
 use super::reply::{self, Reply};
-use crate::clock;
 use crate::mqtt_external::Hook;
 use hyper::body::Incoming;
 use hyper::header::{ALLOW, WWW_AUTHENTICATE};
@@ -35,7 +34,7 @@ pub(super) async fn answer(hook: Option<&Hook>, request: Request<Incoming>) -> R
     };
     let answer = match path.strip_prefix(PREFIX) {
         Some("auth") => match parse(&body) {
-            Ok(login) => Ok(hook.on_login(&login, clock::now_ms()).await),
+            Ok(question) => Ok(hook.on_login(&question).await),
             Err(text) => Err(text),
         },
         Some("acl") => {

@@ -15,6 +15,8 @@ pub(super) const COMMANDS: &str = "$CONTROL/dynamic-security/v1";
 pub(super) const ANSWERS: &str = "$CONTROL/dynamic-security/v1/response";
 /// How long an application may still be connected after its last session: it must hear the `bye`.
 const LINGER: Duration = Duration::from_secs(5);
+/// How often what is remembered of applications is looked through.
+const LOOK_INTERVAL_S: u64 = 600;
 /// Names in one answer, so that it stays below our packet size; and removals in one message.
 const PAGE: usize = 200;
 /// With other rights the number is another one: a role that is changed may end its clients'
@@ -33,8 +35,10 @@ pub(super) struct Dynsec {
     number: u64,
     /// Who waits for an answer, by its mark.
     waiting: HashMap<String, oneshot::Sender<()>>,
-    /// By their id; as many as there are open sessions at most.
+    /// By their id; those of sessions that this node has given out and that may still be open.
     apps: HashMap<String, App>,
+    /// Unix seconds at which sessions are looked through whose end nobody told us.
+    next_look_s: u64,
     /// Apps whose last session ended, and until when they linger.
     leaving: VecDeque<(Instant, String)>,
     expired: Vec<String>,
@@ -42,7 +46,8 @@ pub(super) struct Dynsec {
 
 #[derive(Default)]
 struct App {
-    sessions: BTreeSet<String>,
+    /// And the Unix second at which each is over, whatever becomes of it.
+    sessions: HashMap<String, u64>,
     usernames: BTreeSet<String>,
 }
 
@@ -54,6 +59,7 @@ impl Dynsec {
             number: 0,
             waiting: HashMap::new(),
             apps: HashMap::new(),
+            next_look_s: 0,
             leaving: VecDeque::new(),
             expired: Vec::new(),
         }
@@ -74,11 +80,17 @@ impl Dynsec {
         &mut self,
         session_id: &str,
         app: &Credentials,
+        now_s: u64,
+        now: Instant,
     ) -> Option<(Vec<u8>, oneshot::Receiver<()>)> {
+        if now_s >= self.next_look_s {
+            self.next_look_s = now_s + LOOK_INTERVAL_S;
+            self.dismiss_expired(now_s, now);
+        }
         let Credentials { username, password } = app;
-        let (_, app_id) = username.split_once(':')?;
+        let (expiry, app_id) = username.split_once(':')?;
         let entry = self.apps.entry(app_id.to_owned()).or_default();
-        entry.sessions.insert(session_id.into());
+        entry.sessions.insert(session_id.into(), expiry.parse().ok()?);
         entry.usernames.insert(username.clone());
         let role = role_of(username);
         let own = [
@@ -100,10 +112,21 @@ impl Dynsec {
     /// A session is over.
     pub(super) fn dismiss(&mut self, session_id: &str, app_id: &str, now: Instant) {
         if let Some(app) = self.apps.get_mut(app_id)
-            && app.sessions.remove(session_id)
+            && app.sessions.remove(session_id).is_some()
             && app.sessions.is_empty()
         {
             self.leaving.push_back((now + LINGER, app_id.into()));
+        }
+    }
+
+    /// Where nodes share their sessions, another one may have ended it.
+    fn dismiss_expired(&mut self, now_s: u64, now: Instant) {
+        for (app_id, app) in &mut self.apps {
+            let had_any = !app.sessions.is_empty();
+            app.sessions.retain(|_, expiry_s| *expiry_s > now_s);
+            if had_any && app.sessions.is_empty() {
+                self.leaving.push_back((now + LINGER, app_id.clone()));
+            }
         }
     }
 
@@ -290,7 +313,7 @@ mod tests {
         for (session, username) in
             [("s1", "100:a"), ("s2", "100:a"), ("s3", "101:a"), ("s4", "101:b")]
         {
-            assert!(dynsec.admit(session, &app(username)).is_some());
+            assert!(dynsec.admit(session, &app(username), 1, now).is_some());
         }
         dynsec.dismiss("s1", "a", now);
         dynsec.dismiss("s3", "a", now);
@@ -304,15 +327,27 @@ mod tests {
         assert_eq!((dynsec.poll_timeout(), dynsec.apps.len()), (None, 1));
         // One that is back in time stays.
         dynsec.dismiss("s4", "b", now);
-        dynsec.admit("s5", &app("102:b"));
+        dynsec.admit("s5", &app("102:b"), 1, now);
         assert_eq!(dynsec.poll_removals(now + LINGER), None);
         assert_eq!(dynsec.apps.len(), 1);
     }
 
     #[test]
+    fn a_session_that_another_node_ended_ends_with_its_time() {
+        let mut dynsec = Dynsec::new("me", "node");
+        let now = Instant::now();
+        dynsec.admit("s1", &app("100:a"), 1, now);
+        dynsec.admit("s2", &app("900:b"), 2, now);
+        assert_eq!(dynsec.poll_timeout(), None);
+        dynsec.admit("s3", &app("900:c"), 1 + LOOK_INTERVAL_S, now);
+        let told = dynsec.poll_removals(now + LINGER).unwrap();
+        assert_eq!((names(&told), dynsec.apps.len()), (vec!["100:a".to_owned()], 2));
+    }
+
+    #[test]
     fn an_answer_is_heard_by_who_asked() {
         let mut dynsec = Dynsec::new("me", "node");
-        let (told, mut done) = dynsec.admit("s1", &app("100:a")).unwrap();
+        let (told, mut done) = dynsec.admit("s1", &app("100:a"), 1, Instant::now()).unwrap();
         let mark =
             serde_json::from_slice::<Value>(&told).unwrap()["commands"][1]["correlationData"]
                 .clone();
@@ -328,8 +363,8 @@ mod tests {
         dynsec.on_answer(answer(&mark).as_bytes(), 0);
         assert_eq!(done.try_recv(), Ok(()));
         // Who gives up is forgotten with the next one.
-        drop(dynsec.admit("s2", &app("100:b")));
-        let waits = dynsec.admit("s3", &app("100:c"));
+        drop(dynsec.admit("s2", &app("100:b"), 1, Instant::now()));
+        let waits = dynsec.admit("s3", &app("100:c"), 1, Instant::now());
         assert_eq!(dynsec.waiting.len(), 1);
         drop(waits);
     }

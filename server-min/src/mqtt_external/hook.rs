@@ -2,33 +2,36 @@
 //! as our own broker's, answered in the form of EMQX 5 (HTTP authentication and authorization).
 
 use crate::config::{MqttConfig, Secret};
-use crate::mqtt::{self, Grant, Identity, Role, Verdict, may_publish, may_subscribe};
-use crate::session::Access;
+use crate::mqtt::{
+    Authenticator, Grant, Identity, Login, Role, Verdict, may_publish, may_subscribe,
+};
 use crate::session::credentials::same_secret;
 use sdk_core::wire::signal::{SERVER_NAME, is_valid_id};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::IpAddr;
 use std::rc::Rc;
 
 /// Answers a broker that knows the secret.
 pub struct Hook {
     secret: Secret,
-    access: Rc<Access>,
+    access: Rc<dyn Authenticator>,
     /// How the session service itself signs in at that broker.
     service: Option<(String, Secret)>,
 }
 
 /// Somebody wants to connect. Fields we do not know are ignored.
 #[derive(Deserialize)]
-pub struct Login {
+pub struct Question {
     #[serde(default)]
     username: Option<String>,
     #[serde(default)]
     password: Option<String>,
-    /// Its IP address, by which guessing is bounded; who comes without one shares one account.
     #[serde(default)]
-    peerhost: Option<String>,
+    clientid: String,
+    /// The client's address.
+    #[serde(default)]
+    peerhost: String,
 }
 
 /// Somebody who was let in wants to publish or subscribe.
@@ -50,7 +53,7 @@ pub struct Action {
 
 impl Hook {
     /// `None` where no broker may ask.
-    pub fn new(config: &MqttConfig, access: Rc<Access>) -> Option<Hook> {
+    pub fn new(config: &MqttConfig, access: Rc<dyn Authenticator>) -> Option<Hook> {
         let secret = config.hook_secret.clone()?;
         let service = config.external_username.clone().zip(config.external_password.clone());
         Some(Hook { secret, access, service })
@@ -62,15 +65,15 @@ impl Hook {
 
     /// `allow` says who it is (`client_attrs`), and that nothing needs to be asked about the service
     /// and the operator (`is_superuser`).
-    pub async fn on_login(&self, login: &Login, now_ms: u64) -> Value {
-        match self.identify(login, now_ms).await {
+    pub async fn on_login(&self, question: &Question) -> Value {
+        match self.identify(question).await {
             Some(who) => json!({
                 "result": "allow",
                 "is_superuser": matches!(who.role, Role::Service | Role::Admin),
                 "client_attrs": {"role": name_of(who.role), "id": who.id},
             }),
             None => {
-                let name = login.username.as_deref().unwrap_or("a client without a user name");
+                let name = question.username.as_deref().unwrap_or("a client without a user name");
                 log::info!(
                     "{name:?} refused at the external broker: its password is wrong or expired"
                 );
@@ -92,8 +95,12 @@ impl Hook {
                         _ => return Err("retain: expected \"${retain}\" in the broker's template"),
                     };
                     may_publish(&who, &action.topic, retain)
+                        || self.access.may_publish_too(&who, &action.topic)
                 }
-                "subscribe" => !matches!(may_subscribe(&who, &action.topic), Grant::No),
+                "subscribe" => {
+                    !matches!(may_subscribe(&who, &action.topic), Grant::No)
+                        || self.access.may_subscribe_too(&who, &action.topic)
+                }
                 _ => return Err("action: expected publish or subscribe"),
             },
         };
@@ -104,23 +111,23 @@ impl Hook {
         Ok(json!({"result": if may { "allow" } else { "deny" }}))
     }
 
-    async fn identify(&self, login: &Login, now_ms: u64) -> Option<Identity> {
-        let (username, password) = (login.username.as_deref()?, login.password.as_deref()?);
+    async fn identify(&self, question: &Question) -> Option<Identity> {
+        let Question { username, password, clientid, peerhost } = question;
+        let (username, password) = (username.as_deref()?, password.as_deref()?);
         if let Some((name, expected)) = &self.service
             && name == username
             && same_secret(expected.expose().as_bytes(), password.as_bytes())
         {
             return Some(Identity { role: Role::Service, id: SERVER_NAME.into() });
         }
-        let host = login.peerhost.as_deref().and_then(|host| host.parse().ok());
-        let asked = mqtt::Login {
-            client_id: "",
+        let login = Login {
+            client_id: clientid,
             username: Some(username),
             password: Some(password.as_bytes()),
             certificate: None,
-            peer: SocketAddr::new(host.unwrap_or(Ipv4Addr::UNSPECIFIED.into()), 0),
+            peer: (peerhost.parse().unwrap_or(IpAddr::from([0, 0, 0, 0])), 0).into(),
         };
-        let who = match self.access.check(&asked, now_ms) {
+        let who = match self.access.authenticate(&login) {
             Verdict::Now(who) => who,
             Verdict::Later(pending) => pending.await,
         };
@@ -165,6 +172,7 @@ fn name_of(role: Role) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::session::Access;
     use crate::session::credentials::{device_password, mqtt_app};
 
     fn hook() -> Hook {
@@ -179,13 +187,14 @@ mod tests {
     }
 
     fn login(username: &str, password: &str) -> Value {
-        let body = json!({"username": username, "password": password, "clientid": "c"});
+        let body = json!({"username": username, "password": password, "clientid": "c",
+                          "peerhost": "192.0.2.1"});
         on_login(&serde_json::from_value(body).unwrap())
     }
 
-    fn on_login(login: &Login) -> Value {
+    fn on_login(question: &Question) -> Value {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        runtime.block_on(hook().on_login(login, 99_000))
+        runtime.block_on(hook().on_login(question))
     }
 
     fn action(body: Value) -> String {
@@ -201,13 +210,13 @@ mod tests {
             json!({"result": "allow", "is_superuser": false,
                    "client_attrs": {"role": "device", "id": "cam_1"}})
         );
-        let app = mqtt_app("apps", "app_1", 100);
+        let app = mqtt_app("apps", "app_1", u64::MAX);
         let app_in = login(&app.username, &app.password);
         assert_eq!(app_in["client_attrs"], json!({"role": "app", "id": "app_1"}));
         let service = login("service", "pw");
         assert_eq!((&service["result"], &service["is_superuser"]), (&json!("allow"), &json!(true)));
         assert_eq!(login("admin", "root")["is_superuser"], true);
-        let expired = mqtt_app("apps", "app_1", 99);
+        let expired = mqtt_app("apps", "app_1", 1);
         for (user, password) in [
             ("cam_1", "wrong"),
             ("service", "wrong"),

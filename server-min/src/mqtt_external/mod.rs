@@ -147,7 +147,9 @@ impl ExternalBroker {
     /// has been, but not for long: an application that comes too early tries again.
     pub async fn admit(&self, session_id: &str, app: &Credentials) {
         let Some(dynsec) = &self.0.dynsec else { return };
-        let Some((told, done)) = dynsec.borrow_mut().admit(session_id, app) else { return };
+        let (now_s, now) = (clock::now_ms() / 1000, Instant::now());
+        let told = dynsec.borrow_mut().admit(session_id, app, now_s, now);
+        let Some((told, done)) = told else { return };
         self.publish(dynsec::COMMANDS, told);
         if timeout(ADMISSION, done).await.is_err() {
             log::warn!("sessionId={session_id} the broker has not yet let its application in");

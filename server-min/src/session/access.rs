@@ -58,7 +58,7 @@ impl Access {
         self.file.as_ref().map_or(Ok(()), CredentialsFile::reload)
     }
 
-    pub(crate) fn check(&self, login: &Login<'_>, now_ms: u64) -> Verdict {
+    fn check(&self, login: &Login<'_>, now_ms: u64) -> Verdict {
         if let Some(name) = login.certificate {
             return self.by_certificate(name, login).into();
         }

@@ -111,11 +111,14 @@ impl TurnConfig {
     /// What would not work, in words for the person who wrote it.
     pub fn check(&self) -> Result<(), String> {
         if self.listen.is_empty() && self.external.is_empty() {
-            return Err(
-                "listen is empty, and so is external; expected at least one address such as \
-                        0.0.0.0:3478, or a node that relays instead"
-                    .into(),
-            );
+            let text = "listen is empty, and so is external; expected at least one address such as \
+                        0.0.0.0:3478, or a node that relays instead";
+            return Err(text.into());
+        }
+        if self.listen.is_empty() && !self.tls_listen.is_empty() {
+            let text = "tls_listen belongs to a relay of our own, and listen is empty: give it an \
+                        address such as 0.0.0.0:3478, or take tls_listen out";
+            return Err(text.into());
         }
         if self.shards > MAX_SHARDS {
             return Err(format!("shards is {}; expected 0 to {MAX_SHARDS}", self.shards));
@@ -247,7 +250,14 @@ mod tests {
             change(&mut config);
             config.check().unwrap_err()
         };
-        assert!(broken(|c| c.listen.clear()).contains("listen"));
+        assert!(broken(|c| c.listen.clear()).contains("listen is empty, and so is external"));
+        let tls_alone = |c: &mut TurnConfig| {
+            c.tls_listen = std::mem::take(&mut c.listen);
+            c.external = toml::from_str::<TurnConfig>("external = [{ urls = ['turn:a'] }]")
+                .unwrap()
+                .external;
+        };
+        assert!(broken(tls_alone).contains("tls_listen belongs to"));
         assert!(broken(|c| c.shards = 17).contains("shards"));
         assert!(broken(|c| c.max_connections = 0).contains("max_connections"));
         assert!(broken(|c| c.min_port = 0).contains("min_port"));

@@ -18,6 +18,7 @@ mod backlog;
 mod counters;
 mod dtls;
 mod framing;
+mod gather;
 mod hello;
 mod links;
 mod listeners;

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 use crate::api_support::{APP_KEY, Response, bearer, config, request};
-use crate::redis_support::Redis;
+use crate::redis_support::{Redis, until};
 use sdk_core::wire::signal::SessionId;
 use serde_json::{Value, json};
 use server_min::server::Server;
@@ -14,13 +14,24 @@ pub async fn node(redis: &Redis) -> Server {
 }
 
 pub async fn node_at(redis: &Redis, url: &str) -> Server {
+    let node = node_that_waits(redis, url).await;
+    until("the node is ready", async || node.service.ready().is_ok()).await;
+    node
+}
+
+/// One whose Redis may not be there.
+pub async fn node_that_waits(redis: &Redis, url: &str) -> Server {
+    node_with(redis, url, &[]).await
+}
+
+pub async fn node_with(redis: &Redis, url: &str, more: &[(&str, &str)]) -> Server {
     let key = redis.file("signing.key");
-    let more = [
+    let shared = [
         ("store.redis", url),
         ("mqtt.app_secret", "apps"),
         ("session.signing_key_file", key.to_str().unwrap()),
     ];
-    Server::start(config(&more)).await.unwrap()
+    Server::start(config(&[&shared[..], more].concat())).await.unwrap()
 }
 
 pub fn path(session: &Value) -> String {

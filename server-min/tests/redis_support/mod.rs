@@ -167,10 +167,23 @@ impl Drop for Redis {
     }
 }
 
-/// One node's view of it.
+/// One node's view of it, connected.
 pub async fn store(redis: &Redis, max: usize) -> RedisStore {
-    let url = redis.url().parse().unwrap();
-    RedisStore::start(&StoreConfig::default(), &url, max).await.unwrap()
+    store_at(&redis.url(), &StoreConfig::default(), max).await
+}
+
+pub async fn store_at(url: &str, config: &StoreConfig, max: usize) -> RedisStore {
+    let store = RedisStore::start(config, &url.parse().unwrap(), max).await.unwrap();
+    until("the store is connected", async || store.ready().is_ok()).await;
+    store
+}
+
+/// The same, with one session.
+pub async fn store_with_one(redis: &Redis) -> (RedisStore, SessionRecord) {
+    let store = store(redis, 9).await;
+    let made = record(1, 0);
+    store.create(made.clone(), 0).await.unwrap();
+    (store, made)
 }
 
 /// A session as it is created.

@@ -322,7 +322,20 @@ fn start<'b>(
     })
 }
 
-#[allow(clippy::disallowed_methods, reason = "an origin for virtual time")]
+/// What virtual time begins with.
 pub(crate) fn origin() -> Instant {
+    now()
+}
+
+pub(crate) fn wait_until(condition: impl Fn() -> bool) {
+    let give_up = now() + Duration::from_secs(10);
+    while !condition() {
+        assert!(now() < give_up, "waited in vain");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+#[allow(clippy::disallowed_methods, reason = "tests drive clients over real sockets")]
+pub(crate) fn now() -> Instant {
     Instant::now()
 }

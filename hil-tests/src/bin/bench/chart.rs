@@ -1,136 +1,35 @@
-//! The report as a page for people: each figure against its limit, the camera against the senders
-//! it is compared with, and the cost of a viewer among many. One file, nothing loaded.
+//! The report as a page for people: the camera against the senders it is compared with, and the cost
+//! of a viewer among many.
 
-use crate::figures::{FIGURES, Figure, Limit};
+use crate::figures::FIGURES;
+use hil_tests::chart::{self, Bars};
 use hil_tests::report::Report;
 
 pub(crate) fn page(report: &Report) -> String {
-    let head = [
-        ("machine_cpu", "", ""),
-        ("machine_cores", ", ", " processors"),
-        ("machine_kernel", ", Linux ", ""),
-        ("git_commit", "; commit ", ""),
-    ]
-    .map(|(name, before, after)| format!("{before}{}{after}", text(report, name)))
-    .concat();
-    let limits: String = FIGURES.iter().map(|figure| against_limit(report, figure)).collect();
-    let senders = bars(
-        report,
-        "ms/s",
-        &[
-            ("this camera", "cpu_ms_per_s_10_viewers"),
-            ("str0m", "cpu_ms_per_s_10_viewers_str0m"),
-            ("str0m, datagrams in runs", "cpu_ms_per_s_10_viewers_str0m_runs"),
-            ("webrtc crate", "cpu_ms_per_s_10_viewers_webrtc_crate"),
-        ],
-    );
-    let fan_out = bars(
-        report,
-        "ms/s",
-        &[
-            ("1 viewer", "fan_out_cpu_ms_per_s_per_viewer_1"),
-            ("10 viewers", "fan_out_cpu_ms_per_s_per_viewer_10"),
-            ("25 viewers", "fan_out_cpu_ms_per_s_per_viewer_25"),
-            ("50 viewers", "fan_out_cpu_ms_per_s_per_viewer_50"),
-            ("100 viewers", "fan_out_cpu_ms_per_s_per_viewer_100"),
-        ],
-    );
-    format!(
-        "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>make bench</title>\n\
-         <style>{STYLE}</style>\n<h1>make bench</h1><p>{}</p>\n\
-         <h2>Against the limits</h2><p>A bar is a figure's share of its limit; the line is the \
-         limit.</p><div class=\"chart limits\">{limits}</div>\n\
-         <h2>CPU time, ten viewers</h2><p>Milliseconds in a second; the same clip and the same \
-         viewers.</p><div class=\"chart\">{senders}</div>\n\
-         <h2>CPU time of one viewer among many</h2><p>Milliseconds in a second.</p>\
-         <div class=\"chart\">{fan_out}</div></html>\n",
-        escape(&head),
-    )
+    chart::page("make bench", report, &FIGURES, &[SENDERS, FAN_OUT])
 }
 
-/// The limit is in the middle of the row.
-fn against_limit(report: &Report, figure: &Figure) -> String {
-    let value = number(report, figure.name);
-    let share = value.zip(figure.limit.bound()).map(|(value, bound)| match figure.limit {
-        Limit::AtLeast(_) => bound / value,
-        // Of nothing there is no share.
-        _ if bound == 0.0 => 2.0 * f64::from(value > 0.0),
-        _ => value / bound,
-    });
-    let class = match value {
-        Some(value) if figure.limit.holds(value) => "ok",
-        Some(_) => "missed",
-        None => "none",
-    };
-    let shown = match (value, figure.limit) {
-        (None, _) => text(report, &format!("{}_reason", figure.name)),
-        (Some(value), Limit::AtMost(bound)) => format!("{value} of at most {bound}"),
-        (Some(value), Limit::AtLeast(bound)) => format!("{value} of at least {bound}"),
-        (Some(value), Limit::None) => value.to_string(),
-    };
-    row(figure.what, &shown, share.unwrap_or(0.0) / 2.0, class)
-}
+const SENDERS: Bars<'_> = Bars {
+    title: "CPU time, ten viewers",
+    text: "Milliseconds in a second; the same clip and the same viewers.",
+    unit: "ms/s",
+    entries: &[
+        ("this camera", "cpu_ms_per_s_10_viewers"),
+        ("str0m", "cpu_ms_per_s_10_viewers_str0m"),
+        ("str0m, datagrams in runs", "cpu_ms_per_s_10_viewers_str0m_runs"),
+        ("webrtc crate", "cpu_ms_per_s_10_viewers_webrtc_crate"),
+    ],
+};
 
-/// The longest bar fills its row.
-fn bars(report: &Report, unit: &str, entries: &[(&str, &str)]) -> String {
-    let most = entries.iter().filter_map(|(_, name)| number(report, name)).fold(0.0, f64::max);
-    let one = |(label, name): &(&str, &str)| match number(report, name) {
-        Some(value) => row(label, &format!("{value} {unit}"), value / most, "ok"),
-        None => row(label, "not measured", 0.0, "none"),
-    };
-    entries.iter().map(one).collect()
-}
-
-fn row(label: &str, shown: &str, share: f64, class: &str) -> String {
-    format!(
-        "<div>{}</div><div class=\"bar\"><i class=\"{class}\" style=\"width:{:.1}%\"></i></div>\
-         <div>{}</div>\n",
-        escape(label),
-        100.0 * share.clamp(0.0, 1.0),
-        escape(shown),
-    )
-}
-
-fn number(report: &Report, name: &str) -> Option<f64> {
-    report.get(name).and_then(serde_json::Value::as_f64)
-}
-
-fn text(report: &Report, name: &str) -> String {
-    match report.get(name) {
-        Some(serde_json::Value::String(text)) => text.clone(),
-        Some(value) => value.to_string(),
-        None => String::new(),
-    }
-}
-
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;")
-}
-
-const STYLE: &str = "\
-:root{color-scheme:light dark;font:15px system-ui,sans-serif}body{max-width:60rem;margin:2rem auto;\
-padding:0 1rem}.chart{display:grid;grid-template-columns:minmax(12rem,2fr) 3fr minmax(8rem,1fr);\
-gap:.4rem 1rem;align-items:center}.bar{background:#8883;height:1rem;position:relative}\
-.limits .bar::after{content:'';position:absolute;left:50%;top:-3px;bottom:-3px;border-left:2px solid}\
-i{display:block;height:100%}.ok{background:#2a9d5c}.missed{background:#d1495b}";
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_figure_beyond_its_limit_is_seen_and_reasons_are_text() {
-        let mut report = Report::default();
-        report.number("cpu_vs_str0m", 0.35);
-        report.number("rss_idle_kb", 7000.0);
-        report.number("allocs_per_packet", 0.0);
-        report.number("loss_decoded_percent", 96.0);
-        report.missing("loss_freezes", "no <browser>");
-        let page = page(&report);
-        assert!(page.contains("class=\"ok\" style=\"width:25.0%\""), "{page}");
-        assert!(page.contains("class=\"missed\" style=\"width:100.0%\""));
-        assert!(page.contains("class=\"ok\" style=\"width:0.0%\""));
-        assert!(page.contains("96 of at least 97"));
-        assert!(page.contains("no &lt;browser>"));
-    }
-}
+const FAN_OUT: Bars<'_> = Bars {
+    title: "CPU time of one viewer among many",
+    text: "Milliseconds in a second.",
+    unit: "ms/s",
+    entries: &[
+        ("1 viewer", "fan_out_cpu_ms_per_s_per_viewer_1"),
+        ("10 viewers", "fan_out_cpu_ms_per_s_per_viewer_10"),
+        ("25 viewers", "fan_out_cpu_ms_per_s_per_viewer_25"),
+        ("50 viewers", "fan_out_cpu_ms_per_s_per_viewer_50"),
+        ("100 viewers", "fan_out_cpu_ms_per_s_per_viewer_100"),
+    ],
+};

@@ -2,9 +2,9 @@
 //! cost for the same: the same clip, the same viewers, one after the other, several times round.
 
 use crate::crowd::Crowd;
-use crate::figures::Measured;
 use crate::peers;
 use crate::watching::{SETTLE, Watched, warnings, watched};
+use hil_tests::figures::Measured;
 use hil_tests::lab::{CameraSetup, Lab};
 use hil_tests::report::percentile;
 
@@ -50,7 +50,7 @@ const SENDERS: [Sender; 4] = [
 ];
 
 pub(crate) async fn measure() -> Measured {
-    peers::expect_two_processors()?;
+    hil_tests::usage::expect_two_processors()?;
     let mut runs: Vec<Vec<Watched>> = vec![Vec::new(); SENDERS.len()];
     for round in 0..ROUNDS {
         for (sender, runs) in SENDERS.iter().zip(&mut runs) {

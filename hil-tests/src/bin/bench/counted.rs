@@ -2,8 +2,8 @@
 //! a frame takes from its push to the kernel.
 
 use crate::crowd::Crowd;
-use crate::figures::Measured;
 use crate::watching::{FRAMES_PER_SECOND, SETTLE, WINDOW};
+use hil_tests::figures::Measured;
 use hil_tests::lab::{CameraSetup, Lab, PATIENCE};
 use hil_tests::report::percentile;
 use tokio::time::sleep;

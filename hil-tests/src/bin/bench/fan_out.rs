@@ -1,9 +1,9 @@
 //! How the cost of a viewer grows with the number of viewers: one camera, more and more of them.
 
 use crate::crowd::Crowd;
-use crate::figures::Measured;
 use crate::peers;
 use crate::watching::{SETTLE, warnings, watched};
+use hil_tests::figures::Measured;
 use hil_tests::lab::{CameraSetup, Lab};
 use tokio::time::sleep;
 
@@ -19,7 +19,7 @@ const STEPS: [(usize, &str, &str); 5] = [
 pub(crate) const NAMES: [&str; 2] = ["viewers_per_core", "fan_out_slope_ratio"];
 
 pub(crate) async fn measure() -> Measured {
-    peers::expect_two_processors()?;
+    hil_tests::usage::expect_two_processors()?;
     let mut crowd = Crowd::start()?;
     let setup = CameraSetup {
         max_viewers: Some(128),

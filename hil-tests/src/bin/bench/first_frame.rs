@@ -1,7 +1,7 @@
 //! From the click to the first decoded frame, in Chromium, over the whole path.
 
-use crate::figures::Measured;
 use hil_tests::browser::Watch;
+use hil_tests::figures::Measured;
 use hil_tests::lab::{CameraSetup, Lab};
 use hil_tests::report::percentile;
 

@@ -8,10 +8,10 @@
 //! signaling are as ever. So everything between Chromium and the camera suffers: media, feedback,
 //! connectivity checks, and the relay's own messages.
 
-use crate::figures::Measured;
 use crate::lossy::Lossy;
 use crate::watching::FRAMES_PER_SECOND;
 use hil_tests::browser::Watch;
+use hil_tests::figures::Measured;
 use hil_tests::lab::{CameraSetup, Lab};
 use serde_json::Value;
 

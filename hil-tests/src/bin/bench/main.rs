@@ -27,6 +27,8 @@ mod resident;
 mod watching;
 mod wire;
 
+use figures::FIGURES;
+use hil_tests::figures::{complete, note, table};
 use hil_tests::firmware::root;
 use hil_tests::report::Report;
 
@@ -84,11 +86,11 @@ async fn bench(only: Vec<String>) -> Result<(), String> {
         if let Err(reason) = &measured {
             eprintln!("bench: {part}: {reason}");
         }
-        figures::note(&mut report, names, measured);
+        note(&mut report, names, measured);
     }
-    figures::complete(&mut report);
+    complete(&mut report, &FIGURES);
     println!("{}", report.to_json());
-    print!("{}", figures::table(&report));
+    print!("{}", table(&report, &FIGURES));
     let file = report.write(&root().join("target/report/media.json"))?;
     let picture = file.with_extension("html");
     std::fs::write(&picture, chart::page(&report))

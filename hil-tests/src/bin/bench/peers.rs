@@ -13,14 +13,6 @@ pub(crate) const SENDER: usize = 0;
 /// The processor of everything else.
 pub(crate) const VIEWERS: usize = 1;
 
-/// Fails where the two would share one processor: what is measured has one to itself.
-pub(crate) fn expect_two_processors() -> Result<(), String> {
-    match std::thread::available_parallelism().map_or(1, usize::from) {
-        0 | 1 => Err("needs two processors, one of them for the viewers".into()),
-        _ => Ok(()),
-    }
-}
-
 pub(crate) fn start(arguments: &[&str], processor: usize) -> Result<Process, String> {
     let mut command = Command::new(build()?);
     command.args(arguments);

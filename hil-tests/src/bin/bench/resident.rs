@@ -1,9 +1,9 @@
 //! The C camera: what it costs with no viewer, with one, and with eight.
 
 use crate::crowd::Crowd;
-use crate::figures::Measured;
 use crate::watching::{SETTLE, WINDOW};
 use hil_tests::clock;
+use hil_tests::figures::Measured;
 use hil_tests::lab::{CameraSetup, Lab};
 use hil_tests::usage::{cpu_ms, memory};
 use std::time::Duration;

@@ -2,16 +2,14 @@
 
 use super::config::{RedisUrl, StoreConfig};
 use crate::session::store::{Answer, StoreError};
+use crate::tls;
 use redis::aio::{AsyncPushSender, MultiplexedConnection, SendError};
 use redis::{
     AsyncConnectionConfig, Cmd, ErrorKind, FromRedisValue, ProtocolVersion, PushInfo,
     RedisConnectionInfo, RedisError, RedisResult, ScriptInvocation, ServerErrorKind, Value,
 };
-use rustls::RootCertStore;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::pki_types::ServerName;
 use std::cell::RefCell;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
@@ -58,7 +56,10 @@ pub(super) struct Opened {
 
 impl Link {
     pub(super) fn new(config: &StoreConfig, url: &RedisUrl) -> Result<Link, String> {
-        let tls = if url.tls { Some(tls(config.ca.as_deref())?) } else { None };
+        let tls = match url.tls {
+            true => Some(tls::client_config("store.ca", config.ca.as_deref())?.into()),
+            false => None,
+        };
         let state = State::Down { why: "not connected yet".into(), last_number: 0 };
         Ok(Link { url: url.clone(), tls, state: RefCell::new(state), broken: Notify::new() })
     }
@@ -242,31 +243,4 @@ fn describe(error: &RedisError) -> String {
         true => format!("Redis did not answer in {} s", RESPONSE_TIMEOUT.as_secs()),
         false => error.to_string(),
     }
-}
-
-fn tls(ca: Option<&Path>) -> Result<TlsConnector, String> {
-    let mut roots = RootCertStore::empty();
-    match ca {
-        Some(path) => {
-            let bad = |e: &dyn std::fmt::Display| format!("store.ca {}: {e}", path.display());
-            for certificate in CertificateDer::pem_file_iter(path).map_err(|e| bad(&e))? {
-                roots.add(certificate.map_err(|e| bad(&e))?).map_err(|e| bad(&e))?;
-            }
-        }
-        None => {
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        }
-    }
-    if roots.is_empty() {
-        return Err("there are no certificates to check rediss:// against: set store.ca to a PEM \
-                    file with those of its issuer"
-            .into());
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|e| format!("TLS cannot be set up: {e}"))?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(TlsConnector::from(Arc::new(config)))
 }

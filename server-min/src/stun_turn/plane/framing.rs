@@ -106,18 +106,39 @@ mod tests {
     #[test]
     fn what_is_neither_ends_the_stream_at_once() {
         for bytes in [
-            &b"GET / HTTP/1.1"[..],
-            &[0x80],
+            &[0x80][..],
             &[0xC0, 0, 0, 0],
             &[0, 1, 0, 3],
             &[0, 1, 0, 0, 0x21, 0x12, 0xA4, 0x43],
             &[0, 1, 0, 0, 0x22],
         ] {
-            let is_http = bytes[0] == b'G';
-            // "GET " is ChannelData by its first bits: it waits for bytes that do not come.
-            assert_eq!(next(bytes) == Frame::Malformed, !is_http, "{bytes:?}");
+            assert_eq!(next(bytes), Frame::Malformed, "{bytes:?}");
         }
+        // "GET " is ChannelData by its first bits, and longer than any stranger's message may be.
+        assert_eq!(next(b"GET / HTTP/1.1"), Frame::Incomplete { len: 4 + 0x5420 });
         assert_eq!(next(&[0, 1, 0, 0, 0x21, 0x12]), Frame::Incomplete { len: HEADER_LEN });
         assert_eq!(next(&[]), Frame::Incomplete { len: 4 });
+    }
+
+    #[test]
+    fn whatever_comes_it_goes_forward_or_asks_for_more() {
+        let mut seed = 7u32;
+        let mut random = move || {
+            seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (seed >> 16) as u8
+        };
+        for _ in 0..100_000 {
+            let mut bytes = [0; 40].map(|_: u8| random());
+            if random() % 2 == 0 {
+                bytes[4..8].copy_from_slice(&MAGIC_COOKIE.to_be_bytes());
+                bytes[2] = 0;
+            }
+            let bytes = &bytes[..usize::from(random()) % 41];
+            match next(bytes) {
+                Frame::Message { len } => assert!((4..=bytes.len()).contains(&len)),
+                Frame::Incomplete { len } => assert!((bytes.len() + 1..=65_556).contains(&len)),
+                Frame::Malformed => {}
+            }
+        }
     }
 }

@@ -244,4 +244,31 @@ mod tests {
         overlong[25 + BEFORE_SESSION_ID] = 255;
         assert_eq!(cookies.answer(0, client, &overlong), Hello::Ignored);
     }
+
+    #[test]
+    fn whatever_comes_is_read_within_its_bounds() {
+        let cookies = Cookies::new([1; 32]);
+        let client: SocketAddr = CLIENT.parse().unwrap();
+        let cookie = cookie_of(cookies.answer(0, client, &hello(0, b"")));
+        let mut seed = 1u32;
+        let mut random = move |limit: usize| {
+            seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (seed >> 8) as usize % limit
+        };
+        let mut proven = 0;
+        for _ in 0..50_000 {
+            let mut bytes = hello(1, if random(2) == 0 { &cookie } else { b"" });
+            for _ in 0..random(4) {
+                let at = random(bytes.len());
+                bytes[at] = random(256) as u8;
+            }
+            bytes.truncate(bytes.len() - random(3));
+            if let Hello::Proven { first, .. } = cookies.answer(0, client, &bytes) {
+                let again = ClientHello::parse(&first).expect("what was put together is whole");
+                assert!(again.cookie.is_empty() && again.message_seq == 0);
+                proven += 1;
+            }
+        }
+        assert!(proven > 1000, "{proven} were still good");
+    }
 }

@@ -9,8 +9,21 @@ use std::os::fd::{AsRawFd, RawFd};
 pub(super) struct Receiver {
     /// [`BATCH`] buffers of [`BUFFER_LEN`] bytes.
     arena: Vec<u8>,
+    slots: Slots,
     messages: Vec<Run>,
     more: bool,
+    /// Messages since somebody asked.
+    received: usize,
+}
+
+/// What the kernel is told of the buffers, and writes beside them. Made once: to write it anew for
+/// each call would cost more than a datagram does.
+struct Slots {
+    names: Vec<RawAddress>,
+    /// Pointed to by `headers`, as the names are, and the vectors.
+    _controls: Vec<Control>,
+    _vectors: Vec<libc::iovec>,
+    headers: Vec<libc::mmsghdr>,
 }
 
 /// Datagrams of one sender, one behind the other in the arena.
@@ -41,13 +54,44 @@ impl Run {
     }
 }
 
+impl Slots {
+    /// For the buffers of this arena, which must neither move nor go before.
+    fn new(arena: &mut [u8]) -> Slots {
+        let mut names = vec![RawAddress::zeroed(); BATCH];
+        let mut controls = vec![Control([0; 64]); BATCH];
+        let mut vectors: Vec<libc::iovec> = arena
+            .chunks_exact_mut(BUFFER_LEN)
+            .map(|b| libc::iovec { iov_base: b.as_mut_ptr().cast(), iov_len: BUFFER_LEN })
+            .collect();
+        let headers = (0..BATCH).map(|i| {
+            // SAFETY: all of the header is integers and pointers, for which zero is a value.
+            let mut header: libc::mmsghdr = unsafe { std::mem::zeroed() };
+            header.msg_hdr.msg_name = (&raw mut names[i]).cast();
+            header.msg_hdr.msg_iov = &raw mut vectors[i];
+            header.msg_hdr.msg_iovlen = 1;
+            header.msg_hdr.msg_control = (&raw mut controls[i]).cast();
+            header
+        });
+        let headers = headers.collect();
+        let mut slots = Slots { names, _controls: controls, _vectors: vectors, headers };
+        slots.reset(BATCH);
+        slots
+    }
+
+    /// Tells the kernel again how much room the first slots have: it has written what it took.
+    fn reset(&mut self, count: usize) {
+        for header in self.headers.iter_mut().take(count) {
+            header.msg_hdr.msg_namelen = RawAddress::LEN;
+            header.msg_hdr.msg_controllen = size_of::<Control>() as _;
+        }
+    }
+}
+
 impl Receiver {
     pub(super) fn new() -> Receiver {
-        Receiver {
-            arena: vec![0; BATCH * BUFFER_LEN],
-            messages: Vec::with_capacity(BATCH),
-            more: false,
-        }
+        let mut arena = vec![0; BATCH * BUFFER_LEN];
+        let slots = Slots::new(&mut arena);
+        Receiver { arena, slots, messages: Vec::with_capacity(BATCH), more: false, received: 0 }
     }
 
     /// Where the runs lie.
@@ -64,43 +108,37 @@ impl Receiver {
         self.more
     }
 
+    /// How many messages came since this was asked last, from all sockets.
+    pub(super) fn take_received(&mut self) -> usize {
+        std::mem::take(&mut self.received)
+    }
+
     /// Replaces the runs by what the socket has now. Errors of single datagrams (ICMP) are dropped.
     pub(super) fn receive(&mut self, socket: &impl AsRawFd) {
         self.messages.clear();
-        let mut names = [RawAddress::zeroed(); BATCH];
-        let mut controls = [Control([0; 64]); BATCH];
-        let mut vectors = [libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 }; BATCH];
-        // SAFETY: all of the header is integers and pointers, for which zero is a value.
-        let mut headers: [libc::mmsghdr; BATCH] = unsafe { std::mem::zeroed() };
-        for (i, buffer) in self.arena.chunks_exact_mut(BUFFER_LEN).enumerate().take(BATCH) {
-            vectors[i] = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: BUFFER_LEN };
-            let header = &mut headers[i].msg_hdr;
-            header.msg_name = (&raw mut names[i]).cast();
-            header.msg_namelen = RawAddress::LEN;
-            header.msg_iov = &raw mut vectors[i];
-            header.msg_iovlen = 1;
-            header.msg_control = (&raw mut controls[i]).cast();
-            header.msg_controllen = size_of::<Control>() as _;
-        }
-        let count = receive_messages(socket.as_raw_fd(), &mut headers);
+        let count = receive_messages(socket.as_raw_fd(), &mut self.slots.headers);
         self.more = count == BATCH;
-        for (i, header) in headers.iter().enumerate().take(count) {
+        self.received += count;
+        for (i, header) in self.slots.headers.iter().enumerate().take(count) {
             let len = (header.msg_len as usize).min(BUFFER_LEN);
-            let Some(source) = names[i].get().filter(|_| len > 0) else { continue };
+            let source = self.slots.names[i].get();
+            let Some(source) = source.filter(|_| len > 0) else { continue };
             let segment = gro_segment(&header.msg_hdr).unwrap_or(len).clamp(1, len);
             self.messages.push(Run { source, offset: i * BUFFER_LEN, len, segment });
         }
+        self.slots.reset(count);
     }
 }
 
-fn receive_messages(fd: RawFd, headers: &mut [libc::mmsghdr; BATCH]) -> usize {
+fn receive_messages(fd: RawFd, headers: &mut [libc::mmsghdr]) -> usize {
     loop {
-        // SAFETY: the headers point to buffers that live in our caller, with their true sizes.
+        // SAFETY: the headers point to buffers that live as long as they do, in the receiver, with
+        // their true sizes; nobody reads or writes them during the call.
         let count = unsafe {
             libc::recvmmsg(
                 fd,
                 headers.as_mut_ptr(),
-                BATCH as libc::c_uint,
+                headers.len() as libc::c_uint,
                 libc::MSG_DONTWAIT as _,
                 std::ptr::null_mut(),
             )

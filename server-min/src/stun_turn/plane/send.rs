@@ -15,6 +15,9 @@ pub(super) struct SendQueue {
     pieces: Vec<Piece>,
     messages: Vec<Message>,
     vectors: Vec<libc::iovec>,
+    /// Of one call; kept, because clearing them for each would cost more than a datagram does.
+    headers: Vec<libc::mmsghdr>,
+    controls: Box<[Control]>,
     /// Whether the kernel splits a run into its datagrams.
     segments: bool,
     /// Datagrams that could not be sent: the socket's buffer was full, or there is no route.
@@ -47,6 +50,8 @@ struct Message {
 }
 
 const PADDING: usize = 4;
+/// Messages a call.
+const BATCH: usize = 64;
 /// Messages and pieces that are gathered at most, so that nothing grows while it runs.
 const MAX_MESSAGES: usize = 256;
 const MAX_PIECES: usize = 3072;
@@ -67,6 +72,8 @@ impl SendQueue {
             pieces: Vec::with_capacity(MAX_PIECES),
             messages: Vec::with_capacity(MAX_MESSAGES),
             vectors: Vec::with_capacity(MAX_PIECES),
+            headers: Vec::with_capacity(BATCH),
+            controls: vec![Control::EMPTY; BATCH].into(),
             segments: kernel_segments(),
             dropped: 0,
         }
@@ -150,7 +157,10 @@ impl SendQueue {
         for same_socket in messages.chunk_by(|a, b| a.socket == b.socket) {
             let mut rest = same_socket;
             while !rest.is_empty() {
-                let sent = self.send(rest);
+                let sent = match rest {
+                    [only] if only.count == 1 => self.send_one(only),
+                    _ => self.send(rest),
+                };
                 rest = rest.get(sent..).unwrap_or_default();
             }
         }
@@ -160,30 +170,58 @@ impl SendQueue {
         self.scratch.truncate(PADDING);
     }
 
+    /// Sends a datagram that is alone, by the call that costs least: `sendto` needs neither a header nor
+    /// a list of pieces, and putting two pieces together costs less than having the kernel do it.
+    fn send_one(&mut self, message: &Message) -> usize {
+        let mut whole = [0; MAX_SEGMENT_LEN];
+        let (start, len) = match &self.vectors[message.pieces.clone()] {
+            [piece] => (piece.iov_base.cast_const(), piece.iov_len),
+            pieces if message.total <= whole.len() => {
+                let mut rest = &mut whole[..];
+                for piece in pieces {
+                    // SAFETY: the piece lies in one of the arenas, as in `send`.
+                    let bytes = unsafe {
+                        std::slice::from_raw_parts(piece.iov_base.cast::<u8>(), piece.iov_len)
+                    };
+                    let (place, after) = rest.split_at_mut(bytes.len());
+                    place.copy_from_slice(bytes);
+                    rest = after;
+                }
+                (whole.as_ptr().cast(), message.total)
+            }
+            _ => return self.send(std::slice::from_ref(message)),
+        };
+        // SAFETY: the bytes are in an arena or in `whole`, the address is the message's own.
+        let sent = unsafe {
+            let address = (&raw const message.raw.0).cast();
+            libc::sendto(message.socket, start, len, libc::MSG_DONTWAIT, address, message.raw.1)
+        };
+        if sent >= 0 { 1 } else { self.on_refused(std::slice::from_ref(message)) }
+    }
+
     /// Sends some of these messages, all of one socket; answers how many are dealt with.
     fn send(&mut self, messages: &[Message]) -> usize {
-        const BATCH: usize = 64;
-        let mut controls = [Control::EMPTY; BATCH];
-        // SAFETY: all of the header is integers and pointers, for which zero is a value.
-        let mut headers: [libc::mmsghdr; BATCH] = unsafe { std::mem::zeroed() };
         let batch = messages.len().min(BATCH);
-        for (i, message) in messages.iter().take(batch).enumerate() {
+        self.headers.clear();
+        for (message, control) in messages.iter().take(batch).zip(&mut self.controls) {
             let vectors = &mut self.vectors[message.pieces.clone()];
-            let header = &mut headers[i].msg_hdr;
-            header.msg_name = (&raw const message.raw.0).cast_mut().cast();
-            header.msg_namelen = message.raw.1;
-            header.msg_iov = vectors.as_mut_ptr();
-            header.msg_iovlen = vectors.len() as _;
+            // SAFETY: all of the header is integers and pointers, for which zero is a value.
+            let mut header: libc::mmsghdr = unsafe { std::mem::zeroed() };
+            header.msg_hdr.msg_name = (&raw const message.raw.0).cast_mut().cast();
+            header.msg_hdr.msg_namelen = message.raw.1;
+            header.msg_hdr.msg_iov = vectors.as_mut_ptr();
+            header.msg_hdr.msg_iovlen = vectors.len() as _;
             if message.count > 1 {
-                controls[i].segment(message.segment as u16, header);
+                control.segment(message.segment as u16, &mut header.msg_hdr);
             }
+            self.headers.push(header);
         }
         // SAFETY: the headers point to addresses in `messages`, to vectors in `self` whose buffers
         // are in the arenas, and to `controls`; all outlive the call, none is written to.
         let sent = unsafe {
             libc::sendmmsg(
                 messages[0].socket,
-                headers.as_mut_ptr(),
+                self.headers.as_mut_ptr(),
                 batch as libc::c_uint,
                 libc::MSG_DONTWAIT as _,
             )

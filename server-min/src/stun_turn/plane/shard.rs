@@ -7,13 +7,14 @@ mod tcp_peers;
 use super::admission::Admission;
 use super::counters::{Counts, TurnCounters};
 use super::dtls::Associations;
+use super::gather::Gathering;
 use super::links::Links;
 use super::listeners::Listener;
 use super::observers::Observers;
 use super::receive::Receiver;
 use super::relay::Relay;
 use super::relay_sockets::RelaySockets;
-use super::sys::{Epoll, Interest, Waker};
+use super::sys::{Epoll, Interest, Ready, Waker};
 use super::tcp::{Detached, StreamId, Streams};
 use crate::stun_turn::connections::ConnectionId;
 use crate::stun_turn::core::{Core, Now};
@@ -25,7 +26,7 @@ use std::os::fd::AsRawFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver as Inbox, Sender, TryRecvError};
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::oneshot;
 
 pub(super) struct Shard {
@@ -139,16 +140,20 @@ impl Shard {
 
     /// Until it is told to stop.
     pub(super) fn run(mut self) {
-        let mut tokens = Vec::new();
+        let mut ready = Ready::new();
+        let mut clock = Clock::new();
+        let mut gathering = Gathering::new(clock.last.instant);
         loop {
-            let wait = self.poll_timeout().map(|at| at.saturating_duration_since(now().instant));
-            if let Err(error) = self.epoll.wait(&mut tokens, wait) {
+            // From before the last events were served: at most a moment too long.
+            let wait =
+                self.poll_timeout().map(|at| at.saturating_duration_since(clock.last.instant));
+            if let Err(error) = self.epoll.wait(&mut ready, wait) {
                 log::error!("TURN stops: waiting for datagrams failed: {error}");
                 break;
             }
-            let now = now();
+            let now = clock.now();
             let mut ended = false;
-            for &token in &tokens {
+            for token in ready.tokens() {
                 match token {
                     WAKER_TOKEN => ended |= self.on_wake(now),
                     token if token >= PEER_LISTENER_TOKENS => {
@@ -171,6 +176,9 @@ impl Shard {
             self.report();
             if ended {
                 break;
+            }
+            if let Some(pause) = gathering.pause(now.instant, self.receiver.take_received()) {
+                std::thread::sleep(pause);
             }
         }
     }
@@ -301,6 +309,31 @@ impl Listener {
                 epoll.add(socket, token, Interest::Read)
             }
         }
+    }
+}
+
+/// Asks the calendar once a second only: for credentials that is enough, and a packet pays for it.
+struct Clock {
+    last: Now,
+    calendar_at: Instant,
+}
+
+impl Clock {
+    fn new() -> Clock {
+        let last = now();
+        Clock { last, calendar_at: last.instant }
+    }
+
+    #[allow(clippy::disallowed_methods, reason = "this thread is the relay's driver")]
+    fn now(&mut self) -> Now {
+        let instant = Instant::now();
+        if instant.saturating_duration_since(self.calendar_at) < Duration::from_secs(1) {
+            self.last.instant = instant;
+        } else {
+            self.last = now();
+            self.calendar_at = self.last.instant;
+        }
+        self.last
     }
 }
 

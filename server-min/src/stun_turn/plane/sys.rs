@@ -74,6 +74,23 @@ pub(super) struct Epoll {
     fd: OwnedFd,
 }
 
+/// What [`Epoll::wait`] has found; made once, because clearing it costs more than a packet's share.
+pub(super) struct Ready {
+    events: Box<[libc::epoll_event]>,
+    count: usize,
+}
+
+impl Ready {
+    pub(super) fn new() -> Ready {
+        const MAX_EVENTS: usize = 256;
+        Ready { events: vec![libc::epoll_event { events: 0, u64: 0 }; MAX_EVENTS].into(), count: 0 }
+    }
+
+    pub(super) fn tokens(&self) -> impl Iterator<Item = u64> + '_ {
+        self.events.iter().take(self.count).map(|event| event.u64)
+    }
+}
+
 /// What a socket is watched for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Interest {
@@ -136,20 +153,18 @@ impl Epoll {
         if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 
-    /// Waits until a socket is ready, at most `timeout`; writes the tokens.
-    pub(super) fn wait(&self, tokens: &mut Vec<u64>, timeout: Option<Duration>) -> io::Result<()> {
-        const MAX_EVENTS: usize = 256;
-        tokens.clear();
+    /// Waits until a socket is ready, at most `timeout`.
+    pub(super) fn wait(&self, ready: &mut Ready, timeout: Option<Duration>) -> io::Result<()> {
+        ready.count = 0;
         // Rounded up, so that a timer has run out when its time has come.
         let timeout_ms = timeout
             .map_or(-1, |t| i32::try_from(t.as_nanos().div_ceil(1_000_000)).unwrap_or(i32::MAX));
-        let mut events = [libc::epoll_event { events: 0, u64: 0 }; MAX_EVENTS];
         // SAFETY: `events` has room for the number of events that is passed with it.
         let count = unsafe {
             libc::epoll_wait(
                 self.fd.as_raw_fd(),
-                events.as_mut_ptr(),
-                MAX_EVENTS as i32,
+                ready.events.as_mut_ptr(),
+                ready.events.len() as i32,
                 timeout_ms,
             )
         };
@@ -157,7 +172,7 @@ impl Epoll {
             let error = io::Error::last_os_error();
             return if error.kind() == io::ErrorKind::Interrupted { Ok(()) } else { Err(error) };
         };
-        tokens.extend(events.iter().take(count).map(|event| event.u64));
+        ready.count = count;
         Ok(())
     }
 }
@@ -248,14 +263,14 @@ mod tests {
     fn a_waker_ends_the_wait() {
         let (epoll, waker) = (Epoll::new().unwrap(), Waker::new().unwrap());
         epoll.add(&waker, 7, Interest::Read).unwrap();
-        let mut tokens = Vec::new();
-        epoll.wait(&mut tokens, Some(Duration::from_millis(1))).unwrap();
-        assert!(tokens.is_empty());
+        let mut ready = Ready::new();
+        epoll.wait(&mut ready, Some(Duration::from_millis(1))).unwrap();
+        assert_eq!(ready.tokens().count(), 0);
         waker.wake();
-        epoll.wait(&mut tokens, None).unwrap();
-        assert_eq!(tokens, [7]);
+        epoll.wait(&mut ready, None).unwrap();
+        assert!(ready.tokens().eq([7]));
         waker.clear();
-        epoll.wait(&mut tokens, Some(Duration::ZERO)).unwrap();
-        assert!(tokens.is_empty());
+        epoll.wait(&mut ready, Some(Duration::ZERO)).unwrap();
+        assert_eq!(ready.tokens().count(), 0);
     }
 }
