@@ -11,6 +11,8 @@ use std::time::Duration;
 const ASK_EVERY_MS: u64 = 1_000;
 /// A look so long ago says nothing about now.
 const FORGET_AFTER_MS: u64 = 30_000;
+/// Sessions that looks are kept of. With more of them, all begin anew.
+const MAX_LOOKS: usize = 10_000;
 /// The relay's threads answer within one turn of theirs. Who does not, is not waited for.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -39,6 +41,9 @@ impl Relayed {
         let sessions = &sessions[..sessions.len().min(MAX_ASKED)];
         let due: Arc<[String]> = {
             let mut looks = self.looks.borrow_mut();
+            if looks.len() >= MAX_LOOKS {
+                looks.clear();
+            }
             looks.retain(|_, look| now_ms.saturating_sub(look.at_ms) < FORGET_AFTER_MS);
             let is_due = |id: &&&str| looks.get(**id).is_none_or(|look| look.is_old(now_ms));
             sessions.iter().filter(is_due).map(|id| (*id).to_owned()).collect()

@@ -86,7 +86,7 @@ async function refresh() {
   if (page.value) open = page.value.open;
   if (overview.value) {
     node.show(overview.value, open);
-    state(page.reason ? 'failed' : 'live', page.reason ? 'sessions cannot be listed' : clock(overview.value.now));
+    state(page.reason ? 'failed' : 'live', page.reason ? 'sessions cannot be listed' : `${clock(overview.value.now)} UTC`);
   } else {
     state('failed', overview.reason.message);
   }

@@ -3,8 +3,10 @@
 import { Rows, byId, el, write } from './dom.js';
 import * as words from './words.js';
 
-const ENDS = ['When', 'Session', 'Device', 'App', 'Path', 'Lasted', 'Reason'];
-const WORST_FIRST = (a, b) => b.count - a.count;
+const ENDS = ['When (UTC)', 'Session', 'Device', 'App', 'Path', 'Lasted', 'Reason'];
+/** Times and ids stay in one line. */
+const CLASSES = { 0: 'whole', 1: 'whole', 5: 'whole', 6: 'words' };
+const MOST_FIRST = (a, b) => b.count - a.count;
 
 /** Of sessions that have connected or failed, those that have connected. */
 const success = ({ connected, failed }) => words.percent(connected, connected + failed);
@@ -39,15 +41,15 @@ export class NodeView {
     };
     this.checks = new Rows(byId('checks'), check, show);
     this.nodes = new Rows(byId('nodes'), check, show);
-    this.reasons = new Rows(byId('reasons'),
+    // What needs an operator is few beside what ends in order: each has its own scale.
+    [this.failed, this.disconnected] = ['failed', 'disconnected'].map((id) => new Rows(byId(id),
       () => el('li', {}, el('span', { className: 'what' }), el('span', { className: 'bar', attributes: { 'aria-hidden': 'true' } }), el('b')),
-      (li, { label, failed, count, most }) => {
-        li.dataset.kind = failed ? 'failed' : 'ended';
+      (li, { label, count, most }) => {
         li.title = label;
-        write(li.children[0], words.reason(label) + (failed ? '' : ', after it had connected'));
+        write(li.children[0], words.reason(label));
         li.children[1].style.setProperty('--part', count / most);
         write(li.children[2], words.count(count));
-      });
+      }));
     byId('ends').tHead.rows[0].append(...ENDS.map((name) => el('th', { scope: 'col', textContent: name })));
     this.ends = new Rows(byId('ends').tBodies[0], (end) => this.makeEnd(end, onOpen), () => {});
   }
@@ -71,12 +73,12 @@ export class NodeView {
   }
 
   showEnds({ recent, of, failed, disconnected }) {
-    const counted = (counts, isFailed) =>
-      Object.entries(counts).map(([label, count]) => ({ label, count, failed: isFailed })).sort(WORST_FIRST);
-    // What needs an operator comes first: sessions that never connected.
-    const reasons = [...counted(failed, true), ...counted(disconnected, false)];
-    const most = Math.max(...reasons.map(({ count }) => count), 1);
-    this.reasons.show(reasons.map((one) => ({ ...one, most })), ({ label, failed: f }) => `${f} ${label}`);
+    for (const [rows, counts] of [[this.failed, failed], [this.disconnected, disconnected]]) {
+      const most = Math.max(...Object.values(counts));
+      const reasons = Object.entries(counts).map(([label, count]) => ({ label, count, most }));
+      rows.show(reasons.sort(MOST_FIRST), ({ label }) => label);
+      rows.parent.parentElement.hidden = !reasons.length;
+    }
     const failures = Object.values(failed).reduce((sum, n) => sum + n, 0);
     write(byId('ends-count'), of ? `${words.count(failures)} of the last ${words.count(of)} never connected` : '');
     byId('no-ends').hidden = of > 0;
@@ -95,6 +97,6 @@ export class NodeView {
       el('span', { className: 'reason', data: { kind: end.connected ? 'ended' : 'failed' } },
         el('b', { textContent: end.reason }), ' ', el('span', { className: 'hint', textContent: end.words })),
     ];
-    return el('tr', {}, ...cells.map((cell, i) => el('td', { data: { label: ENDS[i] } }, cell)));
+    return el('tr', {}, ...cells.map((cell, i) => el('td', { data: { label: ENDS[i] }, className: CLASSES[i] ?? '' }, cell)));
   }
 }

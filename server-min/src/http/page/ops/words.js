@@ -35,7 +35,8 @@ export function bytes(n) {
 
 export const setup = (ms) => (ms ?? null) === null ? DASH : `${ms.toLocaleString('en')} ms`;
 
-export const clock = (ms) => new Date(ms).toLocaleTimeString('en-GB');
+/** In UTC, as the log has it. */
+export const clock = (ms) => new Date(ms).toISOString().slice(11, 19);
 
 export const moment = (ms) => new Date(ms).toISOString().replace('T', ' ').replace(/\.\d+Z$/, ' UTC');
 
@@ -48,7 +49,7 @@ export const routeInFull = (path) => path ? `${route(path)}, ${KINDS[path] ?? pa
 
 const REASONS = {
   left: 'goodbye of a side',
-  api: 'closed by the API',
+  api: 'closed by API or operator',
   device_offline: 'device was offline',
   unauthorized: 'token refused',
   unplayable: 'nothing to play it with',
