@@ -57,33 +57,32 @@ impl Door {
         text.counter("ops_logins_refused_total", help, self.refused.get());
     }
 
-    /// Lets in whoever shows `token`.
-    fn open(
+    /// What whoever does not show `token` is answered; `None` lets in.
+    fn refusal(
         &self,
         token: &Secret,
         headers: &HeaderMap,
         ip: IpAddr,
         now_ms: u64,
-    ) -> Result<(), Reply> {
+    ) -> Option<Reply> {
         let Some(given) = caller::bearer(headers) else {
-            return Err(unauthorized(
-                "send the token of ops.token as \"Authorization: Bearer TOKEN\"",
-            ));
+            let text = "send the token of ops.token as \"Authorization: Bearer TOKEN\"";
+            return Some(unauthorized(text));
         };
         let refuse = || self.refused.set(self.refused.get() + 1);
         if self.failures.borrow().is_over(ip, now_ms) {
             refuse();
             let text = "too many wrong tokens came from this address; wait a little";
             let reply = reply::error(StatusCode::TOO_MANY_REQUESTS, text);
-            return Err(reply::with(reply, RETRY_AFTER, RETRY_AFTER_S));
+            return Some(reply::with(reply, RETRY_AFTER, RETRY_AFTER_S));
         }
         if same_secret(token.expose().as_bytes(), given.as_bytes()) {
-            return Ok(());
+            return None;
         }
         self.failures.borrow_mut().note(ip, now_ms);
         refuse();
         log::warn!("a wrong token for {PAGE} from {ip}");
-        Err(unauthorized("the token is wrong; it is ops.token in the server's configuration"))
+        Some(unauthorized("the token is wrong; it is ops.token in the server's configuration"))
     }
 
     fn hint(&self) {
@@ -112,7 +111,7 @@ pub(super) async fn answer<B>(site: &Site, request: Request<B>, via: Via) -> Rep
     let Some(rest) = path.strip_prefix(API) else { return page(site, &request) };
     let client = client_address(via.peer.ip(), headers, &site.trusted_proxies);
     let now_ms = clock::now_ms();
-    if let Err(refusal) = site.door.open(token, headers, client, now_ms) {
+    if let Some(refusal) = site.door.refusal(token, headers, client, now_ms) {
         return refusal;
     }
     let (get, delete) = (Method::GET, Method::DELETE);
