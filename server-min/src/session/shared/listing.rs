@@ -12,7 +12,23 @@ use sdk_core::wire::signal::SessionId;
 /// Entries read at a time where few of them may be wanted.
 const SEARCHED_AT_ONCE: usize = 1000;
 /// How often more are read for one page. Whoever looks for a session among more goes on at `next`.
-const MAX_READS: usize = 20;
+const MAX_READS: usize = 100;
+
+/// Where the next read begins. Redis walks over what is skipped, so that is only what has the same score.
+struct Reading {
+    /// The highest there is, if not set.
+    score: Option<f64>,
+    skip: usize,
+}
+
+impl Reading {
+    fn go_on(&mut self, read: &[(String, f64)]) {
+        let Some((_, last)) = read.last() else { return };
+        let same = read.iter().rev().take_while(|(_, score)| score == last).count();
+        let before = if self.score == Some(*last) { self.skip } else { 0 };
+        *self = Reading { score: Some(*last), skip: before + same };
+    }
+}
 
 impl Inner {
     pub(super) async fn list(&self, wanted: &Wanted, now_ms: u64) -> Result<Listed, StoreError> {
@@ -27,14 +43,14 @@ impl Inner {
             true => limit + 1,
             false => SEARCHED_AT_ONCE,
         };
-        let highest = wanted.after.map_or("+inf".to_owned(), |after| after.updated_at.to_string());
+        let mut from =
+            Reading { score: wanted.after.map(|after| after.updated_at as f64), skip: 0 };
         for n in 0..MAX_READS {
             let mut range = cmd("ZREVRANGEBYSCORE");
-            range.arg(&self.keys.open).arg(&highest).arg("-inf").arg("WITHSCORES");
-            range.arg("LIMIT").arg(n * at_once).arg(at_once);
+            range.arg(&self.keys.open).arg(from.score.map_or("+inf".into(), |s| s.to_string()));
+            range.arg("-inf").arg("WITHSCORES").arg("LIMIT").arg(from.skip).arg(at_once);
             let entries: Vec<(String, f64)> = read(self.link.ask(&range).await?)?;
             let is_last = entries.len() < at_once;
-            let end = entries.last().and_then(|(text, score)| place(text, *score));
             let candidates = entries.iter().filter_map(|(text, score)| {
                 let Entry { session_id, device_id, app_id } = Entry::parse(text)?;
                 let is_wanted = wanted.names(session_id, device_id, app_id)
@@ -51,8 +67,9 @@ impl Inner {
             if is_last {
                 return Ok(listed);
             }
+            from.go_on(&entries);
             if n + 1 == MAX_READS {
-                listed.next = end;
+                listed.next = entries.last().and_then(|(text, score)| place(text, *score));
             }
         }
         Ok(listed)
@@ -91,4 +108,25 @@ impl Inner {
 fn place(entry: &str, score: f64) -> Option<Place> {
     let session_id = SessionId::parse(Entry::parse(entry)?.session_id)?;
     Some(Place { updated_at: score as u64, session_id })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_read_goes_on_where_the_one_before_ended() {
+        let read = |scores: &[f64]| -> Vec<_> {
+            scores.iter().map(|score| (String::new(), *score)).collect()
+        };
+        let mut from = Reading { score: None, skip: 0 };
+        let mut step = |scores: &[f64]| {
+            from.go_on(&read(scores));
+            (from.score, from.skip)
+        };
+        assert_eq!(step(&[9.0, 9.0, 8.0]), (Some(8.0), 1));
+        assert_eq!(step(&[8.0, 8.0, 8.0]), (Some(8.0), 4));
+        assert_eq!(step(&[8.0, 7.0, 7.0]), (Some(7.0), 2));
+        assert_eq!(step(&[]), (Some(7.0), 2));
+    }
 }

@@ -88,7 +88,7 @@ export class SessionsView {
     const isPart = next || this.after || isFiltered;
     write(byId('count'), isPart ? `${shown} shown, ${words.count(open)} in all` : `${words.count(open)}`);
     this.table.hidden = !sessions.length;
-    const nobody = isFiltered ? 'No live session is like this. One that has ended is found by its whole id.' : 'Nobody is watching.';
+    const nobody = next ? 'None so far. The next page searches on.' : isFiltered ? 'No live session is like this. One that has ended is found by its whole id.' : 'Nobody is watching.';
     tell(byId('nobody'), sessions.length ? '' : nobody);
     byId('pager').hidden = !next && !this.after;
     byId('first').disabled = !this.after;
