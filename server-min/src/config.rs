@@ -14,6 +14,7 @@ pub use load::{ConfigError, Loaded, Setting, Source, from_environment, load};
 use crate::mqtt::BrokerConfig;
 use crate::mqtt_external::Provisioning;
 use crate::nodes;
+use crate::ops::OpsConfig;
 use crate::regions::{self, GeoipConfig, Network, RegionConfig};
 use crate::session::StoreConfig;
 use crate::session::record::SESSION_TTL_S;
@@ -58,6 +59,7 @@ pub struct Config {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub regions: Vec<RegionConfig>,
     pub geoip: GeoipConfig,
+    pub ops: OpsConfig,
 }
 
 #[derive(Debug, Clone, Deserialize, Serialize)]
@@ -172,6 +174,7 @@ impl Default for Config {
             tls: TlsConfig::default(),
             regions: Vec::new(),
             geoip: GeoipConfig::default(),
+            ops: OpsConfig::default(),
         }
     }
 }
@@ -315,6 +318,9 @@ impl Config {
             .map_err(ConfigError::new)?;
         if let Err(text) = self.tls.check() {
             return Err(ConfigError::new(format!("tls.{text}")));
+        }
+        if let Err(text) = self.ops.check() {
+            return Err(ConfigError::new(format!("ops.{text}")));
         }
         listeners::check(self)?;
         let session = &self.session;

@@ -5,6 +5,7 @@ use crate::metrics::Text;
 use crate::nodes::{Pool, PoolConfig};
 use crate::regions::Regions;
 use crate::session::service::{Addresses, Relay};
+use serde_json::Value;
 use std::net::SocketAddr;
 
 pub struct Placement {
@@ -37,6 +38,11 @@ impl Placement {
     pub fn write_metrics(&self, text: &mut Text) {
         self.nodes.write_metrics(text);
         self.regions.write_metrics(text);
+    }
+
+    /// The TURN nodes, for an operator.
+    pub fn describe_nodes(&self) -> Vec<Value> {
+        self.nodes.describe()
     }
 
     pub fn stop(&self) {

@@ -124,7 +124,7 @@ impl Server {
         };
         let ops = Ops::new();
         let sweep_interval_s = Rc::new(Cell::new(config.session.sweep_interval_s));
-        ops.register(&Parts {
+        let desk = ops.register(&Parts {
             service: &service,
             store: &store,
             carrier: &carrier,
@@ -135,15 +135,7 @@ impl Server {
             sweep_interval_s: &sweep_interval_s,
             config: &config,
         });
-        let site = Site::new(
-            service.clone(),
-            address,
-            placement.clone(),
-            &config,
-            carrier.websocket_door(),
-            hook,
-            ops.clone(),
-        );
+        let site = Site::new(desk, address, &config, carrier.websocket_door(), hook);
         let per_address = config.http.max_connections_per_address;
         let front = Front::new(site.clone(), per_address, stopped);
         let mut tasks = listeners.serve(tls.clone(), &front, carrier.broker());

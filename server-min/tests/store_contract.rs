@@ -8,7 +8,9 @@ use redis_support::{Redis, listen, record, run, until};
 use sdk_core::wire::signal::{Path, SessionId, SessionState};
 use server_min::session::closing::{By, Bye, Closing};
 use server_min::session::record::SESSION_TTL_S;
-use server_min::session::{Change, Counts, MemoryStore, SessionRecord, SessionStore, StoreError};
+use server_min::session::{
+    Change, Counts, MemoryStore, SessionRecord, SessionStore, StoreError, Wanted,
+};
 use std::rc::Rc;
 
 const MINUTE_MS: u64 = 60_000;
@@ -135,6 +137,85 @@ fn what_is_known_may_be_old() {
             SessionRecord { path: Some(Path::Relay), updated_at: 7, ..first.after }
         );
         assert_eq!(store.get(id(1), 8).await, Ok(Some(second.after)));
+    });
+}
+
+/// The device ids of a page.
+fn devices(listed: &server_min::session::Listed) -> Vec<&str> {
+    listed.sessions.iter().map(|record| record.device_id.as_str()).collect()
+}
+
+#[test]
+fn open_sessions_are_listed_a_page_at_a_time() {
+    const ALL: usize = 450;
+    run(async {
+        let redis = Redis::start();
+        let stores: [Rc<dyn SessionStore>; 2] =
+            [Rc::new(MemoryStore::new(ALL)), Rc::new(redis_support::store(&redis, ALL).await)];
+        for store in stores {
+            let none = store.list(&Wanted { limit: 10, ..Wanted::default() }, 0).await.unwrap();
+            assert_eq!((none.sessions.len(), none.next, none.open), (0, None, 0));
+            for n in 0..ALL {
+                let record = SessionRecord {
+                    session_id: SessionId::from_random((n as u128).to_be_bytes()).to_string(),
+                    device_id: format!("cam_{n:03}"),
+                    // Many in the same millisecond.
+                    ..record(0, n as u64 / 100)
+                };
+                store.create(record.clone(), 0).await.unwrap();
+                if n % 2 == 0 {
+                    store.update(&record, CONNECTED, record.updated_at).await.unwrap().unwrap();
+                }
+            }
+            // Everything once, whoever was heard of last first, no page above the bound.
+            let mut wanted = Wanted { limit: usize::MAX, ..Wanted::default() };
+            let mut seen: Vec<String> = Vec::new();
+            let mut sizes = Vec::new();
+            loop {
+                let page = store.list(&wanted, 10).await.unwrap();
+                assert_eq!(page.open, ALL);
+                sizes.push(page.sessions.len());
+                seen.extend(page.sessions.iter().map(|r| r.device_id.clone()));
+                let in_order = page.sessions.is_sorted_by(|a, b| {
+                    (a.updated_at, &a.session_id) > (b.updated_at, &b.session_id)
+                });
+                assert!(in_order);
+                wanted.after = page.next;
+                if page.next.is_none() {
+                    break;
+                }
+            }
+            assert_eq!(sizes, [200, 200, 50]);
+            seen.sort();
+            seen.dedup();
+            assert_eq!(seen.len(), ALL);
+            // One of them, by a part of what it is called.
+            let one = Wanted { limit: 5, text: "m_123".into(), ..Wanted::default() };
+            let page = store.list(&one, 10).await.unwrap();
+            assert_eq!((devices(&page), page.next, page.open), (vec!["cam_123"], None, ALL));
+            let by_id = Wanted { text: page.sessions[0].session_id[20..].into(), ..one.clone() };
+            assert_eq!(devices(&store.list(&by_id, 10).await.unwrap()), ["cam_123"]);
+            // By state, with a page that ends and goes on.
+            let connected = Wanted {
+                limit: 3,
+                text: "cam_00".into(),
+                state: Some(SessionState::Connected),
+                ..Wanted::default()
+            };
+            let page = store.list(&connected, 10).await.unwrap();
+            assert_eq!(devices(&page), ["cam_008", "cam_006", "cam_004"]);
+            let next = Wanted { after: page.next, ..connected };
+            let page = store.list(&next, 10).await.unwrap();
+            assert_eq!((devices(&page), page.next), (vec!["cam_002", "cam_000"], None));
+            // Neither what is closed nor what has expired.
+            let gone = page.sessions[0].clone();
+            store.close(&gone, redis_support::closing(&gone), 10).await.unwrap().unwrap();
+            let page = store.list(&next, 10).await.unwrap();
+            assert_eq!((devices(&page), page.open), (vec!["cam_000"], ALL - 1));
+            let late = SESSION_TTL_S * 1000 + 3;
+            let left = store.list(&Wanted { limit: 200, ..Wanted::default() }, late).await.unwrap();
+            assert_eq!((left.sessions.len(), left.next), (50, None), "the others have expired");
+        }
     });
 }
 

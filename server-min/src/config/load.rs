@@ -8,8 +8,16 @@ use std::path::{Path, PathBuf};
 use toml::{Table, Value};
 
 /// Keys whose values never appear in an error.
-const SECRET_KEYS: &[&str] =
-    &["app_keys", "secret", "_password", "secrets", "static_users", "redis", "external"];
+const SECRET_KEYS: &[&str] = &[
+    "app_keys",
+    "secret",
+    "_password",
+    "secrets",
+    "static_users",
+    "redis",
+    "external",
+    "ops.token",
+];
 /// Sections by their prefix in environment names, the longer before the shorter.
 const SECTIONS: &[(&str, &str)] = &[
     ("http_", "http"),
@@ -20,6 +28,7 @@ const SECTIONS: &[(&str, &str)] = &[
     ("store_", "store"),
     ("tls_", "tls"),
     ("geoip_", "geoip"),
+    ("ops_", "ops"),
 ];
 
 /// A value for one key from outside the file.

@@ -242,7 +242,7 @@ fn preflight(methods: &'static str) -> Reply {
     reply::with(reply, ACCESS_CONTROL_MAX_AGE, "600")
 }
 
-fn not_allowed(methods: &'static str) -> Reply {
+pub(super) fn not_allowed(methods: &'static str) -> Reply {
     let text = format!("this method is not for this address; it takes {methods}");
     reply::with(reply::error(StatusCode::METHOD_NOT_ALLOWED, &text), ALLOW, methods)
 }
@@ -254,7 +254,7 @@ fn not_found() -> Reply {
 }
 
 /// The reason goes to the log, not to the client.
-fn failed(what: &str, why: &str) -> Reply {
+pub(super) fn failed(what: &str, why: &str) -> Reply {
     log::error!("{what} failed: {why}");
     let text = "the server could not do this now; its log says why. Try again later";
     reply::with(reply::error(StatusCode::SERVICE_UNAVAILABLE, text), RETRY_AFTER, RETRY_AFTER_S)

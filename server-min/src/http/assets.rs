@@ -1,4 +1,4 @@
-//! The viewer page's files, inside the binary.
+//! The files of the viewer page and of the operators' page, inside the binary.
 
 use super::reply::{self, Reply};
 use crate::session::credentials::hex;
@@ -11,8 +11,11 @@ use hyper::{HeaderMap, StatusCode};
 
 /// Nothing from elsewhere, except that the page may speak to brokers and session services under
 /// other names than its own.
-const POLICY: &str = "default-src 'self'; connect-src 'self' ws: wss: http: https:; \
+const VIEWER_POLICY: &str = "default-src 'self'; connect-src 'self' ws: wss: http: https:; \
     base-uri 'none'; form-action 'none'; frame-ancestors 'self'; object-src 'none'";
+/// What the page needs and nothing else, and in nobody's frame: it has the token.
+const OPERATORS_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
+    img-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 const HTML: &str = "text/html; charset=utf-8";
 const CSS: &str = "text/css; charset=utf-8";
@@ -20,7 +23,12 @@ const SVG: &str = "image/svg+xml";
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 
 /// The files by their path, with their entity tags.
-pub(super) struct Assets(Vec<Asset>);
+pub(super) struct Assets {
+    files: Vec<Asset>,
+    policy: &'static str,
+}
+
+type File = (&'static str, &'static str, &'static [u8]);
 
 struct Asset {
     path: &'static str,
@@ -30,8 +38,8 @@ struct Asset {
 }
 
 impl Assets {
-    pub(super) fn new() -> Assets {
-        let files: [(&str, &str, &[u8]); 19] = [
+    pub(super) fn of_viewer() -> Assets {
+        let files: [File; 19] = [
             ("/", HTML, include_bytes!("page/index.html")),
             ("/style.css", CSS, include_bytes!("page/style.css")),
             ("/icon.svg", SVG, include_bytes!("page/icon.svg")),
@@ -52,19 +60,39 @@ impl Assets {
             ("/timers.js", SCRIPT, include_bytes!("page/timers.js")),
             ("/words.js", SCRIPT, include_bytes!("page/words.js")),
         ];
-        let asset = |(path, content_type, body): (_, _, &'static [u8])| {
+        Assets::new(&files, VIEWER_POLICY)
+    }
+
+    /// Its icon and the colours are the viewer page's.
+    pub(super) fn of_operators() -> Assets {
+        let files: [File; 9] = [
+            ("/ops", HTML, include_bytes!("page/ops/index.html")),
+            ("/ops/ops.css", CSS, include_bytes!("page/ops/ops.css")),
+            ("/ops/main.js", SCRIPT, include_bytes!("page/ops/main.js")),
+            ("/ops/api.js", SCRIPT, include_bytes!("page/ops/api.js")),
+            ("/ops/dom.js", SCRIPT, include_bytes!("page/ops/dom.js")),
+            ("/ops/node.js", SCRIPT, include_bytes!("page/ops/node.js")),
+            ("/ops/sessions.js", SCRIPT, include_bytes!("page/ops/sessions.js")),
+            ("/ops/detail.js", SCRIPT, include_bytes!("page/ops/detail.js")),
+            ("/ops/words.js", SCRIPT, include_bytes!("page/ops/words.js")),
+        ];
+        Assets::new(&files, OPERATORS_POLICY)
+    }
+
+    fn new(files: &[File], policy: &'static str) -> Assets {
+        let asset = |&(path, content_type, body): &File| {
             let digest = ring::digest::digest(&ring::digest::SHA256, body);
             let tag = format!("\"{}\"", &hex(digest.as_ref())[..16]);
             let etag = HeaderValue::from_str(&tag).expect("hex digits in quotes are visible ASCII");
             Asset { path, content_type, body, etag }
         };
-        Assets(files.into_iter().map(asset).collect())
+        Assets { files: files.iter().map(asset).collect(), policy }
     }
 
     /// The file at `path`; `304` where the client has it already.
     pub(super) fn answer(&self, path: &str, headers: &HeaderMap) -> Option<Reply> {
         let path = if path == "/index.html" { "/" } else { path };
-        let asset = self.0.iter().find(|asset| asset.path == path)?;
+        let asset = self.files.iter().find(|asset| asset.path == path)?;
         let known =
             headers.get(IF_NONE_MATCH).and_then(|tags| tags.to_str().ok()).is_some_and(|tags| {
                 tags.split(',').any(|tag| tag.trim().trim_start_matches("W/") == asset.etag)
@@ -78,7 +106,7 @@ impl Assets {
         headers.insert(ETAG, asset.etag.clone());
         // Asked for anew each time, so that a new binary shows its new page.
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-        headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
+        headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(self.policy));
         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
         Some(reply)

@@ -47,7 +47,7 @@ impl Route {
             "/ops" => Route::Ops,
             _ if path.starts_with("/v1/sessions/") => Route::Session,
             _ if path.starts_with("/v1/mqtt/") => Route::Hook,
-            _ if path.starts_with("/ops/") => Route::Ops,
+            _ if path.starts_with("/ops/") || path.starts_with("/v1/ops/") => Route::Ops,
             _ => Route::Page,
         }
     }
@@ -145,7 +145,8 @@ mod tests {
             ("/v1/sessions", Route::Sessions),
             ("/v1/sessions/x/y", Route::Session),
             ("/v1/other", Route::Page),
-            ("/ops/api", Route::Ops),
+            ("/ops/main.js", Route::Ops),
+            ("/v1/ops/sessions/x", Route::Ops),
             ("/opsx", Route::Page),
             ("/", Route::Page),
         ] {

@@ -7,6 +7,7 @@
 //! POST   /v1/mqtt/…          broker_hook.rs  a broker that is not ours asks who may do what
 //! GET    /metrics            router.rs   metrics.rs counts requests
 //! GET    /healthz /readyz    router.rs
+//! GET    /ops, /v1/ops/…     operators.rs  for operators
 //! GET    / and its files     assets.rs   the viewer page
 //! GET    /mqtt               upgrade.rs  WebSocket, handed to the broker
 //! ```
@@ -18,6 +19,7 @@ mod broker_hook;
 mod caller;
 mod client;
 mod metrics;
+mod operators;
 mod reply;
 mod router;
 mod server;

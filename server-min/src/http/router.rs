@@ -3,12 +3,13 @@
 use super::address::PublicAddress;
 use super::assets::Assets;
 use super::metrics::HttpMetrics;
+use super::operators::{self, Door};
 use super::reply::{self, Reply};
 use super::server::Via;
 use super::{api, broker_hook, upgrade};
 use crate::config::{AppConfig, Config, Secret};
 use crate::mqtt_external::Hook;
-use crate::ops::Ops;
+use crate::ops::{Desk, Ops};
 use crate::placement::Placement;
 use crate::regions::Network;
 use crate::session::Service;
@@ -31,6 +32,10 @@ pub struct Site {
     pub(super) placement: Rc<Placement>,
     pub(super) trusted_proxies: Vec<Network>,
     pub(super) ops: Rc<Ops>,
+    pub(super) desk: Rc<Desk>,
+    /// To the operators' page.
+    pub(super) door: Door,
+    pub(super) ops_page: Assets,
     pub(super) metrics: HttpMetrics,
     settings: RefCell<Rc<Settings>>,
     /// `None` where the broker is not ours.
@@ -46,6 +51,7 @@ pub(super) struct Settings {
     pub(super) apps: Vec<AppConfig>,
     pub(super) cors_origin: Option<HeaderValue>,
     pub(super) max_connections: usize,
+    pub(super) ops_token: Option<Secret>,
 }
 
 impl Settings {
@@ -56,41 +62,46 @@ impl Settings {
             apps: config.apps.clone(),
             cors_origin: HeaderValue::from_str(origin).ok().filter(|_| !origin.is_empty()),
             max_connections: config.http.max_connections,
+            ops_token: config.ops.token.clone(),
         }
     }
 }
 
 impl Site {
     pub fn new(
-        service: Rc<Service>,
+        desk: Rc<Desk>,
         address: PublicAddress,
-        placement: Rc<Placement>,
         config: &Config,
         broker: Option<WebSocketDoor>,
         hook: Option<Hook>,
-        ops: Rc<Ops>,
     ) -> Rc<Site> {
+        let ops = desk.ops.clone();
         let site = Rc::new(Site {
-            service,
+            service: desk.service.clone(),
             address,
-            placement,
+            placement: desk.placement.clone(),
             trusted_proxies: config.http.trusted_proxies.clone(),
             ops: ops.clone(),
+            desk,
+            door: Door::new(),
+            ops_page: Assets::of_operators(),
             metrics: HttpMetrics::new(),
             settings: RefCell::new(Rc::new(Settings::of(config))),
             broker,
             hook,
-            assets: Assets::new(),
+            assets: Assets::of_viewer(),
         });
         // Weak: the site itself holds `ops`.
         let counted = Rc::downgrade(&site);
         ops.registry.add(move |text| {
             if let Some(site) = counted.upgrade() {
                 site.metrics.write(text, site.settings().max_connections);
+                site.door.write_metrics(text);
             }
         });
         let changed = Rc::downgrade(&site);
-        let settings = &["app_keys", "apps", "http.cors_origin", "http.max_connections"];
+        let settings =
+            &["app_keys", "apps", "http.cors_origin", "http.max_connections", "ops.token"];
         ops.reload.add(settings, move |config| {
             if let Some(site) = changed.upgrade() {
                 site.settings.replace(Rc::new(Settings::of(config)));
@@ -113,6 +124,9 @@ impl Site {
         let path = request.uri().path();
         if path.starts_with(broker_hook::PREFIX) {
             return broker_hook::answer(self.hook.as_ref(), request).await;
+        }
+        if operators::is_ours(path) {
+            return operators::answer(self, request, via).await;
         }
         if path.starts_with("/v1/") {
             return api::answer(self, request, via).await;

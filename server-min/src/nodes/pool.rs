@@ -8,6 +8,7 @@ use crate::http::bracketed;
 use crate::metrics::{Kind, Text};
 use crate::session::service::{Addresses, Relay};
 use crate::stun_turn::TurnConfig;
+use serde_json::{Value, json};
 use std::cell::{Cell, RefCell};
 use std::cmp::Reverse;
 use std::net::SocketAddr;
@@ -126,6 +127,21 @@ impl Pool {
         }
         node.sessions.set(node.sessions.get() + 1);
         Some(node.relay(own))
+    }
+
+    /// Each node, and what is thought of it.
+    pub fn describe(&self) -> Vec<Value> {
+        let entries = self.entries.borrow();
+        let describe = |Entry { node, .. }: &Entry| {
+            json!({
+                "name": node.name,
+                "region": node.region,
+                "own": node.external.is_none(),
+                "alive": node.health.get().is_alive(),
+                "sessions": node.sessions.get(),
+            })
+        };
+        entries.iter().map(describe).collect()
     }
 
     /// Everything counted.

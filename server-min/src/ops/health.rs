@@ -52,6 +52,11 @@ impl Health {
         draining.into_iter().chain(failed).collect()
     }
 
+    /// Each check by its name; the error says what is wrong.
+    pub fn all(&self) -> Vec<(&'static str, Result<(), String>)> {
+        self.checks.borrow().iter().map(|check| (check.name, (check.run)())).collect()
+    }
+
     pub fn write_metrics(&self, text: &mut Text) {
         let name = "server_min_ready";
         text.family(name, Kind::Gauge, "Whether each part of readiness holds (1) or not (0)");

@@ -4,16 +4,22 @@
 //! ```text
 //! GET /metrics ─→ Registry ─→ each part's own numbers
 //! GET /readyz ──→ Health ───→ each part's own check
+//! GET /v1/ops/… ─→ Desk ────→ all of it, and the sessions themselves
 //! SIGHUP ───────→ lifecycle ─→ Source::load ─→ Reload ─→ each part's own change
 //! SIGTERM ──────→ lifecycle ─→ Health::drain ─→ drain_s, or until nobody is left ─→ Server::stop
 //! ```
 
+mod config;
+mod desk;
 mod health;
 pub mod lifecycle;
 pub mod process;
+mod relayed;
 mod reload;
 mod wiring;
 
+pub use config::OpsConfig;
+pub use desk::Desk;
 pub use health::{Health, NotReady};
 pub use reload::{Reload, Reloaded};
 pub(crate) use wiring::Parts;

@@ -1,6 +1,6 @@
 //! What the server's parts register: their numbers, their checks, and what they can change.
 
-use super::{Ops, process};
+use super::{Desk, Ops, process};
 use crate::carrier::Carrier;
 use crate::config::Config;
 use crate::counters::relay_metrics;
@@ -27,7 +27,8 @@ pub(crate) struct Parts<'a> {
 }
 
 impl Ops {
-    pub(crate) fn register(&self, parts: &Parts<'_>) {
+    /// For an operator, a desk with all of them.
+    pub(crate) fn register(self: &Rc<Self>, parts: &Parts<'_>) -> Rc<Desk> {
         self.register_metrics(parts);
         self.register_changes(parts);
         let store = parts.store.clone();
@@ -40,6 +41,7 @@ impl Ops {
                 false => Err("a thread of the relay has ended; the log says why".into()),
             });
         }
+        Rc::new(Desk::new(self.clone(), parts))
     }
 
     /// Tasks that serve until the server stops: one that ended before has failed.

@@ -1,4 +1,4 @@
-//! How often sign-ins from one address failed of late. Who fails too often is not listened to for a
+//! How often sign-ins from one address failed of late: at the broker, and at the operators' page. Who fails too often is not listened to for a
 //! while where a password could be guessed.
 
 use crate::per_address::network;
@@ -11,7 +11,7 @@ const MOST_ADDRESSES: usize = 10_000;
 const OTHERS: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 const MINUTE_MS: u64 = 60_000;
 
-pub(super) struct Failures {
+pub(crate) struct Failures {
     per_minute: u32,
     /// When each address would have made its failures at exactly the rate allowed.
     paid_until_ms: HashMap<IpAddr, u64>,
@@ -19,19 +19,19 @@ pub(super) struct Failures {
 
 impl Failures {
     /// `per_minute` failures are as many as may come at once, too; 0 for no limit.
-    pub(super) fn new(per_minute: u32) -> Failures {
+    pub(crate) fn new(per_minute: u32) -> Failures {
         Failures { per_minute, paid_until_ms: HashMap::new() }
     }
 
     /// Whether `ip` has failed too often to be listened to.
-    pub(super) fn is_over(&self, ip: IpAddr, now_ms: u64) -> bool {
+    pub(crate) fn is_over(&self, ip: IpAddr, now_ms: u64) -> bool {
         let account = self.account(ip);
         let paid_until_ms = self.paid_until_ms.get(&account).copied().unwrap_or(0);
         self.per_minute != 0 && paid_until_ms + self.cost_ms() > now_ms + MINUTE_MS
     }
 
     /// Notes a failure.
-    pub(super) fn note(&mut self, ip: IpAddr, now_ms: u64) {
+    pub(crate) fn note(&mut self, ip: IpAddr, now_ms: u64) {
         if self.per_minute == 0 {
             return;
         }

@@ -1,10 +1,12 @@
 //! The session store of a single node: a bounded map in memory.
 
 use super::closing::{By, Closing};
+use super::listing::{Listed, Place, Wanted};
 use super::record::SessionRecord;
 use super::store::{Answer, Change, Counts, OnClosing, SessionStore, StoreError, Updated};
 use sdk_core::wire::signal::{SessionId, SessionState};
 use std::cell::{Cell, RefCell};
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use tokio::sync::watch;
 
@@ -162,6 +164,43 @@ impl SessionStore for MemoryStore {
                     && (record.is_stale(now_ms, idle_ms) || record.is_expired(now_ms))
             });
             Ok(stale.take(limit).cloned().collect())
+        })
+    }
+
+    /// Looks at every record there is: of 100,000 that takes some milliseconds, so it is for people.
+    fn list<'a>(&'a self, wanted: &'a Wanted, now_ms: u64) -> Answer<'a, Listed> {
+        Box::pin(async move {
+            let Counts { connecting, connected, .. } = self.counts.get();
+            let mut listed = Listed { open: connecting + connected, ..Listed::default() };
+            let (sessions, limit) = (self.sessions.borrow(), wanted.limit());
+            if limit == 0 {
+                return Ok(listed);
+            }
+            let place = |id: SessionId, r: &SessionRecord| Place {
+                updated_at: r.updated_at,
+                session_id: id,
+            };
+            let mut found: Vec<(Place, &SessionRecord)> = sessions
+                .iter()
+                .map(|(id, entry)| (place(*id, &entry.record), &entry.record))
+                .filter(|(place, r)| {
+                    !r.is_closed()
+                        && !r.is_expired(now_ms)
+                        && wanted.is_behind(*place)
+                        && wanted.state_fits(r)
+                        && wanted.names(&r.session_id, &r.device_id, &r.app_id)
+                })
+                .collect();
+            let has_more = found.len() > limit;
+            if has_more {
+                // Only what is shown has to be in order.
+                found.select_nth_unstable_by_key(limit, |(place, _)| Reverse(*place));
+                found.truncate(limit);
+            }
+            found.sort_unstable_by_key(|(place, _)| Reverse(*place));
+            listed.next = found.last().filter(|_| has_more).map(|(place, _)| *place);
+            listed.sessions = found.into_iter().map(|(_, record)| record.clone()).collect();
+            Ok(listed)
         })
     }
 

@@ -22,6 +22,17 @@ pub struct Metrics {
     store_errors: [AtomicU64; StoreError::LABELS.len()],
 }
 
+/// What became of sessions since the start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Totals {
+    pub created: u64,
+    pub connected: u64,
+    /// Ended without having connected.
+    pub failed: u64,
+    pub direct: u64,
+    pub relayed: u64,
+}
+
 impl Default for Metrics {
     fn default() -> Metrics {
         Metrics {
@@ -68,6 +79,17 @@ impl Metrics {
 
     pub fn on_store_error(&self, error: &StoreError) {
         self.store_errors[error.index()].fetch_add(1, Relaxed);
+    }
+
+    pub fn totals(&self) -> Totals {
+        let of = |counter: &AtomicU64| counter.load(Relaxed);
+        Totals {
+            created: of(&self.attempts),
+            connected: of(&self.successes),
+            failed: self.failures.iter().map(of).sum(),
+            direct: of(&self.direct),
+            relayed: of(&self.relayed),
+        }
     }
 
     /// `counts` are the sessions there are, where the store knows.

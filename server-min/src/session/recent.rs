@@ -65,6 +65,11 @@ impl Recent {
         all.push_back(ended);
     }
 
+    /// Looks at each of them, the newest first.
+    pub fn each(&self, look: impl FnMut(&Ended)) {
+        self.0.borrow().iter().rev().for_each(look);
+    }
+
     /// The newest first, at most `limit`.
     pub fn newest(&self, limit: usize) -> Vec<Ended> {
         self.0.borrow().iter().rev().take(limit).cloned().collect()

@@ -4,11 +4,12 @@ use super::closing::{Bye, Closing};
 use super::credentials::{self, Credentials};
 use super::ending::{Ending, Reason};
 use super::keys::{self, SigningKey};
+use super::listing::{Listed, Wanted};
 use super::messages::Messages;
-use super::metrics::Metrics;
+use super::metrics::{Metrics, Totals};
 use super::recent::{Ended, Recent};
 use super::record::SessionRecord;
-use super::store::{Change, SessionStore, StoreError};
+use super::store::{Change, Counts, SessionStore, StoreError};
 use crate::config::Secret;
 use crate::metrics::Text;
 use crate::mqtt::{Identity, Role};
@@ -176,6 +177,21 @@ impl Service {
         &self.recent
     }
 
+    /// What became of sessions since the start, in this process.
+    pub fn totals(&self) -> Totals {
+        self.metrics.totals()
+    }
+
+    /// The sessions there are; `None` where the store does not know that by itself.
+    pub fn counts(&self) -> Option<Counts> {
+        self.store.counts()
+    }
+
+    /// Whether someone is connected to the broker; `None` where that cannot be known.
+    pub fn is_online(&self, role: Role, id: &str) -> Option<bool> {
+        self.messages.is_online(role, id)
+    }
+
     pub fn write_metrics(&self, text: &mut Text) {
         self.metrics.write(text, self.store.counts());
     }
@@ -263,6 +279,11 @@ impl Service {
         now_ms: u64,
     ) -> Result<Option<SessionRecord>, StoreError> {
         self.kept(self.store.get(id, now_ms).await)
+    }
+
+    /// Open sessions, for an operator.
+    pub async fn list(&self, wanted: &Wanted, now_ms: u64) -> Result<Listed, StoreError> {
+        self.kept(self.store.list(wanted, now_ms).await)
     }
 
     /// Closes a session and says `bye` to both sides. `false` where there was nothing to close.

@@ -2,6 +2,7 @@
 //! one node, and [`RedisStore`](super::RedisStore) where several nodes serve the same sessions.
 
 use super::closing::{By, Closing};
+use super::listing::{Listed, Wanted};
 use super::record::SessionRecord;
 use sdk_core::wire::signal::{Path, SessionId, SessionState};
 use std::fmt;
@@ -48,6 +49,9 @@ pub trait SessionStore {
     /// A shared store finds what has expired `idle_ms` after its last report. And while it was away it
     /// could not hear of any: all that is counted from its return.
     fn stale(&self, now_ms: u64, idle_ms: u64, limit: usize) -> Answer<'_, Vec<SessionRecord>>;
+
+    /// Open sessions, those that were heard of last first; bounded, whatever is there.
+    fn list<'a>(&'a self, wanted: &'a Wanted, now_ms: u64) -> Answer<'a, Listed>;
 
     /// What is published on `session_updates:{id}`: the record after each change, the newest only
     /// where the watcher is slower. Ends when the record is forgotten. `None`: no such session.

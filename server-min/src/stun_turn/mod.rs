@@ -24,6 +24,7 @@ mod relaying;
 mod relays;
 mod requests;
 mod shared;
+mod traffic;
 
 pub use answers::MAX_REPLY_LEN;
 pub use config::TurnConfig;
@@ -35,3 +36,4 @@ pub use refusals::{Reason, Refused, SharedRefused};
 pub use relaying::ToClient;
 pub use relays::{Opened, RelayId, RelayPorts};
 pub use shared::Shared;
+pub use traffic::{MAX_ASKED, Traffic};

@@ -51,7 +51,7 @@ pub(super) struct Relay {
     pub(super) owner: AllocationId,
     pub(super) place: Place,
     /// Another one of the same session.
-    next: Option<RelayId>,
+    pub(super) next: Option<RelayId>,
 }
 
 const UNOWNED: AllocationId = AllocationId::MAX;

@@ -16,6 +16,7 @@ mod config;
 mod keys;
 mod link;
 mod listening;
+mod listing;
 mod scripts;
 mod stale;
 mod watches;
@@ -25,6 +26,7 @@ pub use config::{RedisUrl, StoreConfig};
 use super::closing::Closing;
 use super::credentials::hex;
 use super::keys::random;
+use super::listing::{Listed, Wanted};
 use super::memory::MemoryStore;
 use super::record::SessionRecord;
 use super::store::{Answer, Change, OnClosing, SessionStore, StoreError, Updated};
@@ -223,6 +225,13 @@ impl SessionStore for RedisStore {
         Box::pin(async move {
             self.inner.note(now_ms);
             self.inner.stale(now_ms, idle_ms, limit).await
+        })
+    }
+
+    fn list<'a>(&'a self, wanted: &'a Wanted, now_ms: u64) -> Answer<'a, Listed> {
+        Box::pin(async move {
+            self.inner.note(now_ms);
+            self.inner.list(wanted, now_ms).await
         })
     }
 

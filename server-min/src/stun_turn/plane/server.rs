@@ -10,6 +10,7 @@ use super::sys::{Waker, raise_file_limit};
 use crate::stun_turn::config::{MAX_SHARDS, TurnConfig};
 use crate::stun_turn::core::Core;
 use crate::stun_turn::shared::Shared;
+use crate::stun_turn::traffic::Traffic;
 use crate::tls::Tls;
 use ring::rand::{SecureRandom as _, SystemRandom};
 use std::io;
@@ -18,6 +19,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use tokio::sync::oneshot;
 
 pub struct TurnServer;
 
@@ -163,6 +165,24 @@ impl TurnHandle {
         for shard in &*self.shards {
             shard.send(Command::CloseSession(name.to_owned()));
         }
+    }
+
+    /// What each of these sessions has relayed here, in their order; of the first
+    /// [`MAX_ASKED`](crate::stun_turn::MAX_ASKED). A shard that has ended has relayed nothing.
+    pub async fn traffic(&self, sessions: Arc<[String]>) -> Vec<Traffic> {
+        let asked = self.shards.iter().map(|shard| {
+            let (answer, answered) = oneshot::channel();
+            shard.send(Command::Tell { sessions: sessions.clone(), answer });
+            answered
+        });
+        // All of them first, so that they look at the same time.
+        let asked: Vec<_> = asked.collect();
+        let mut all = vec![Traffic::default(); sessions.len()];
+        for answered in asked {
+            let of_shard = answered.await.unwrap_or_default();
+            all.iter_mut().zip(of_shard).for_each(|(sum, traffic)| *sum += traffic);
+        }
+        all
     }
 
     /// Exchanges the secrets of the credentials. No allocation ends by it; new ones must be proven by

@@ -19,6 +19,7 @@ use super::tcp::{Detached, StreamId, Streams};
 use crate::stun_turn::connections::ConnectionId;
 use crate::stun_turn::core::{Core, Now};
 use crate::stun_turn::relays::RelayId;
+use crate::stun_turn::traffic::{MAX_ASKED, Traffic};
 use crate::tls::Tls;
 use std::io;
 use std::os::fd::AsRawFd;
@@ -26,6 +27,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver as Inbox, Sender, TryRecvError};
 use std::time::{Duration, Instant, SystemTime};
+use tokio::sync::oneshot;
 
 pub(super) struct Shard {
     epoll: Rc<Epoll>,
@@ -68,6 +70,11 @@ pub(super) enum Command {
     CloseSession(String),
     /// A client's stream that belongs to a peer of this shard's.
     Adopt(Detached),
+    /// Asks what each of these sessions has relayed through this shard, at most [`MAX_ASKED`] of them.
+    Tell {
+        sessions: Arc<[String]>,
+        answer: oneshot::Sender<Vec<Traffic>>,
+    },
     /// Ends the thread.
     Stop,
 }
@@ -191,6 +198,12 @@ impl Shard {
                     if let Some(id) = self.streams.adopt(now.instant, stream) {
                         self.on_stream(now, id);
                     }
+                }
+                Ok(Command::Tell { sessions, answer }) => {
+                    let core = &self.relay.core;
+                    let asked = sessions.iter().take(MAX_ASKED);
+                    // Whoever asked may have gone away.
+                    let _ = answer.send(asked.map(|name| core.traffic_of(name)).collect());
                 }
                 Err(TryRecvError::Empty) => return false,
                 Ok(Command::Stop) | Err(TryRecvError::Disconnected) => return true,
