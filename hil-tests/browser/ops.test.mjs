@@ -292,7 +292,9 @@ test('on a phone nothing sticks out, light or dark', TIMEOUT, async (t) => {
     await row(page, 'sessions', device);
     await row(page, 'ends', 'cam_phone');
     await judge('desk');
-    await page.locator('#sessions button').first().click();
+    await page.getByRole('button', { name: 'Device' }).click();
+    assert.equal(await page.locator('th[aria-sort="ascending"]').innerText(), 'Device', 'it can be sorted');
+    await page.locator('#sessions tbody button').first().click();
     await page.locator('#end').waitFor();
     await page.click('#end');
     await judge('detail');
