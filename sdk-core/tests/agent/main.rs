@@ -305,8 +305,8 @@ fn a_viewer_that_vanishes_is_noticed_and_cleared_away() {
 
 /// What the service was told last: the code and the words of a session's end.
 fn end_reported(world: &World) -> (Option<u16>, Option<String>) {
-    let to_service = world.signals.iter().filter(|(topic, _)| topic == "p2p/signal/server");
-    match to_service.last().map(|(_, signal)| signal.body.clone()) {
+    let mut to_service = world.signals.iter().filter(|(topic, _)| topic == "p2p/signal/server");
+    match to_service.next_back().map(|(_, signal)| signal.body.clone()) {
         Some(Body::Keepalive(Keepalive {
             state: Some(SessionState::Closed),
             code,
