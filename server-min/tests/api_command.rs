@@ -315,6 +315,7 @@ fn the_example_file_names_every_setting_with_its_default() {
         "http_public_url",
         "database",
         "\"10.1.0.0/16\"",
+        "token",
     ];
     assert_eq!(differing, examples, "{whole}");
     let lost: Vec<&str> =
