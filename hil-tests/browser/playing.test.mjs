@@ -214,6 +214,15 @@ test('a camera that starts anew is called again by itself', TIMEOUT, async (t) =
   await framesGrow(page);
 });
 
+test('a camera that cannot go on with a further offer is called again by itself', TIMEOUT, async (t) => {
+  const camera = await startCamera(t, 'cam_other_numbers');
+  const page = await watch(t, 'cam_other_numbers');
+  const { sessionId } = await playing(page);
+  await camera.say('error', { code: 406, message: 'the new offer has another meaning for payload type 108' });
+  await playing(page, (s) => s.sessionId !== sessionId);
+  await framesGrow(page);
+});
+
 test('a camera’s bye is final until someone asks for more', TIMEOUT, async (t) => {
   const camera = await startCamera(t, 'cam_ends');
   const page = await watch(t, 'cam_ends');

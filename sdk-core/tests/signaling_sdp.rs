@@ -8,6 +8,7 @@ use sdk_core::wire::sdp::{
     Answer, AudioFormat, Description, Direction, Fingerprint, MediaKind, Payload, ProfileLevelId,
     Setup, StreamFormat, VideoChoice, VideoFormat, ice_ufrag,
 };
+use sdk_core::wire::signal::ErrorCode;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -445,4 +446,58 @@ fn sound_or_data_outside_of_the_bundle_has_no_transport_and_is_rejected() {
     let ports: Vec<u16> =
         Description::parse(&written).unwrap().media.iter().map(|m| m.port).collect();
     assert_eq!(ports, [0, 9, 0]);
+}
+
+/// Chromium's offer before it has asked its decoders about Main.
+fn chromium_without_main() -> String {
+    offer("chromium_video.sdp").replace("profile-level-id=4d001f", "profile-level-id=58001f")
+}
+
+#[test]
+fn a_further_offer_with_more_in_it_keeps_the_session_as_it_is() {
+    let (first, second) = (chromium_without_main(), offer("chromium_video.sdp"));
+    let more = second.replace(
+        "a=extmap:9 ",
+        "a=extmap:12 urn:ietf:params:rtp-hdrext:ssrc-audio-level\r\na=extmap:9 ",
+    );
+    let without_transport_cc = first.replace("a=extmap:4 ", "a=extmap:4 urn:x-not-");
+    for first in [&first, &without_transport_cc] {
+        let before = choose(first, "4d401f");
+        // A stream of Main would have another payload type, had this been the first offer.
+        assert_ne!(before.payload_type, choose(&more, "4d401f").payload_type);
+        let after = Description::parse(&more).unwrap().choose_video_again(&before).unwrap();
+        assert_eq!(before, after);
+        let written = answer(&more, &after);
+        assert_eq!(written.matches("a=rtpmap").count(), 2, "the stream and its rtx: {written}");
+        assert_eq!(written.contains("transport-wide-cc"), before.extensions.transport_cc.is_some());
+    }
+}
+
+#[test]
+fn a_further_offer_without_what_the_session_uses_is_told_what_is_missing() {
+    let text = offer("chromium_video.sdp");
+    let before = choose(&text, "42e01f");
+    assert_eq!((before.payload_type, before.rtx_payload_type), (108, Some(109)));
+    let swaps = [
+        ("a=mid:0", "a=mid:7", "section elsewhere"),
+        ("a=recvonly", "a=inactive", "does not want to receive"),
+        ("a=rtpmap:108 H264", "a=rtpmap:108 VP8", "payload type 108"),
+        (
+            "packetization-mode=1;profile-level-id=42e01f",
+            "packetization-mode=0",
+            "payload type 108",
+        ),
+        ("a=fmtp:109 apt=108", "a=fmtp:109 apt=102", "rtx"),
+        ("a=extmap:4 ", "a=extmap:13 ", "extmap"),
+        ("a=extmap:9 ", "a=extmap:9 urn:x-not-", "extmap"),
+    ];
+    for (from, to, words) in swaps {
+        let changed = text.replace(from, to);
+        assert_ne!(changed, text, "{from}");
+        let refusal =
+            Description::parse(&changed).unwrap().choose_video_again(&before).unwrap_err();
+        assert_eq!(refusal.code, ErrorCode::NotAcceptable, "{from}");
+        assert!(refusal.message.contains(words), "{from}: {}", refusal.message);
+        assert!(refusal.message.contains("open a new session"), "{}", refusal.message);
+    }
 }

@@ -31,6 +31,33 @@ impl OfferInForce {
     ) -> Result<OfferInForce, SdpError> {
         let description = Description::parse(sdp)?;
         let choice = description.choose_video(stream.format())?;
+        Ok(OfferInForce::new(sdp, &description, choice, audio))
+    }
+
+    /// Reads a further offer of the same session, in which what is sent keeps its numbers.
+    pub(super) fn read_next(
+        &self,
+        sdp: &str,
+        audio: Option<AudioFormat>,
+    ) -> Result<OfferInForce, SdpError> {
+        let description = Description::parse(sdp)?;
+        let choice = description.choose_video_again(&self.choice)?;
+        let next = OfferInForce::new(sdp, &description, choice, audio);
+        if next.moves_data(self) {
+            return Err(SdpError::not_acceptable(
+                "the new offer has its data section elsewhere than the first one; open a new \
+                 session for that",
+            ));
+        }
+        Ok(OfferInForce { version: self.version + 1, ..next })
+    }
+
+    fn new(
+        sdp: &str,
+        description: &Description<'_>,
+        choice: VideoChoice,
+        audio: Option<AudioFormat>,
+    ) -> OfferInForce {
         let sound = match audio {
             None => Err("the camera has none"),
             Some(format) => description
@@ -40,13 +67,7 @@ impl OfferInForce {
         let data = description.choose_data(&choice);
         let candidates = description.media.iter().flat_map(|m| &m.candidates);
         let candidates = candidates.map(|c| (*c).to_owned()).collect();
-        Ok(OfferInForce { sdp: sdp.to_owned(), choice, sound, data, candidates, version: 1 })
-    }
-
-    /// Takes the place of an earlier offer of the same session.
-    pub(super) fn follows(mut self, earlier: &OfferInForce) -> OfferInForce {
-        self.version = earlier.version + 1;
-        self
+        OfferInForce { sdp: sdp.to_owned(), choice, sound, data, candidates, version: 1 }
     }
 
     pub(super) fn choice(&self) -> &VideoChoice {
@@ -68,7 +89,7 @@ impl OfferInForce {
     }
 
     /// Whether both have a data section, in different places (RFC 3264 §8).
-    pub(super) fn moves_data(&self, earlier: &OfferInForce) -> bool {
+    fn moves_data(&self, earlier: &OfferInForce) -> bool {
         match (&self.data, &earlier.data) {
             (Some(now), Some(before)) => (now.section, &now.mid) != (before.section, &before.mid),
             _ => false,

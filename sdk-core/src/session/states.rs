@@ -273,21 +273,10 @@ impl Session {
             return;
         }
         let restart = offered == Offered::Restart;
-        let Some(stream) = streams.get(self.stream) else { return };
-        let changed = match OfferInForce::read(&offer.sdp, stream, audio) {
-            Ok(changed) => changed.follows(&self.offer),
+        let changed = match self.offer.read_next(&offer.sdp, audio) {
+            Ok(changed) => changed,
             Err(e) => return self.fail(now, e.code, e.message, out),
         };
-        if !self.viewer.fits(changed.choice()) {
-            let message = "the new offer maps the stream to other payload types or extensions than \
-                           the first one; open a new session for that";
-            return self.fail(now, ErrorCode::NotAcceptable, message.to_owned(), out);
-        }
-        if changed.moves_data(&self.offer) {
-            let message = "the new offer has its data section elsewhere than the first one; open a \
-                           new session for that";
-            return self.fail(now, ErrorCode::NotAcceptable, message.to_owned(), out);
-        }
         if restart {
             log::info!("sessionId={} the viewer restarts ICE", self.id);
             self.peer.restart(now.instant, changed.credentials());

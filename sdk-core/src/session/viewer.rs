@@ -232,15 +232,6 @@ impl Viewer {
             out.send_written(route, |buffer| stream.write_goodbye(sound, route.channel, buffer));
         }
     }
-
-    /// Whether media can go on under a changed offer. What is sealed into packets may not change
-    /// in a session: a packet that is sent again would be another one under the same SRTP index.
-    pub(super) fn fits(&self, choice: &VideoChoice) -> bool {
-        choice.payload_type == self.config.payload_type
-            && choice.rtx_payload_type == self.config.rtx.map(|rtx| rtx.payload_type)
-            && packetization_mode(choice) == self.config.packetization_mode
-            && extension_ids(choice) == self.config.extensions
-    }
 }
 
 /// With room for headers and resends.

@@ -201,7 +201,7 @@ impl SdpError {
         SdpError { code: ErrorCode::Malformed, message: message.into() }
     }
 
-    fn not_acceptable(message: impl Into<String>) -> SdpError {
+    pub(crate) fn not_acceptable(message: impl Into<String>) -> SdpError {
         SdpError { code: ErrorCode::NotAcceptable, message: message.into() }
     }
 }

@@ -360,6 +360,38 @@ fn a_restart_of_ice_keeps_media_going() {
     assert!(!closed, "{:?}", world.events);
 }
 
+/// A browser may find another decoder meanwhile, and an encoder may change its profile.
+#[test]
+fn a_further_offer_changes_nothing_in_what_is_being_sent() {
+    const BROWSER: &str = include_str!("../../../testdata/sdp/chromium_video.sdp");
+    let mut world = World::new(|_| ());
+    world.push_frame(&idr(3000, 1), Duration::ZERO);
+    let only_main = BROWSER.replace("=42e01f", "=58001f").replace("=42001f", "=58001f");
+    let id = world.join(FakeViewer::new("198.51.100.1:5000", GCM_AND_CM).like(only_main), 1);
+    world.run(Duration::from_secs(1));
+    let payload_types = |world: &World| {
+        let all = world.viewers[0].packets.iter().map(|packet| packet.payload_type);
+        all.collect::<std::collections::BTreeSet<u8>>()
+    };
+    let before = payload_types(&world);
+    assert_eq!(before.len(), 1);
+
+    world.viewers[0].offer_next(BROWSER.into());
+    let offer =
+        Offer { sdp: world.viewers[0].offer(), token: world.token(id, "app_1"), stream: None };
+    world.signal(id, "app_1", Body::Offer(offer));
+    let count = world.viewers[0].packets.len();
+    world.push_frame(&idr(3000, 2), Duration::from_millis(40));
+    world.run(Duration::from_millis(40));
+    assert!(world.viewers[0].packets.len() > count, "{:?}", world.events);
+    assert_eq!(payload_types(&world), before);
+    assert!(
+        !world.events.iter().any(|e| matches!(e, Event::ViewerClosed { .. })),
+        "{:?}",
+        world.events
+    );
+}
+
 #[test]
 fn whatever_comes_in_nothing_panics_and_the_viewer_stays() {
     let (mut world, ids) = connected(1);

@@ -68,6 +68,15 @@ impl VideoFormat {
             VideoFormat::H265(_) => Codec::H265,
         }
     }
+
+    /// Whether the same packets do for both.
+    fn is_packetised_as(&self, other: &VideoFormat) -> bool {
+        let mode = |format: &VideoFormat| match format {
+            VideoFormat::H264 { packetization_mode, .. } => Some(*packetization_mode),
+            VideoFormat::H265(_) => None,
+        };
+        mode(self) == mode(other)
+    }
 }
 
 /// Ids of the RTP header extensions (RFC 8285) both sides know, 1 to 14.
@@ -77,6 +86,16 @@ pub struct Extensions {
     pub mid: Option<u8>,
     pub transport_cc: Option<u8>,
     pub abs_send_time: Option<u8>,
+}
+
+impl Extensions {
+    /// Whether `other` has at least these, under the same ids.
+    fn are_among(&self, other: &Extensions) -> bool {
+        let kept = |mine: Option<u8>, other| mine.is_none() || mine == other;
+        kept(self.mid, other.mid)
+            && kept(self.transport_cc, other.transport_cc)
+            && kept(self.abs_send_time, other.abs_send_time)
+    }
 }
 
 /// RTCP feedback (RFC 4585) offered for a payload type.
@@ -122,9 +141,9 @@ impl Description<'_> {
         let ready = || videos().filter(|(_, m)| !m.is_rejected() && m.receives());
         let chosen = ready().find_map(|(i, media)| {
             let (payload, format) = best(media, stream)?;
-            Some((i, media, payload, format))
+            Some((i, payload, format))
         });
-        let Some((section, media, payload, format)) = chosen else {
+        let Some((section, payload, format)) = chosen else {
             let why = if videos().next().is_none() {
                 "the offer has no video section: add a recvonly video transceiver"
             } else if ready().next().is_none() {
@@ -135,23 +154,77 @@ impl Description<'_> {
             };
             return Err(SdpError::not_acceptable(why));
         };
-        check_transport(media)?;
+        taken(self, section, payload, format)
+    }
+
+    /// Chooses again in a later offer of the same session, where everything keeps its meaning: a
+    /// packet that is sent again must be the same one under its SRTP index.
+    ///
+    /// A browser may offer more than it did before, such as the profiles of a decoder that it has
+    /// found meanwhile, or other header extensions; none of that is taken. Nor does it matter which
+    /// stream is being sent by now.
+    ///
+    /// Errors: 406, and what is missing, if the offer no longer has what was taken of the first one.
+    pub fn choose_video_again(&self, before: &VideoChoice) -> Result<VideoChoice, SdpError> {
+        let gone = |what: &str| {
+            SdpError::not_acceptable(format!(
+                "the new offer {what}, which this session uses; open a new session for that"
+            ))
+        };
+        let section = before.section;
+        let media = self.media.get(section);
+        let media = media.filter(|m| m.kind == MediaKind::Video && m.mid == before.mid);
+        let media = media.ok_or_else(|| gone("has its video section elsewhere than the one"))?;
+        if media.is_rejected() || !media.receives() {
+            return Err(gone("does not want to receive in the video section"));
+        }
+        let same = media.payloads.iter().find(|p| p.payload_type == before.payload_type);
+        let format = same.and_then(|payload| Some((payload, format_of(payload)?)));
+        let fits = |format: &VideoFormat| format.is_packetised_as(&before.format);
+        let Some((payload, format)) = format.filter(|(_, format)| fits(format)) else {
+            return Err(gone(&format!(
+                "has another meaning for payload type {}",
+                before.payload_type
+            )));
+        };
+        let choice = taken(self, section, payload, format)?;
+        if before.rtx_payload_type.is_some() && choice.rtx_payload_type != before.rtx_payload_type {
+            return Err(gone("has another payload type for the retransmissions (rtx) of the one"));
+        }
+        if !before.extensions.are_among(&choice.extensions) {
+            return Err(gone("leaves out or renumbers an RTP header extension (a=extmap)"));
+        }
         Ok(VideoChoice {
-            section,
-            mid: media.mid.to_owned(),
-            payload_type: payload.payload_type,
-            format,
-            rtx_payload_type: rtx_for(media, payload.payload_type),
-            extensions: extensions(media),
-            feedback: payload.feedback,
-            rtcp_rsize: media.rtcp_rsize,
-            extmap_allow_mixed: self.extmap_allow_mixed,
-            ice_ufrag: media.ice_ufrag.to_owned(),
-            ice_pwd: media.ice_pwd.to_owned(),
-            ice_lite: self.ice_lite,
-            fingerprints: media.fingerprints.clone(),
+            rtx_payload_type: before.rtx_payload_type,
+            extensions: before.extensions,
+            ..choice
         })
     }
+}
+
+fn taken(
+    offer: &Description<'_>,
+    section: usize,
+    payload: &Payload<'_>,
+    format: VideoFormat,
+) -> Result<VideoChoice, SdpError> {
+    let media = &offer.media[section];
+    check_transport(media)?;
+    Ok(VideoChoice {
+        section,
+        mid: media.mid.to_owned(),
+        payload_type: payload.payload_type,
+        format,
+        rtx_payload_type: rtx_for(media, payload.payload_type),
+        extensions: extensions(media),
+        feedback: payload.feedback,
+        rtcp_rsize: media.rtcp_rsize,
+        extmap_allow_mixed: offer.extmap_allow_mixed,
+        ice_ufrag: media.ice_ufrag.to_owned(),
+        ice_pwd: media.ice_pwd.to_owned(),
+        ice_lite: offer.ice_lite,
+        fingerprints: media.fingerprints.clone(),
+    })
 }
 
 fn not_offered(codec: Codec, has_h265: bool) -> &'static str {
@@ -176,12 +249,7 @@ fn best<'m, 'a>(
     match stream {
         StreamFormat::H264(profile) => {
             let payload = best_h264(media, profile.map(ProfileLevelId::profile))?;
-            let format = VideoFormat::H264 {
-                packetization_mode: packetization_mode(payload),
-                profile_level_id: profile_level_id(payload),
-                level_asymmetry_allowed: payload.parameter("level-asymmetry-allowed") == Some("1"),
-            };
-            Some((payload, format))
+            Some((payload, h264_format(payload)))
         }
         StreamFormat::H265(profile) => {
             let (payload, format) = best_h265(media, profile)?;
@@ -190,17 +258,34 @@ fn best<'m, 'a>(
     }
 }
 
+fn h264_format(payload: &Payload<'_>) -> VideoFormat {
+    VideoFormat::H264 {
+        packetization_mode: packetization_mode(payload),
+        profile_level_id: profile_level_id(payload),
+        level_asymmetry_allowed: payload.parameter("level-asymmetry-allowed") == Some("1"),
+    }
+}
+
+/// What a payload type means, if it is one that a stream can be sent in.
+fn format_of(payload: &Payload<'_>) -> Option<VideoFormat> {
+    if is_h264(payload) {
+        return Some(h264_format(payload));
+    }
+    H265Format::of(payload).map(VideoFormat::H265)
+}
+
+fn is_h264(payload: &Payload<'_>) -> bool {
+    payload.encoding.eq_ignore_ascii_case("H264")
+        && payload.clock_rate == 90_000
+        && packetization_mode(payload) <= 1
+}
+
 fn best_h264<'m, 'a>(media: &'m Media<'a>, stream: Option<H264Profile>) -> Option<&'m Payload<'a>> {
-    media
-        .payloads
-        .iter()
-        .filter(|p| p.encoding.eq_ignore_ascii_case("H264") && p.clock_rate == 90_000)
-        .filter(|p| packetization_mode(p) <= 1)
-        .min_by_key(|p| {
-            // Without a profile-level-id, Baseline is meant (RFC 6184 §8.1).
-            let offered = profile_level_id(p).map_or(H264Profile::Baseline, |id| id.profile());
-            (packetization_mode(p) != 1, H264Profile::distance(stream, offered))
-        })
+    media.payloads.iter().filter(|p| is_h264(p)).min_by_key(|p| {
+        // Without a profile-level-id, Baseline is meant (RFC 6184 §8.1).
+        let offered = profile_level_id(p).map_or(H264Profile::Baseline, |id| id.profile());
+        (packetization_mode(p) != 1, H264Profile::distance(stream, offered))
+    })
 }
 
 fn packetization_mode(payload: &Payload<'_>) -> u8 {

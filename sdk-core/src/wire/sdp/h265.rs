@@ -21,7 +21,7 @@ pub struct H265Format {
 impl H265Format {
     /// None for a payload type that is not H.265, or not in a way that can be sent: in several
     /// streams (`tx-mode`), in a profile space of its own, or in numbers that cannot be read.
-    fn of(payload: &Payload<'_>) -> Option<H265Format> {
+    pub(super) fn of(payload: &Payload<'_>) -> Option<H265Format> {
         if !is_h265(payload) {
             return None;
         }

@@ -222,8 +222,9 @@ export class ViewerSession extends EventTarget {
   }
 
   #onError({ code, message }) {
-    // An ICE restart that comes too late for the camera or the token: a new session mends it.
-    if (this.#hadPicture && (code === 401 || code === 404)) return this.#fail(new Failure('lost', message, code));
+    // An ICE restart that comes too late for the camera or the token, or an offer that no longer has
+    // what this session uses: a new session mends it.
+    if (this.#hadPicture && [401, 404, 406].includes(code)) return this.#fail(new Failure('lost', message, code));
     this.#fail(new Failure(kindOfError(code), message, code));
   }
 
