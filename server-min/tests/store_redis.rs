@@ -9,17 +9,14 @@ mod redis_support;
 use api_support::{
     APP_KEY, Mqtt, PATIENCE, allocate, bearer, metric, new_session, request, until_metric,
 };
-use node_support::{ask, id, node, node_at, path};
+use node_support::{Process, ask, id, node, node_at, path};
 use redis_support::{Redis, closing, listen, record, run, store_at, store_with_one, until};
 use sdk_core::wire::signal::SessionId;
 use serde_json::{Value, json};
 use server_min::clock;
 use server_min::session::closing::By;
 use server_min::session::shared::StoreConfig;
-use server_min::session::{Change, RedisStore, SessionRecord, SessionStore};
-use std::io::{BufRead as _, BufReader, Read as _};
-use std::net::SocketAddr;
-use std::process::{Child, Command, Stdio};
+use server_min::session::{Change, Counts, RedisStore, SessionRecord, SessionStore, Wanted};
 use tokio::time::timeout;
 
 const MINUTE_MS: u64 = 60_000;
@@ -418,7 +415,11 @@ fn the_redis_configuration_we_ship_serves_nodes() {
         until_metric(a.http, "turn_sessions_active", 0.0).await;
         let record = ask(&a, "GET", &path(&session)).await.json();
         assert_eq!(record["status"], "closed");
-        // What it watches, too.
+        let counts = Counts { closed: 1, ..Counts::default() };
+        until("it is counted", async || a.service.counts() == Some(counts)).await;
+        // What an operator sees, and what a node watches, too.
+        let wanted = Wanted { limit: 1, ..Wanted::default() };
+        assert_eq!(a.service.list(&wanted, later_ms).await.unwrap().open, 0);
         let store = store_at(&url, &StoreConfig::default(), 9).await;
         drop(store.watch(id(&session)).await.unwrap().unwrap());
         assert_eq!(store.ready(), Ok(()));
@@ -439,15 +440,7 @@ fn a_node_that_dies_takes_no_session_with_it() {
     run(async {
         let redis = Redis::start_with(&["--requirepass", "hunter2"]);
         let url = format!("redis://:hunter2@127.0.0.1:{}", redis.port);
-        let process = async || {
-            let process = Process::start(&redis, &url);
-            until("it serves", async || {
-                let path = "/v1/sessions/550e8400-e29b-41d4-a716-446655440000";
-                request(process.http, "GET", path, &[bearer(APP_KEY)], "").await.status == 404
-            })
-            .await;
-            process
-        };
+        let process = || Process::that_serves(&redis, &url);
         let (mut a, b) = (process().await, process().await);
         let session = new_session(a.http, "cam_1", "app_1").await;
         let asked = async |node: &Process, method| {
@@ -469,48 +462,4 @@ fn a_node_that_dies_takes_no_session_with_it() {
             assert!(!log.contains("hunter2"), "{log}");
         }
     });
-}
-
-/// A server-min that does not outlive the test.
-struct Process {
-    child: Child,
-    http: SocketAddr,
-}
-
-impl Process {
-    fn start(redis: &Redis, url: &str) -> Process {
-        let key = redis.file("signing.key");
-        let mut child = Command::new(env!("CARGO_BIN_EXE_server-min"))
-            .args(["--http.listen", "127.0.0.1:0", "--mqtt.listen", "127.0.0.1:0"])
-            .args(["--turn.listen", "127.0.0.1:0", "--turn.secrets", "north"])
-            .args(["--mqtt.app_secret", "apps", "--app_key", APP_KEY, "--log", "debug"])
-            .args(["--store.redis", url, "--session.signing_key_file", key.to_str().unwrap()])
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let http = line.split_whitespace().find_map(|part| part.strip_prefix("http="));
-        let http = http.unwrap_or_else(|| panic!("{line:?}")).parse().unwrap();
-        Process { child, http }
-    }
-
-    /// In order; what it wrote to its log.
-    fn stop(mut self) -> String {
-        let pid = i32::try_from(self.child.id()).unwrap();
-        // SAFETY: kill takes no pointer; the child has not been waited for, so the id is its own.
-        assert_eq!(unsafe { libc::kill(pid, libc::SIGTERM) }, 0);
-        let mut log = String::new();
-        self.child.stderr.take().unwrap().read_to_string(&mut log).unwrap();
-        assert!(self.child.wait().unwrap().success(), "{log}");
-        log
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }

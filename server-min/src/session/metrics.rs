@@ -92,8 +92,9 @@ impl Metrics {
         }
     }
 
-    /// `counts` are the sessions there are, where the store knows.
-    pub fn write(&self, text: &mut Text, counts: Option<Counts>) {
+    /// `counts` are the sessions there are, where the store knows. Those of a store that is `shared` are the
+    /// same in each node's metrics, so they have another name: whoever sums must not take them along.
+    pub fn write(&self, text: &mut Text, counts: Option<Counts>, shared: bool) {
         let of = |counter: &AtomicU64| counter.load(Relaxed);
         text.counter("p2p_connection_attempts_total", "Sessions created", of(&self.attempts));
         text.counter(
@@ -127,7 +128,7 @@ impl Metrics {
             }
         }
         if let Some(Counts { connecting, connected, closed }) = counts {
-            let name = "p2p_sessions";
+            let name = if shared { "p2p_shared_sessions" } else { "p2p_sessions" };
             text.family(name, Kind::Gauge, "Session records in the store by their state");
             for (state, count) in
                 [("connecting", connecting), ("connected", connected), ("closed", closed)]
@@ -160,7 +161,7 @@ mod tests {
         metrics.on_end(true, Reason::Left);
         metrics.on_store_error(&StoreError::Full { max: 1 });
         let mut text = Text::default();
-        metrics.write(&mut text, Some(Counts { connected: 3, ..Counts::default() }));
+        metrics.write(&mut text, Some(Counts { connected: 3, ..Counts::default() }), false);
         let text = text.into_string();
         for line in [
             "p2p_connection_attempts_total 1",

@@ -182,7 +182,7 @@ impl Service {
         self.metrics.totals()
     }
 
-    /// The sessions there are; `None` where the store does not know that by itself.
+    /// The sessions there are; `None` while the store is away.
     pub fn counts(&self) -> Option<Counts> {
         self.store.counts()
     }
@@ -193,7 +193,7 @@ impl Service {
     }
 
     pub fn write_metrics(&self, text: &mut Text) {
-        self.metrics.write(text, self.store.counts());
+        self.metrics.write(text, self.store.counts(), self.store.is_shared());
     }
 
     /// What the store answered; its errors are counted.

@@ -66,6 +66,7 @@ pub trait SessionStore {
     /// and again.
     fn begin_sweep(&self) -> Answer<'_, bool>;
 
+    /// It is through. A shared store mends on the way what it counts by.
     fn end_sweep(&self) -> Answer<'_, ()>;
 
     /// Whether sessions can be kept and found right now, as far as is known; the error says why not.
@@ -74,9 +75,13 @@ pub trait SessionStore {
         Ok(())
     }
 
-    /// How many records there are; `None` where that is not known without asking around.
-    fn counts(&self) -> Option<Counts> {
-        None
+    /// How many records there are, of all nodes where they share them. Asks nobody: a shared store says
+    /// what it heard some seconds ago, and `None` while it is away.
+    fn counts(&self) -> Option<Counts>;
+
+    /// Whether other nodes keep their sessions here, too.
+    fn is_shared(&self) -> bool {
+        false
     }
 
     /// The bound on sessions from now on. Those that are there and too many stay.

@@ -102,6 +102,12 @@ impl Redis {
         assert!(self.begin(), "redis-server does not start again: {}", self.log());
     }
 
+    /// As one whose disk was lost.
+    pub fn start_again_empty(&mut self) {
+        fs::remove_dir_all(self.folder.join("appendonlydir")).unwrap();
+        self.start_again();
+    }
+
     /// It keeps its connections and answers nothing.
     pub fn pause(&self) {
         self.signal_to(self.child.as_ref().unwrap(), libc::SIGSTOP);

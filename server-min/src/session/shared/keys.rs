@@ -7,6 +7,10 @@ pub(super) struct Keys {
     prefix: String,
     /// Sorted set: an entry for each open session, by the time of its last sign of life.
     pub(super) open: String,
+    /// Set: the same entries, of those that are connected.
+    pub(super) connected: String,
+    /// Hash: how many are closed, by the time (Unix seconds) until which Redis has forgotten them.
+    pub(super) closed: String,
     /// Stream of closings; each is announced on the channel of the same name.
     pub(super) closings: String,
     /// Held by the node that sweeps.
@@ -28,6 +32,8 @@ impl Keys {
         Keys {
             prefix: prefix.to_owned(),
             open: format!("{prefix}sessions"),
+            connected: format!("{prefix}sessions:connected"),
+            closed: format!("{prefix}sessions:closed"),
             closings: format!("{prefix}session_closed"),
             sweep_lock: format!("{prefix}sessions:sweep"),
             check: format!("{prefix}sessions:check"),

@@ -38,6 +38,7 @@ pub(super) async fn keep(inner: Rc<Inner>, tried: watch::Sender<bool>) {
                 failures = 0;
                 let why = inner.listen(opened).await;
                 inner.link.give_up(&why);
+                inner.counts.set(None);
                 log::error!("{} is away, and requests get 503: {why}", inner.link.url());
             }
             failed => {
@@ -124,6 +125,9 @@ impl Inner {
                         return why;
                     }
                     complain(self.forget_unwatched().await);
+                    if let Err(e) = self.count().await {
+                        log::warn!("sessions are not counted: {e}");
+                    }
                 }
             }
         }

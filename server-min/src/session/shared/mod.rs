@@ -3,6 +3,8 @@
 //! ```text
 //! session:{id}          the record as JSON; Redis forgets it after its ttl
 //! sessions              sorted set of the open ones, by updatedAt: what the sweep looks at, and the bound
+//! sessions:connected    set of those that are connected
+//! sessions:closed       hash: how many are closed, by when Redis forgets them
 //! session_updates:{id}  channel: the record after each change
 //! session_closed        stream of closings, each announced on the channel of the same name
 //! sessions:sweep        lock of the node that sweeps
@@ -13,6 +15,7 @@
 //! same, and whoever was away reads on in the stream from where it was.
 
 mod config;
+mod counting;
 mod keys;
 mod link;
 mod listening;
@@ -29,13 +32,13 @@ use super::keys::random;
 use super::listing::{Listed, Wanted};
 use super::memory::MemoryStore;
 use super::record::SessionRecord;
-use super::store::{Answer, Change, OnClosing, SessionStore, StoreError, Updated};
+use super::store::{Answer, Change, Counts, OnClosing, SessionStore, StoreError, Updated};
 use crate::config::Config;
 use keys::{Entry, Keys};
 use link::{Link, read};
 use redis::{Value, cmd};
 use scripts::{CLOSINGS_KEPT, Scripts};
-use sdk_core::wire::signal::SessionId;
+use sdk_core::wire::signal::{SessionId, SessionState};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
@@ -90,6 +93,8 @@ struct Inner {
     /// The last closing that was acted upon: its place in the stream.
     heard: RefCell<Option<String>>,
     steady: Cell<Steady>,
+    /// As Redis said last; `None` while it is away.
+    counts: Cell<Option<Counts>>,
     /// The time, as we were told last.
     now_ms: Cell<u64>,
 }
@@ -123,6 +128,7 @@ impl RedisStore {
             on_closing: RefCell::default(),
             heard: RefCell::default(),
             steady: Cell::default(),
+            counts: Cell::default(),
             now_ms: Cell::default(),
         });
         let (tried, mut first_try) = watch::channel(false);
@@ -256,6 +262,7 @@ impl SessionStore for RedisStore {
     fn end_sweep(&self) -> Answer<'_, ()> {
         Box::pin(async move {
             let inner = &*self.inner;
+            inner.mend_counts().await?;
             let mut call = inner.scripts.unlock.key(&inner.keys.sweep_lock);
             call.arg(&inner.node);
             inner.link.call(&call).await.map(drop)
@@ -264,6 +271,14 @@ impl SessionStore for RedisStore {
 
     fn ready(&self) -> Result<(), String> {
         self.inner.link.ready()
+    }
+
+    fn counts(&self) -> Option<Counts> {
+        self.inner.counts.get()
+    }
+
+    fn is_shared(&self) -> bool {
+        true
     }
 
     fn set_max(&self, max_sessions: usize) {
@@ -290,8 +305,10 @@ impl Inner {
 
     async fn replace(&self, expected: &str, new: &SessionRecord) -> Result<Found, StoreError> {
         let mut call = self.scripts.update.key(self.keys.record(&new.session_id));
-        call.key(&self.keys.open).arg(expected).arg(to_json(new)?).arg(new.updated_at);
+        call.key(&self.keys.open).key(&self.keys.connected);
+        call.arg(expected).arg(to_json(new)?).arg(new.updated_at);
         call.arg(Entry::of(new).to_string()).arg(self.keys.updates(&new.session_id));
+        call.arg(u8::from(new.status == SessionState::Connected));
         found(self.link.call(&call).await?)
     }
 
@@ -304,6 +321,7 @@ impl Inner {
         let closing = serde_json::to_string(closing).map_err(unreadable)?;
         let mut call = self.scripts.close.key(self.keys.record(&new.session_id));
         call.key(&self.keys.open).key(&self.keys.closings);
+        call.key(&self.keys.connected).key(&self.keys.closed);
         call.arg(expected).arg(to_json(new)?).arg(Entry::of(new).to_string());
         call.arg(self.keys.updates(&new.session_id))
             .arg(CLOSINGS_KEPT)

@@ -18,7 +18,7 @@ function figures({ sessions, totals, turn, mqtt, now, startedAt }, open) {
   const of = relay.maxAllocations ? `of at most ${words.count(relay.maxAllocations)}` : '';
   return [
     ['Live sessions', words.count(open), 'connecting or connected, in the store'],
-    ['Connected', words.count(sessions?.connected), sessions ? '' : 'a shared store does not count them'],
+    ['Connected', words.count(sessions?.connected), sessions ? '' : 'not known while the store is away'],
     ['Relayed', words.percent(totals.relayed, totals.relayed + totals.direct), `of connections ${sinceStart}`],
     ['Success', success(totals), `${words.count(totals.connected)} connected, ${words.count(totals.failed)} failed ${sinceStart}`],
     ['TURN allocations', words.count(relay.allocations), of],
