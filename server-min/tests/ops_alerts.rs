@@ -4,10 +4,14 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 mod api_support;
+mod mmdb_support;
 mod ops_support;
+mod redis_support;
 
-use api_support::{get, new_session, with_server};
+use api_support::{get, with_server};
+use mmdb_support::Mmdb;
 use ops_support::{Folder, promtool, said};
+use redis_support::Redis;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -90,6 +94,8 @@ fn metric_names(text: &str) -> BTreeSet<&str> {
         "server_min_",
         "process_",
         "tls_",
+        "region_",
+        "geoip_",
     ];
     text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == ':'))
         .filter(|word| PREFIXES.iter().any(|prefix| word.starts_with(prefix)))
@@ -98,9 +104,7 @@ fn metric_names(text: &str) -> BTreeSet<&str> {
 
 /// What can be asked for: families, and the series of histograms.
 fn known(families: &str) -> BTreeSet<String> {
-    let mut known: BTreeSet<String> =
-        // With a certificate only.
-        BTreeSet::from(["tls_certificate_not_after_seconds".to_owned()]);
+    let mut known = BTreeSet::new();
     for line in families.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
         let (name, kind) = line.split_once(' ').unwrap();
         if kind == "histogram" {
@@ -159,21 +163,49 @@ fn alerts_and_dashboard_ask_for_metrics_that_are_there() {
     let broken = folder.write("broken.yml", &broken);
     assert!(!promtool(&["check", "rules", broken.to_str().unwrap()], "").status.success());
 
-    with_server(&[], |server| async move {
-        new_session(server.http, "cam_1", "app_1").await;
-        let known = known(&get(server.http, "/metrics").await.body);
-        for (place, expression) in &asked {
-            let names = metric_names(expression);
-            assert!(!names.is_empty(), "{place}: {expression}");
-            for name in names {
-                assert!(known.contains(name), "{place}: {name} is no metric");
-            }
+    let known = all_metrics();
+    for (place, expression) in &asked {
+        let names = metric_names(expression);
+        assert!(!names.is_empty(), "{place}: {expression}");
+        for name in names {
+            assert!(known.contains(name), "{place}: {name} is no metric");
         }
-        for file in ["prometheus/alerts.yml", "prometheus/alerts_test.yml"] {
-            for name in metric_names(&read(file)) {
-                assert!(known.contains(name), "{file}: {name} is no metric");
-            }
+    }
+    for file in ["prometheus/alerts.yml", "prometheus/alerts_test.yml"] {
+        for name in metric_names(&read(file)) {
+            assert!(known.contains(name), "{file}: {name} is no metric");
         }
-        server
-    });
+    }
+}
+
+/// Of a server that has all by itself, and of one that has everything elsewhere, with certificates and a
+/// database: between them they have every metric there is.
+fn all_metrics() -> BTreeSet<String> {
+    let folder = Folder::new("all-metrics");
+    folder.certificate(2031);
+    let file = |name: &str| folder.path(name).to_str().unwrap().to_owned();
+    let (certificate, key, database) = (file("cert.pem"), file("key.pem"), file("geo.mmdb"));
+    Mmdb::new("GeoLite2-Country").country("192.0.2.0/24", "DE", "EU").write(database.as_ref(), 1);
+    let redis = Redis::start();
+    let url = redis.url();
+    let elsewhere = [
+        ("store.redis", url.as_str()),
+        ("mqtt.external", "mqtt://127.0.0.1:9"),
+        ("mqtt.public_url", "mqtt://127.0.0.1:9"),
+        ("mqtt.public_ws_url", "ws://127.0.0.1:9"),
+        ("regions", "[{name='eu-1', countries=['DE']}]"),
+        ("geoip.database", &database),
+        ("tls.certificate", &certificate),
+        ("tls.key", &key),
+    ];
+    let mut all = BTreeSet::new();
+    for settings in [&[][..], &elsewhere] {
+        with_server(settings, |server| async {
+            let counted = async || server.service.counts().is_some();
+            redis_support::until("sessions are counted", counted).await;
+            all.extend(known(&get(server.http, "/metrics").await.body));
+            server
+        });
+    }
+    all
 }
