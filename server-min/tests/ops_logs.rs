@@ -167,3 +167,25 @@ fn a_flood_is_counted_instead_of_written() {
     // Ten at once, and one a second after that; the test may take a while.
     assert!((10..100).contains(&written), "{written}: {log}");
 }
+
+/// A client that is refused an allocation and tries again has one line, as long as the test may take.
+#[test]
+fn a_client_that_is_refused_again_and_again_has_one_line() {
+    let (_folder, server) = start("log-quota", "");
+    let id = run(async {
+        let session = new_session(server.http, "cam_1", "app_1").await;
+        let held: Vec<_> = (0..16).map(|_| Allocation::of(server.stun, &session)).collect();
+        for _ in 0..50 {
+            assert!(Allocation::tried(server.stun, &session).is_none());
+        }
+        drop(held);
+        let refused = "turn_requests_refused_total{reason=\"session_quota\"}";
+        until_metric(server.http, refused, 50.0).await;
+        session["sessionId"].as_str().unwrap().to_owned()
+    });
+    server.signal(libc::SIGINT);
+    let (_, log) = server.ended(SOON);
+    let of_quota = |line: &&str| line.contains("turn.allocations_per_session");
+    let lines: Vec<&str> = log.lines().filter(of_quota).collect();
+    assert!(lines.len() == 1 && lines[0].contains(&format!("sessionId={id} ")), "{log}");
+}

@@ -8,6 +8,7 @@ mod turn_support;
 use sdk_core::wire::stun::Method;
 use server_min::stun_turn::{Reason, TurnConfig, password_for};
 use std::net::SocketAddr;
+use std::sync::Mutex;
 use std::time::Duration;
 use turn_support::{Attr, Lab, SECRET, UNIX_START_S, User, config, even_port, peer, udp};
 
@@ -180,6 +181,95 @@ fn quotas_hold_over_all_shards() {
         two.allocate(&mut user).code
     });
     assert_eq!(codes, [0, 0, 486]);
+}
+
+/// What this process has logged, for who looks for its own.
+struct Lines(Mutex<Vec<String>>);
+
+static LINES: Lines = Lines(Mutex::new(Vec::new()));
+
+impl log::Log for Lines {
+    fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
+        metadata.level() <= log::Level::Info
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        if self.enabled(record.metadata()) {
+            self.0.lock().unwrap().push(format!("{} {}", record.level(), record.args()));
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+impl Lines {
+    /// Those of one session since the last call, by how many times more it was refused.
+    fn take(&self, session: &str, says: &str) -> Vec<usize> {
+        let (of_session, mut refused) = (format!(" sessionId={session} "), Vec::new());
+        self.0.lock().unwrap().retain(|line| {
+            let is_wanted = line.contains(&of_session) && line.contains(says);
+            if is_wanted {
+                let more = line.split(": refused ").nth(1);
+                refused
+                    .push(more.map_or(0, |more| more.split(' ').next().unwrap().parse().unwrap()));
+            }
+            !is_wanted
+        });
+        refused
+    }
+}
+
+/// Whoever is refused tries again at once: that must not fill the log, and still be known.
+#[test]
+fn a_session_that_is_refused_again_and_again_has_one_line_a_minute() {
+    log::set_logger(&LINES).unwrap();
+    log::set_max_level(log::LevelFilter::Info);
+    const MINUTE: Duration = Duration::from_secs(60);
+    let limits = TurnConfig { allocations_per_session: 1, allocations_total: 2, ..config() };
+    let mut labs = Lab::shards(limits, LISTENERS, 2);
+    let [one, two] = &mut labs[..] else { unreachable!() };
+    let user = |session, port| User::of_session(session, &format!("203.0.113.5:{port}"));
+    let mut users = [user("greedy", 5000), user("greedy", 5001), user("greedy", 5002)];
+    assert_eq!(one.allocate(&mut users[0]).code, 0);
+    for _ in 0..50 {
+        assert_eq!(one.allocate(&mut users[1]).code, 486);
+        assert_eq!(two.allocate(&mut users[2]).code, 486);
+    }
+    assert_eq!(LINES.take("greedy", "turn.allocations_per_session"), [0]);
+    assert_eq!(one.core.stats().refused.of(Reason::SessionQuota), 50, "each is counted");
+    // Another session has its own, and so has another reason.
+    let mut other = user("other", 5003);
+    assert_eq!(two.allocate(&mut other).code, 0);
+    for _ in 0..3 {
+        assert_eq!(one.allocate(&mut user("third", 5004)).code, 486);
+    }
+    assert_eq!(LINES.take("third", "turn.allocations_total"), [0]);
+    // A client tries each address that its peer has.
+    for n in 1..=5 {
+        assert_eq!(two.permit(&mut other, &format!("10.0.0.{n}:4000")), 403);
+    }
+    assert_eq!(LINES.take("other", "TURN peer 10.0.0.1 is in a range"), [0]);
+
+    for lab in [&mut *one, &mut *two] {
+        lab.wait(MINUTE);
+    }
+    assert_eq!(LINES.take("greedy", "turn.allocations_per_session"), [99]);
+    assert_eq!(LINES.take("third", "turn.allocations_total"), [2]);
+    assert_eq!(LINES.take("other", "TURN peer 10.0.0.5 is in a range"), [4]);
+    // It goes on for a while, then it ends.
+    assert_eq!(two.refresh(&mut other, 0).code, 0);
+    for _ in 0..7 {
+        assert_eq!(two.allocate(&mut users[2]).code, 486);
+    }
+    two.wait(MINUTE);
+    assert_eq!(LINES.take("greedy", ""), [7]);
+    two.wait(3 * MINUTE);
+    one.wait(3 * MINUTE);
+    for session in ["greedy", "third", "other"] {
+        assert!(LINES.take(session, "TURN").is_empty(), "{session}");
+    }
+    assert_eq!(two.allocate(&mut users[2]).code, 486);
+    assert_eq!(LINES.take("greedy", ""), [0], "and then it is news again");
 }
 
 #[test]

@@ -146,13 +146,15 @@ impl Core {
     /// RFC 6062 §5.2.
     pub(super) fn connect(
         &mut self,
+        now: Instant,
         owner: AllocationId,
         request: &Message<'_>,
         ports: &mut impl RelayPorts,
     ) -> Result<(), Refusal> {
         let allocation = self.allocations.get(owner).filter(|a| a.by_tcp).ok_or(MISMATCH)?;
+        let relay = allocation.relay;
         let peer = request.get_xor_address(attr::XOR_PEER_ADDRESS).ok_or(BAD_REQUEST)?;
-        self.check_peer(owner, peer)?;
+        self.check_peer(now, owner, peer)?;
         if self.is_listener(peer) {
             return Err(FORBIDDEN);
         }
@@ -162,7 +164,7 @@ impl Core {
         if !self.has_room_for_connection(owner) {
             return Err(NO_CAPACITY);
         }
-        let local = self.relays.get(allocation.relay.0 as usize).ok_or(MISMATCH)?.local;
+        let local = self.relays.get(relay.0 as usize).ok_or(MISMATCH)?.local;
         let inside = self.inside(peer, local);
         let state = State::Connecting { request: request.bytes().into() };
         let id = self.insert_connection(owner, peer, state);

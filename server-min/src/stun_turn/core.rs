@@ -5,6 +5,7 @@
 //! their [`Allocation`], and goes with it.
 
 use super::allocation::{Allocation, ReservationToken};
+use super::complaints::Complaint;
 use super::config::TurnConfig;
 use super::connections::{Connection, ConnectionId};
 use super::credentials::{Credentials, session_of};
@@ -123,6 +124,7 @@ pub(super) type AllocationId = usize;
 pub(super) enum Timer {
     Allocation(AllocationId),
     Reservation(ReservationToken),
+    Complaints,
 }
 
 impl Core {
@@ -189,12 +191,13 @@ impl Core {
         self.timers.first().map(|(at, _)| *at)
     }
 
-    /// Frees what has expired.
+    /// Frees what has expired, and writes what was to be written later.
     pub fn handle_timeout(&mut self, now: Instant, ports: &mut impl RelayPorts) {
         while let Some(&(at, timer)) = self.timers.first().filter(|(at, _)| *at <= now) {
             match timer {
                 Timer::Allocation(id) => self.free(id, ports),
                 Timer::Reservation(token) => self.shared.expire(&token),
+                Timer::Complaints => self.shared.complaints.flush(now),
             }
             // Freeing has removed it; a timer without its owner must not stop the others.
             self.timers.remove(&(at, timer));
@@ -230,6 +233,12 @@ impl Core {
             }
         }
         before - self.allocations.len()
+    }
+
+    /// For the log: what a session was refused.
+    pub(super) fn complain(&mut self, now: Instant, username: &str, what: Complaint) {
+        let flush_at = self.shared.complaints.hear(now, session_of(username), what);
+        self.timers.extend(flush_at.map(|at| (at, Timer::Complaints)));
     }
 
     pub(super) fn insert(&mut self, allocation: Allocation) -> AllocationId {

@@ -12,6 +12,7 @@ mod allocation;
 mod answers;
 mod bandwidth;
 mod closed;
+mod complaints;
 mod config;
 mod connections;
 pub mod core;

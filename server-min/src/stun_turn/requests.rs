@@ -6,6 +6,7 @@ use super::answers::{
     NO_CAPACITY, Refusal, SESSION_CLOSED, SESSION_QUOTA, TOTAL_QUOTA, TRANSPORT_NOT_SUPPORTED,
     UNKNOWN_ATTRIBUTE, WRONG_CREDENTIALS,
 };
+use super::complaints::Complaint;
 use super::core::{Action, AllocationId, Client, Core, Now};
 use super::credentials::{Proven, session_of};
 use super::quota::{NoPlace, Place};
@@ -14,7 +15,7 @@ use sdk_core::wire::stun::attribute as attr;
 use sdk_core::wire::stun::{Class, Message, Method, channel_data};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// RFC 8656 §7.2: who asks for less gets this.
 const DEFAULT_LIFETIME_S: u32 = 600;
@@ -103,7 +104,7 @@ impl Core {
                     self.create_permission(now, id, request)
                 }
                 Some(id) if method == Method::CONNECT => {
-                    match self.connect(id, request, ports) {
+                    match self.connect(now.instant, id, request, ports) {
                         // The answer comes when the peer has answered.
                         Ok(()) => return None,
                         Err(refusal) => Err(refusal),
@@ -175,8 +176,9 @@ impl Core {
             }
             None => {
                 let ip = self.relay_ip_for(client, family)?;
-                let place = self.place_for(&username)?;
-                let next_place = reserve_next.then(|| self.place_for(&username)).transpose()?;
+                let place = self.place_for(now.instant, &username)?;
+                let next_place =
+                    reserve_next.then(|| self.place_for(now.instant, &username)).transpose()?;
                 let relay = self.open_relay(ip, even_port.is_some(), place, ports);
                 (relay.ok_or(NO_CAPACITY)?, next_place)
             }
@@ -211,26 +213,17 @@ impl Core {
         Ok(Granted::Allocated(self.insert(allocation)))
     }
 
-    fn place_for(&self, username: &Arc<str>) -> Result<Place, Refusal> {
-        self.shared.quota.take(username).map_err(|why| {
-            let session = session_of(username);
-            match why {
-                NoPlace::SessionFull => {
-                    log::info!(
-                        "sessionId={session} TURN refuses an allocation: the session has as many \
-                         as it may (turn.allocations_per_session)"
-                    );
-                    SESSION_QUOTA
-                }
-                NoPlace::RelayFull => {
-                    log::warn!(
-                        "sessionId={session} TURN refuses an allocation: the relay has as many as \
-                         it may (turn.allocations_total)"
-                    );
-                    TOTAL_QUOTA
-                }
-                NoPlace::Closed => SESSION_CLOSED,
+    fn place_for(&mut self, now: Instant, username: &Arc<str>) -> Result<Place, Refusal> {
+        self.shared.quota.take(username).map_err(|why| match why {
+            NoPlace::SessionFull => {
+                self.complain(now, username, Complaint::SessionFull);
+                SESSION_QUOTA
             }
+            NoPlace::RelayFull => {
+                self.complain(now, username, Complaint::RelayFull);
+                TOTAL_QUOTA
+            }
+            NoPlace::Closed => SESSION_CLOSED,
         })
     }
 
@@ -266,7 +259,7 @@ impl Core {
         let mut count = 0;
         for attribute in request.attributes().filter(|a| a.kind == attr::XOR_PEER_ADDRESS) {
             let peer = request.decode_xor_address(attribute.value).ok_or(BAD_REQUEST)?;
-            self.check_peer(id, peer)?;
+            self.check_peer(now.instant, id, peer)?;
             *peers.get_mut(count).ok_or(NO_CAPACITY)? = peer.ip();
             count += 1;
         }
@@ -292,7 +285,7 @@ impl Core {
         // RFC 8656 ends at 0x4FFF; RFC 5766, and coturn's client with it, at 0x7FFF.
         let valid = channel_data::FIRST_CHANNEL..=channel_data::LAST_CHANNEL_RFC5766;
         let number = u16::try_from(number).ok().filter(|n| valid.contains(n)).ok_or(BAD_REQUEST)?;
-        self.check_peer(id, peer)?;
+        self.check_peer(now.instant, id, peer)?;
         if self.is_listener(peer) {
             return Err(FORBIDDEN);
         }
@@ -301,18 +294,19 @@ impl Core {
         Ok(Granted::Done)
     }
 
-    pub(super) fn check_peer(&self, id: AllocationId, peer: SocketAddr) -> Result<(), Refusal> {
+    pub(super) fn check_peer(
+        &mut self,
+        now: Instant,
+        id: AllocationId,
+        peer: SocketAddr,
+    ) -> Result<(), Refusal> {
         let allocation = self.allocations.get(id).ok_or(MISMATCH)?;
         if allocation.relayed.is_ipv6() != peer.is_ipv6() {
             return Err(FAMILY_MISMATCH);
         }
         if !self.policy.allows(peer.ip()) {
-            log::info!(
-                "sessionId={} TURN peer {} is in a range this server does not relay to; \
-                 turn.allowed_peers would change that",
-                session_of(&allocation.username),
-                peer.ip()
-            );
+            let username = allocation.username.clone();
+            self.complain(now, &username, Complaint::Peer(peer.ip()));
             return Err(FORBIDDEN);
         }
         Ok(())

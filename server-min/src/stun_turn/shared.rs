@@ -2,6 +2,7 @@
 //! allocation is made or ends; a packet reads at most one bit of it, and counts on two meters.
 
 use super::allocation::ReservationToken;
+use super::complaints::Complaints;
 use super::config::TurnConfig;
 use super::credentials::Secrets;
 use super::quota::{Place, Quota};
@@ -14,6 +15,7 @@ use std::time::Instant;
 
 pub struct Shared {
     pub(super) quota: Arc<Quota>,
+    pub(super) complaints: Complaints,
     /// Of the credentials; may be replaced at any time.
     pub secrets: Arc<Secrets>,
     seed: hmac::Key,
@@ -49,6 +51,7 @@ impl Shared {
         ips.dedup();
         Shared {
             quota: Quota::new(config, now),
+            complaints: Complaints::default(),
             secrets: Arc::new(Secrets::new(&config.secrets)),
             seed: hmac::Key::new(hmac::HMAC_SHA256, &seed),
             started: now,
