@@ -187,11 +187,6 @@ impl Server {
         self.carrier.broker()
     }
 
-    /// What keeps this server from working at present; `None` if it is ready.
-    pub fn trouble(&self) -> Option<String> {
-        self.carrier.trouble()
-    }
-
     /// Whether nobody would miss it: no MQTT client, and nothing relayed.
     pub fn is_idle(&self) -> bool {
         self.here() == (0, 0)

@@ -435,7 +435,7 @@ fn what_the_broker_does_not_allow_is_said() {
 async fn until_trouble(server: &Server, says: &str) -> String {
     let said = async {
         loop {
-            if let Some(trouble) = server.trouble()
+            if let Some(trouble) = trouble(server)
                 && trouble.contains(says)
             {
                 return trouble;
@@ -444,7 +444,13 @@ async fn until_trouble(server: &Server, says: &str) -> String {
         }
     };
     let found = timeout(PATIENCE, said).await;
-    found.unwrap_or_else(|_| panic!("not said: {says}, but {:?}", server.trouble()))
+    found.unwrap_or_else(|_| panic!("not said: {says}, but {:?}", trouble(server)))
+}
+
+/// What `/readyz` says of the broker.
+fn trouble(server: &Server) -> Option<String> {
+    let not_ready = server.ops.health.not_ready();
+    not_ready.into_iter().find(|part| part.name == "broker").map(|part| part.why)
 }
 
 /// As an operator runs it: one broker, one store, and nodes that know nothing of each other.
