@@ -7,7 +7,7 @@ use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{NoServerSessionStorage, ServerConfig, WebPkiClientVerifier};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{ClientConfig, ConfigBuilder, RootCertStore, WantsVerifier};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -114,9 +114,7 @@ impl Loaded {
     fn read(certificate: &Path, key: &Path, client_ca: Option<&Path>) -> Result<Loaded, String> {
         let chain = certificates("tls.certificate", certificate)?;
         let key_file = key;
-        let key = PrivateKeyDer::from_pem_file(key_file).map_err(|e| {
-            format!("tls.key {}: {e}; expected a PEM private key", key_file.display())
-        })?;
+        let key = private_key("tls.key", key_file)?;
         let mismatch = |e: rustls::Error| {
             format!(
                 "tls.certificate {} and tls.key {} cannot be used: {e}",
@@ -131,17 +129,11 @@ impl Loaded {
         let with_clients = match client_ca {
             None => None,
             Some(path) => {
-                let mut roots = RootCertStore::empty();
-                for authority in certificates("tls.client_ca", path)? {
-                    roots
-                        .add(authority)
-                        .map_err(|e| format!("tls.client_ca {}: {e}", path.display()))?;
-                }
-                let verifier =
-                    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider())
-                        .allow_unauthenticated()
-                        .build()
-                        .map_err(|e| format!("tls.client_ca {}: {e}", path.display()))?;
+                let roots = Arc::new(authorities("tls.client_ca", path)?);
+                let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider())
+                    .allow_unauthenticated()
+                    .build()
+                    .map_err(|e| format!("tls.client_ca {}: {e}", path.display()))?;
                 let mut config = builder()?
                     .with_client_cert_verifier(verifier)
                     .with_single_cert(chain.clone(), key.clone_key())
@@ -156,7 +148,7 @@ impl Loaded {
     }
 }
 
-fn builder() -> Result<rustls::ConfigBuilder<ServerConfig, rustls::WantsVerifier>, String> {
+fn builder() -> Result<ConfigBuilder<ServerConfig, WantsVerifier>, String> {
     ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .map_err(|e| format!("TLS cannot be set up: {e}"))
@@ -165,35 +157,42 @@ fn builder() -> Result<rustls::ConfigBuilder<ServerConfig, rustls::WantsVerifier
 /// For our side of somebody else's listener: its certificate is checked against the authorities in the
 /// file that the setting named `ca_setting` names, or against the system's.
 pub fn client_config(ca_setting: &str, ca: Option<&Path>) -> Result<Arc<ClientConfig>, String> {
-    let mut roots = RootCertStore::empty();
-    match ca {
-        Some(path) => {
-            for authority in certificates(ca_setting, path)? {
-                roots
-                    .add(authority)
-                    .map_err(|e| format!("{ca_setting} {}: {e}", path.display()))?;
-            }
-        }
-        None => {
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        }
-    }
-    if roots.is_empty() {
-        return Err(format!(
-            "this system knows no authorities to check a certificate against: set {ca_setting} to a \
-             PEM file with those of its issuer"
-        ));
-    }
-    let config = ClientConfig::builder_with_provider(provider())
-        .with_safe_default_protocol_versions()
-        .map_err(|e| format!("TLS cannot be set up: {e}"))?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(Arc::new(config))
+    let roots = roots(ca_setting, ca)?;
+    Ok(Arc::new(client_builder()?.with_root_certificates(roots).with_no_client_auth()))
 }
 
-fn provider() -> Arc<CryptoProvider> {
+/// The same, for who has more to say.
+pub(crate) fn client_builder() -> Result<ConfigBuilder<ClientConfig, WantsVerifier>, String> {
+    ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .map_err(|e| format!("TLS cannot be set up: {e}"))
+}
+
+pub(crate) fn roots(ca_setting: &str, ca: Option<&Path>) -> Result<RootCertStore, String> {
+    if let Some(path) = ca {
+        return authorities(ca_setting, path);
+    }
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if roots.is_empty() {
+        return Err(format!(
+            "{ca_setting} is missing: this system knows no authorities to check a certificate \
+             against; install ca-certificates, or name a PEM file with those of its issuer"
+        ));
+    }
+    Ok(roots)
+}
+
+pub(crate) fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
+}
+
+fn authorities(setting: &str, path: &Path) -> Result<RootCertStore, String> {
+    let mut roots = RootCertStore::empty();
+    for authority in certificates(setting, path)? {
+        roots.add(authority).map_err(|e| format!("{setting} {}: {e}", path.display()))?;
+    }
+    Ok(roots)
 }
 
 pub(crate) fn certificates(
@@ -207,6 +206,11 @@ pub(crate) fn certificates(
         return Err(format!("{setting} {}: has no PEM certificate", path.display()));
     }
     Ok(read)
+}
+
+pub(crate) fn private_key(setting: &str, path: &Path) -> Result<PrivateKeyDer<'static>, String> {
+    PrivateKeyDer::from_pem_file(path)
+        .map_err(|e| format!("{setting} {}: {e}; expected a PEM private key", path.display()))
 }
 
 #[cfg(test)]

@@ -1,15 +1,13 @@
 //! Where the broker is, how it is spoken to, and who we are to it: `[mqtt] external…`.
 
 use crate::config::MqttConfig;
-use crate::tls::certificates;
+use crate::tls;
 use rumqttc::{TlsConfiguration, Transport};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
 use std::fmt;
-use std::path::Path;
 use std::sync::Arc;
 
 /// `Display` writes `mqtts://host:port`.
@@ -161,45 +159,26 @@ pub fn check(config: &MqttConfig) -> Result<(), String> {
 }
 
 fn client_config(config: &MqttConfig) -> Result<ClientConfig, String> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider.clone())
-        .with_safe_default_protocol_versions()
-        .map_err(|e| format!("TLS cannot be set up: {e}"))?;
-    let builder = match &config.external_ca {
-        _ if config.external_insecure => builder
+    let builder = tls::client_builder()?;
+    let builder = match config.external_insecure {
+        true => builder
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(AnyCertificate::new(&provider))),
-        Some(path) => builder.with_root_certificates(roots_of(path)?),
-        None => {
-            let mut roots = RootCertStore::empty();
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-            if roots.is_empty() {
-                return Err("external: this system has no root certificates to check it against; \
-                            install ca-certificates, or set external_ca"
-                    .into());
-            }
+            .with_custom_certificate_verifier(Arc::new(AnyCertificate::new(&tls::provider()))),
+        false => {
+            let roots = tls::roots("external_ca", config.external_ca.as_deref())?;
             builder.with_root_certificates(roots)
         }
     };
     match (&config.external_certificate, &config.external_key) {
         (Some(certificate), Some(key)) => {
-            let chain = certificates("external_certificate", certificate)?;
-            let key_of = |e: &dyn fmt::Display| format!("external_key {}: {e}", key.display());
-            let key = PrivateKeyDer::from_pem_file(key).map_err(|e| key_of(&e))?;
+            let chain = tls::certificates("external_certificate", certificate)?;
+            let key = tls::private_key("external_key", key)?;
             builder.with_client_auth_cert(chain, key).map_err(|e| {
                 format!("external_certificate {} cannot be used: {e}", certificate.display())
             })
         }
         _ => Ok(builder.with_no_client_auth()),
     }
-}
-
-fn roots_of(path: &Path) -> Result<RootCertStore, String> {
-    let mut roots = RootCertStore::empty();
-    for certificate in certificates("external_ca", path)? {
-        roots.add(certificate).map_err(|e| format!("external_ca {}: {e}", path.display()))?;
-    }
-    Ok(roots)
 }
 
 /// `external_insecure`: takes whatever certificate the broker shows. That the broker holds its key
