@@ -5,11 +5,13 @@
 #![allow(clippy::disallowed_methods, reason = "tests of the whole run in real time")]
 
 mod api_support;
+mod camera_support;
 mod ops_support;
 mod redis_support;
 
 use api_support::{APP_KEY, Response, bearer, get, metric, new_session, request};
-use ops_support::{Allocation, Binary, Folder, SECTIONS, run};
+use camera_support::Side;
+use ops_support::{Binary, Folder, SECTIONS, run};
 use server_min::session::credentials::device_password;
 use std::net::SocketAddr;
 use std::process::Command;
@@ -96,7 +98,7 @@ fn sigterm_lets_those_who_are_there_finish() {
         assert_eq!(get(http, "/readyz").await.body, "ready\n");
         let session = new_session(http, "cam_1", "app_1").await;
         let mut device = Device::connect(mqtt, "cam_1").await;
-        let mut allocation = Allocation::of(stun, &session);
+        let mut allocation = Side::of(stun, &session);
         // A request that has begun.
         let mut begun = TcpStream::connect(http).await.unwrap();
         let body = r#"{"deviceId":"cam_2","appId":"app_2"}"#;
@@ -306,22 +308,22 @@ fn sighup_exchanges_the_relay_s_secrets() {
     let (http, stun) = (server.http, server.stun);
     run(async {
         let old = new_session(http, "cam_1", "app_1").await;
-        let mut allocation = Allocation::of(stun, &old);
+        let mut allocation = Side::of(stun, &old);
         write("[\"south\", \"north\"]");
         let log = reload(&server, 1);
         assert!(log.contains("changed: turn.secrets") && !log.contains("south"), "{log}");
         let new = new_session(http, "cam_1", "app_1").await;
-        assert!(Allocation::of(stun, &new).relays());
-        assert!(Allocation::of(stun, &old).relays());
+        assert!(Side::of(stun, &new).relays());
+        assert!(Side::of(stun, &old).relays());
         write("[\"south\"]");
         reload(&server, 2);
-        assert!(Allocation::tried(stun, &old).is_none(), "a secret that was taken out");
-        assert!(Allocation::of(stun, &new).relays());
+        assert!(Side::tried(stun, &old).is_err(), "a secret that was taken out");
+        assert!(Side::of(stun, &new).relays());
         assert!(allocation.relays(), "what was made with it lives on");
         // What cannot be used changes nothing.
         write("[\"\"]");
         assert!(reload(&server, 3).contains("turn.secrets has an empty entry"));
-        assert!(Allocation::of(stun, &new).relays());
+        assert!(Side::of(stun, &new).relays());
     });
 }
 

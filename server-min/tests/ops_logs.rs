@@ -5,10 +5,12 @@
 #![allow(clippy::disallowed_methods, reason = "tests of the whole run in real time")]
 
 mod api_support;
+mod camera_support;
 mod ops_support;
 
 use api_support::{APP_KEY, Mqtt, bearer, get, new_session, request, until_metric};
-use ops_support::{Allocation, Binary, Folder, SECTIONS, run};
+use camera_support::Side;
+use ops_support::{Binary, Folder, SECTIONS, run};
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -40,7 +42,7 @@ async fn whole_session(server: &Binary) -> String {
     // In another's name.
     let forged = message("app_2", "cam_1", "bye", json!({"reason": "x"}));
     app.publish("p2p/signal/device/cam_1", &forged).await;
-    let mut allocation = Allocation::of(server.stun, &session);
+    let mut allocation = Side::of(server.stun, &session);
     assert!(allocation.relays());
     let report = json!({"state": "connected", "path": "relay", "setupMs": 120});
     let report = message("cam_1", "server", "keepalive", report);
@@ -174,9 +176,9 @@ fn a_client_that_is_refused_again_and_again_has_one_line() {
     let (_folder, server) = start("log-quota", "");
     let id = run(async {
         let session = new_session(server.http, "cam_1", "app_1").await;
-        let held: Vec<_> = (0..16).map(|_| Allocation::of(server.stun, &session)).collect();
+        let held: Vec<_> = (0..16).map(|_| Side::of(server.stun, &session)).collect();
         for _ in 0..50 {
-            assert!(Allocation::tried(server.stun, &session).is_none());
+            assert!(Side::tried(server.stun, &session).is_err());
         }
         drop(held);
         let refused = "turn_requests_refused_total{reason=\"session_quota\"}";

@@ -3,12 +3,14 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 mod api_support;
+mod camera_support;
 mod ops_support;
 
 use api_support::{
     APP_KEY, Mqtt, bearer, get, metric, new_session, request, until_metric, with_server,
 };
-use ops_support::{Allocation, Folder, promtool, said};
+use camera_support::Side;
+use ops_support::{Folder, promtool, said};
 use serde_json::{Value, json};
 use server_min::session::Reason;
 use std::collections::{BTreeMap, BTreeSet};
@@ -87,7 +89,7 @@ fn promtool_likes_it_and_the_docs_list_it() {
         let stun = server.stun[0];
         // Its sockets block, and so must not stand on the server's thread.
         let relayed = tokio::task::spawn_blocking(move || {
-            let mut allocation = Allocation::of(stun, &session);
+            let mut allocation = Side::of(stun, &session);
             assert!(allocation.relays());
             allocation
         });

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 mod api_support;
+mod camera_support;
 mod ops_support;
 mod redis_support;
 
@@ -10,7 +11,8 @@ use api_support::{
     APP_KEY, Mqtt, Response, bearer, config, get, metric, new_session, request, until_metric,
     with_server,
 };
-use ops_support::{Allocation, Binary, Folder, SECTIONS};
+use camera_support::Side;
+use ops_support::{Binary, Folder, SECTIONS};
 use redis_support::{Redis, until};
 use serde_json::{Value, json};
 use server_min::server::Server;
@@ -304,7 +306,7 @@ fn what_a_session_relays_is_shown_while_it_does() {
         let credentials = session.clone();
         // Its sockets block, and so must not stand on the server's thread.
         let relayed = tokio::task::spawn_blocking(move || {
-            let mut both = [Allocation::of(stun, &credentials), Allocation::of(stun, &credentials)];
+            let mut both = [Side::of(stun, &credentials), Side::of(stun, &credentials)];
             for allocation in &mut both {
                 for _ in 0..20 {
                     assert!(allocation.relays());

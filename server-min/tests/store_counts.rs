@@ -11,9 +11,9 @@ use node_support::{Process, path};
 use redis_support::{Redis, closing, record, run, store, store_with_one, until};
 use sdk_core::wire::signal::{SessionId, SessionState};
 use serde_json::json;
+use server_min::clock;
 use server_min::session::{Change, Counts, RedisStore, SessionRecord, SessionStore};
 use std::net::SocketAddr;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 const CONNECTED: Change =
     Change { state: Some(SessionState::Connected), path: None, setup_ms: None };
@@ -153,7 +153,7 @@ fn closed_sessions_count_until_redis_has_forgotten_them() {
         let (store, made) = store_with_one(&redis).await;
         store.close(&made, closing(&made), 1).await.unwrap().unwrap();
         until_counted(&store, 0, 0, 1).await;
-        let now_s = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+        let now_s = clock::now_ms() / 1000;
         let quarters: Vec<(u64, u64)> = redis.ask(&["HGETALL", "sessions:closed"]);
         let [(until_s, 1)] = quarters[..] else { panic!("{quarters:?}") };
         let behind_s = until_s - now_s - made.ttl;

@@ -5,11 +5,13 @@
 mod api_support;
 mod coturn_support;
 
-use api_support::{PATIENCE, TURN_SECRET, config, metric, new_session, until_metric, with_server};
+use api_support::{
+    TURN_SECRET, allocate_at, config, metric, new_session, until_metric, with_server,
+};
 use coturn_support::Coturn;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
-use sdk_core::peer::turn::{TurnClient, TurnEvent};
+use sdk_core::peer::turn::TurnEvent;
 use sdk_core::wire::stun::{
     Builder, Class, Message, Method, TransactionId, attribute, long_term_key,
 };
@@ -18,7 +20,6 @@ use serde_json::{Value, json};
 use server_min::server::Server;
 use server_min::session::service::Addresses;
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
@@ -51,31 +52,6 @@ fn node_of(session: &Value, nodes: &[&Coturn]) -> usize {
     i
 }
 
-/// What the camera's client is told when it asks `relay` for an allocation.
-async fn allocate(session: &Value, relay: SocketAddr) -> TurnEvent {
-    let turn = &session["iceServers"].as_array().unwrap().last().unwrap().clone();
-    let text = |key: &str| turn[key].as_str().unwrap();
-    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-    let now = || Instant::now().into_std();
-    let mut turn = TurnClient::new(relay, text("username"), text("credential"), [7; 32], now());
-    let mut buffer = [0; 1500];
-    let event = async {
-        loop {
-            while let Some(len) = turn.poll_transmit(&mut buffer) {
-                socket.send_to(&buffer[..len], relay).await.unwrap();
-            }
-            if let Some(event) = turn.poll_event() {
-                return event;
-            }
-            match timeout(Duration::from_millis(200), socket.recv_from(&mut buffer)).await {
-                Ok(received) => drop(turn.handle_datagram(now(), &buffer[..received.unwrap().0])),
-                Err(_) => turn.handle_timeout(now()),
-            }
-        }
-    };
-    timeout(PATIENCE, event).await.unwrap()
-}
-
 #[test]
 fn sessions_spread_over_coturns_and_relay_where_they_are_told() {
     let (a, b, c) = (Coturn::open("a"), Coturn::open("b"), Coturn::open("c"));
@@ -101,11 +77,11 @@ fn sessions_spread_over_coturns_and_relay_where_they_are_told() {
             let counted = format!("turn_node_sessions_total{{node=\"{name}\",region=\"eu-1\"}}");
             assert_eq!(metric(server.http, &counted).await, sessions.len() as f64);
             for session in &sessions[..3] {
-                let event = allocate(session, node.address()).await;
+                let event = allocate_at(node.address(), session).await;
                 assert!(matches!(event, TurnEvent::Allocated { .. }), "{event:?}");
             }
             // Its credentials open no other node.
-            let event = allocate(&sessions[0], nodes[(i + 1) % 3].address()).await;
+            let event = allocate_at(nodes[(i + 1) % 3].address(), &sessions[0]).await;
             assert!(matches!(event, TurnEvent::Failed { .. }), "{event:?}");
         }
         // Over everything that was offered; with another's client where that can be relied on.
@@ -285,7 +261,7 @@ fn a_coturn_that_dies_is_skipped_and_comes_back() {
             for i in 0..10 {
                 let session = new_session(server.http, "cam_1", &format!("app_{i}")).await;
                 let node = [&a, &c][node_of(&session, &[&a, &c])];
-                let event = allocate(&session, node.address()).await;
+                let event = allocate_at(node.address(), &session).await;
                 assert!(matches!(event, TurnEvent::Allocated { .. }), "{event:?}");
             }
 
@@ -363,7 +339,7 @@ fn our_own_relay_is_one_of_the_nodes() {
             let is_own = stun == format!("stun:{}", server.stun[0]);
             counts[usize::from(is_own)] += 1;
             let relay = if is_own { server.stun[0] } else { coturn.address() };
-            let event = allocate(&session, relay).await;
+            let event = allocate_at(relay, &session).await;
             assert!(matches!(event, TurnEvent::Allocated { .. }), "{event:?}");
         }
         println!("coturn and our own: {counts:?}");
@@ -390,7 +366,7 @@ fn server_mins_can_be_each_others_nodes() {
         loop {
             let session = new_session(api.http, "cam_1", "app_1").await;
             if session["iceServers"][0]["urls"][0] == json!(format!("stun:{own}")) {
-                let event = allocate(&session, own).await;
+                let event = allocate_at(own, &session).await;
                 assert!(matches!(event, TurnEvent::Allocated { .. }), "{event:?}");
                 break;
             }

@@ -3,9 +3,10 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
+mod camera_support;
 mod turn_support;
 
-use sdk_core::peer::turn::{Received, TurnClient, TurnEvent};
+use camera_support::Camera;
 use sdk_core::wire::stun::{
     Builder, Class, Message, Method, TransactionId, attribute, channel_data,
 };
@@ -17,7 +18,7 @@ use std::os::fd::AsRawFd;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use turn_support::{now, wait_until};
+use turn_support::wait_until;
 
 const SESSION: &str = "550e8400-e29b-41d4-a716-446655440000";
 
@@ -36,68 +37,11 @@ impl TurnObserver for Notes {
     }
 }
 
-/// The camera's client on a socket of its own.
-struct Camera {
-    socket: UdpSocket,
-    turn: TurnClient,
-    relayed: SocketAddr,
-}
-
-impl Camera {
-    /// With a channel to `peer`.
-    fn connect(server: &TurnHandle, peer: SocketAddr) -> Camera {
-        let address = server.local_addrs()[0];
-        let socket = UdpSocket::bind((address.ip(), 0)).unwrap();
-        socket.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
-        let username = format!("4102444800:{SESSION}");
-        let password = password_for(b"secret", &username);
-        let mut seed = [0; 32];
-        seed[..2].copy_from_slice(&socket.local_addr().unwrap().port().to_be_bytes());
-        let mut turn = TurnClient::new(address, username, password, seed, now());
-        turn.bind(now(), peer);
-        let mut camera = Camera { socket, turn, relayed: address };
-        let give_up = now() + Duration::from_secs(10);
-        loop {
-            assert!(now() < give_up, "no allocation");
-            camera.exchange();
-            while let Some(event) = camera.turn.poll_event() {
-                match event {
-                    TurnEvent::Allocated { relayed, mapped } => {
-                        assert_eq!(mapped, camera.socket.local_addr().ok());
-                        camera.relayed = relayed;
-                    }
-                    TurnEvent::ChannelBound { .. } => return camera,
-                    other => panic!("{other:?}"),
-                }
-            }
-        }
-    }
-
-    fn exchange(&mut self) {
-        let mut buffer = [0; 2048];
-        while let Some(len) = self.turn.poll_transmit(&mut buffer) {
-            self.socket.send_to(&buffer[..len], self.turn.server()).unwrap();
-        }
-        if let Ok((len, _)) = self.socket.recv_from(&mut buffer) {
-            self.turn.handle_datagram(now(), &buffer[..len]);
-        }
-        self.turn.handle_timeout(now());
-    }
-
-    fn send(&mut self, peer: SocketAddr, payload: &[u8]) {
-        let mut buffer = [0; 2048];
-        let len = self.turn.wrap(peer, payload, &mut buffer).unwrap();
-        self.socket.send_to(&buffer[..len], self.turn.server()).unwrap();
-    }
-
-    fn receive(&mut self) -> Option<Vec<u8>> {
-        let mut buffer = [0; 2048];
-        let (len, _) = self.socket.recv_from(&mut buffer).ok()?;
-        match self.turn.handle_datagram(now(), &buffer[..len]) {
-            Received::Data { offset, len, .. } => Some(buffer[offset..offset + len].to_vec()),
-            other => panic!("{other:?}"),
-        }
-    }
+/// A camera of [`SESSION`], with a channel to `peer`.
+fn camera(server: &TurnHandle, peer: SocketAddr) -> Camera {
+    let username = format!("4102444800:{SESSION}");
+    let password = password_for(b"secret", &username);
+    Camera::connect(server.local_addrs()[0], &username, &password, peer).unwrap()
 }
 
 #[test]
@@ -106,7 +50,7 @@ fn bursts_arrive_whole_and_in_order_both_ways() {
     let peer = UdpSocket::bind(local()).unwrap();
     peer.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
     let address = peer.local_addr().unwrap();
-    let mut camera = Camera::connect(&server, address);
+    let mut camera = camera(&server, address);
     for burst in 0..50u8 {
         let packets: Vec<Vec<u8>> = (0..20u8)
             .map(|i| {
@@ -144,7 +88,7 @@ fn merged_bursts_are_taken_apart_and_put_together_again() {
     let peer = UdpSocket::bind(local()).unwrap();
     peer.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
     let address = peer.local_addr().unwrap();
-    let mut camera = Camera::connect(&server, address);
+    let mut camera = camera(&server, address);
     let channel = camera.turn.channel(address).unwrap();
     let packet = |burst: u8, i: u8| {
         let mut packet = vec![burst; if i == 19 { 77 } else { LEN }];
@@ -197,7 +141,7 @@ fn a_closed_session_is_freed_at_once_and_told_about() {
     let server = start(config(local()), notes.clone());
     let peer = UdpSocket::bind(local()).unwrap();
     let address = peer.local_addr().unwrap();
-    let mut cameras = [Camera::connect(&server, address), Camera::connect(&server, address)];
+    let mut cameras = [camera(&server, address), camera(&server, address)];
     wait_until(|| server.allocations() == 2);
     cameras[0].send(address, b"12345");
     let (len, source) = peer.recv_from(&mut [0; 64]).unwrap();

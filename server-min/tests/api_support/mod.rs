@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 use rumqttc::{AsyncClient, Event, MqttOptions, Packet, QoS};
-use sdk_core::peer::turn::TurnClient;
+use sdk_core::peer::turn::{TurnClient, TurnEvent};
 use serde_json::Value;
 use server_min::config::{Config, Setting, load};
 use server_min::server::Server;
@@ -134,24 +134,41 @@ pub async fn new_session(server: SocketAddr, device: &str, app: &str) -> Value {
 
 /// An allocation at the session's relay, with its credentials; it ends with the relay.
 pub async fn allocate(session: &Value) {
-    let text = |key: &str| session["iceServers"][1][key].as_str().unwrap();
     let url = session["iceServers"][1]["urls"][0].as_str().unwrap();
     let relay = url.strip_prefix("turn:").unwrap().split('?').next().unwrap().parse().unwrap();
+    let told = allocate_at(relay, session).await;
+    assert!(matches!(told, TurnEvent::Allocated { .. }), "{told:?}");
+}
+
+/// What the camera's client is told when it asks `relay` for an allocation.
+pub async fn allocate_at(relay: SocketAddr, session: &Value) -> TurnEvent {
+    let text = |key: &str| {
+        let turn = session["iceServers"].as_array().unwrap().last().unwrap();
+        turn[key].as_str().unwrap()
+    };
     let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     let now = || tokio::time::Instant::now().into_std();
     let mut turn = TurnClient::new(relay, text("username"), text("credential"), [7; 32], now());
     let mut buffer = [0; 1500];
-    let allocate = async {
-        while turn.relayed().is_none() {
+    let told = async {
+        loop {
             while let Some(len) = turn.poll_transmit(&mut buffer) {
                 socket.send_to(&buffer[..len], relay).await.unwrap();
             }
-            let (len, from) = socket.recv_from(&mut buffer).await.unwrap();
-            assert_eq!(from, relay);
-            turn.handle_datagram(now(), &buffer[..len]);
+            if let Some(event) = turn.poll_event() {
+                return event;
+            }
+            match timeout(Duration::from_millis(200), socket.recv_from(&mut buffer)).await {
+                Ok(received) => {
+                    let (len, from) = received.unwrap();
+                    assert_eq!(from, relay);
+                    turn.handle_datagram(now(), &buffer[..len]);
+                }
+                Err(_) => turn.handle_timeout(now()),
+            }
         }
     };
-    timeout(PATIENCE, allocate).await.unwrap();
+    timeout(PATIENCE, told).await.unwrap()
 }
 
 /// An MQTT client that is connected.

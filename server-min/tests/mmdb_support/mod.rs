@@ -1,4 +1,5 @@
 //! Writes databases in MaxMind's format (MaxMind DB 2.0), small ones for tests.
+#![allow(dead_code, reason = "each test file uses its own part")]
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 use serde_json::{Value, json};

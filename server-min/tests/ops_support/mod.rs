@@ -4,12 +4,10 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 #![allow(clippy::disallowed_methods, reason = "tests of the whole run in real time")]
 
-use sdk_core::peer::turn::{Received, TurnClient, TurnEvent};
-use serde_json::Value;
 use std::fs;
 use std::future::Future;
 use std::io::{BufRead as _, BufReader};
-use std::net::{SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
@@ -180,77 +178,4 @@ pub fn promtool(arguments: &[&str], input: &str) -> Output {
 
 pub fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
-}
-
-/// A relayed address of a session's, with a channel to an echo of our own.
-pub struct Allocation {
-    socket: UdpSocket,
-    turn: TurnClient,
-    peer: UdpSocket,
-}
-
-impl Allocation {
-    /// With the credentials that came with `session`.
-    pub fn of(stun: SocketAddr, session: &Value) -> Allocation {
-        Allocation::tried(stun, session).expect("the credentials are good")
-    }
-
-    /// `None` where the credentials are refused.
-    pub fn tried(stun: SocketAddr, session: &Value) -> Option<Allocation> {
-        let server = &session["iceServers"][1];
-        let text = |key: &str| server[key].as_str().unwrap().to_owned();
-        let bind = || {
-            let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-            socket.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
-            socket
-        };
-        let (socket, peer) = (bind(), bind());
-        let turn =
-            TurnClient::new(stun, text("username"), text("credential"), [7; 32], Instant::now());
-        let mut allocation = Allocation { socket, turn, peer };
-        allocation.turn.bind(Instant::now(), allocation.peer.local_addr().unwrap());
-        let give_up = Instant::now() + Duration::from_secs(10);
-        loop {
-            assert!(Instant::now() < give_up, "no allocation");
-            allocation.exchange();
-            while let Some(event) = allocation.turn.poll_event() {
-                match event {
-                    TurnEvent::Allocated { .. } => {}
-                    TurnEvent::ChannelBound { .. } => return Some(allocation),
-                    TurnEvent::Failed { .. } => return None,
-                    other => panic!("{other:?}"),
-                }
-            }
-        }
-    }
-
-    fn exchange(&mut self) {
-        let mut buffer = [0; 2048];
-        while let Some(len) = self.turn.poll_transmit(&mut buffer) {
-            self.socket.send_to(&buffer[..len], self.turn.server()).unwrap();
-        }
-        if let Ok((len, _)) = self.socket.recv_from(&mut buffer) {
-            self.turn.handle_datagram(Instant::now(), &buffer[..len]);
-        }
-        self.turn.handle_timeout(Instant::now());
-    }
-
-    /// Whether a packet comes through, and back.
-    pub fn relays(&mut self) -> bool {
-        for socket in [&self.socket, &self.peer] {
-            socket.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
-        }
-        let mut buffer = [0; 2048];
-        let address = self.peer.local_addr().unwrap();
-        let len = self.turn.wrap(address, b"there", &mut buffer).unwrap();
-        self.socket.send_to(&buffer[..len], self.turn.server()).unwrap();
-        let Ok((len, relayed)) = self.peer.recv_from(&mut buffer) else { return false };
-        assert_eq!(&buffer[..len], b"there");
-        self.peer.send_to(b"back", relayed).unwrap();
-        let Ok((len, _)) = self.socket.recv_from(&mut buffer) else { return false };
-        match self.turn.handle_datagram(Instant::now(), &buffer[..len]) {
-            Received::Data { offset, len, .. } => buffer[offset..offset + len] == *b"back",
-            other => panic!("{other:?}"),
-        }
-    }
 }
