@@ -11,7 +11,8 @@ use server_min::stun_turn::{TurnConfig, password_for};
 use std::net::SocketAddr;
 use std::time::Duration;
 use turn_support::{
-    Attr, Lab, UNIX_START_S, User, config, even_port, family, lifetime, peer, plain, request, udp,
+    Attr, Lab, UNIX_START_S, User, config, even_port, family, lifetime, peer, plain, request, tcp,
+    udp,
 };
 
 const PEER: &str = "198.51.100.9:4000";
@@ -415,6 +416,24 @@ fn the_port_range_is_kept_and_can_run_out() {
     let mut ports: Vec<u16> = lab.ports.open.keys().map(SocketAddr::port).collect();
     ports.sort();
     assert_eq!(ports, [50_000, 50_001, 50_003]);
+}
+
+/// A port that is free by UDP may be another program's by TCP: then it is the next one.
+#[test]
+fn a_port_that_is_taken_by_tcp_is_passed_over() {
+    let ports = TurnConfig { min_port: 50_000, max_port: 50_003, ..config() };
+    let mut lab = Lab::new(TurnConfig { tcp_relay: true, ..ports });
+    lab.core.set_streams(vec![true, false]);
+    for port in [50_001, 50_002] {
+        lab.ports.taken_by_tcp.push(SocketAddr::new("192.0.2.1".parse().unwrap(), port));
+    }
+    let mut allocate = |port: u16, transport: Attr| {
+        let mut user = User::of_session("s", &format!("203.0.113.5:{port}"));
+        lab.call(&mut user, Method::ALLOCATE, &[transport]).code
+    };
+    assert_eq!([5000, 5001, 5002].map(|port| allocate(port, tcp())), [0, 0, 508]);
+    // Nothing is left behind of those it could not have: by UDP they are there.
+    assert_eq!([5003, 5004, 5005].map(|port| allocate(port, udp())), [0, 0, 508]);
 }
 
 #[test]

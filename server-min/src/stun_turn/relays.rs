@@ -61,11 +61,13 @@ const RESERVATION_LIFETIME: Duration = Duration::from_secs(30);
 const MAX_PORT_TRIES: u32 = 256;
 
 impl Core {
-    /// Opens a relay socket on some port of the range; on an even one, if asked.
+    /// Opens a relay socket on some port of the range; on an even one, if asked; for peers by TCP, if
+    /// asked.
     pub(super) fn open_relay(
         &mut self,
         ip: IpAddr,
         even: bool,
+        by_tcp: bool,
         place: Place,
         ports: &mut impl RelayPorts,
     ) -> Option<RelayId> {
@@ -80,7 +82,7 @@ impl Core {
             if !self.shared.take(local) {
                 continue;
             }
-            match self.open_socket(local, ports) {
+            match self.open_socket(local, by_tcp, ports) {
                 Opened::Here => return self.keep_relay(local, place),
                 Opened::Taken => {}
                 Opened::Impossible => return None,
@@ -104,7 +106,7 @@ impl Core {
             return None;
         }
         // To see that no other program has it.
-        if self.open_socket(next, ports) != Opened::Here {
+        if self.open_socket(next, false, ports) != Opened::Here {
             return None;
         }
         ports.close(self.next_relay()?);
@@ -125,7 +127,7 @@ impl Core {
         ports: &mut impl RelayPorts,
     ) -> Option<RelayId> {
         let (local, place) = self.shared.claim(token, session_of(username), now)?;
-        match self.open_socket(local, ports) {
+        match self.open_socket(local, false, ports) {
             Opened::Here => self.keep_relay(local, place),
             Opened::Taken | Opened::Impossible => None,
         }
@@ -169,8 +171,24 @@ impl Core {
 
     /// Opens a port that is marked as ours already, for [`keep_relay`](Core::keep_relay); where that
     /// fails, it no longer is.
-    fn open_socket(&mut self, local: SocketAddr, ports: &mut impl RelayPorts) -> Opened {
-        let opened = self.next_relay().map_or(Opened::Impossible, |id| ports.open(id, local));
+    fn open_socket(
+        &mut self,
+        local: SocketAddr,
+        by_tcp: bool,
+        ports: &mut impl RelayPorts,
+    ) -> Opened {
+        let opened = self.next_relay().map_or(Opened::Impossible, |id| {
+            let opened = ports.open(id, local);
+            if !by_tcp || opened != Opened::Here {
+                return opened;
+            }
+            // It may be free for one and not for the other.
+            let opened = ports.listen(id, local);
+            if opened != Opened::Here {
+                ports.close(id);
+            }
+            opened
+        });
         if opened != Opened::Here {
             self.shared.give_back(local);
         }

@@ -10,7 +10,7 @@ use super::complaints::Complaint;
 use super::core::{Action, AllocationId, Client, Core, Now};
 use super::credentials::{Proven, session_of};
 use super::quota::{NoPlace, Place};
-use super::relays::{Opened, RelayPorts};
+use super::relays::RelayPorts;
 use sdk_core::wire::stun::attribute as attr;
 use sdk_core::wire::stun::{Class, Message, Method, channel_data};
 use std::net::{IpAddr, SocketAddr};
@@ -179,7 +179,7 @@ impl Core {
                 let place = self.place_for(now.instant, &username)?;
                 let next_place =
                     reserve_next.then(|| self.place_for(now.instant, &username)).transpose()?;
-                let relay = self.open_relay(ip, even_port.is_some(), place, ports);
+                let relay = self.open_relay(ip, even_port.is_some(), by_tcp, place, ports);
                 (relay.ok_or(NO_CAPACITY)?, next_place)
             }
         };
@@ -194,10 +194,6 @@ impl Core {
         let Some(local) = self.relays.get(relay.0 as usize).map(|relay| relay.local) else {
             return Err(NO_CAPACITY);
         };
-        if by_tcp && ports.listen(relay, local) != Opened::Here {
-            self.close_relay(relay, ports);
-            return Err(NO_CAPACITY);
-        }
         let lifetime = Duration::from_secs(self.lifetime_s(request).into());
         let mut allocation = Allocation::new(
             client,

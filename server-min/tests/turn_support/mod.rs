@@ -32,6 +32,7 @@ pub(crate) struct FakePorts {
     pub(crate) open: HashMap<SocketAddr, RelayId>,
     /// Taken by another program.
     pub(crate) taken: Vec<SocketAddr>,
+    pub(crate) taken_by_tcp: Vec<SocketAddr>,
 }
 
 impl RelayPorts for FakePorts {
@@ -48,6 +49,11 @@ impl RelayPorts for FakePorts {
         let before = self.open.len();
         self.open.retain(|_, other| *other != id);
         assert_eq!(self.open.len() + 1, before, "{id:?} was not open");
+    }
+
+    fn listen(&mut self, id: RelayId, address: SocketAddr) -> Opened {
+        assert_eq!(self.open.get(&address), Some(&id));
+        if self.taken_by_tcp.contains(&address) { Opened::Taken } else { Opened::Here }
     }
 }
 
@@ -262,6 +268,10 @@ pub(crate) enum Attr {
 
 pub(crate) fn udp() -> Attr {
     Attr::Bytes(attr::REQUESTED_TRANSPORT, vec![attr::TRANSPORT_UDP, 0, 0, 0])
+}
+
+pub(crate) fn tcp() -> Attr {
+    Attr::Bytes(attr::REQUESTED_TRANSPORT, vec![attr::TRANSPORT_TCP, 0, 0, 0])
 }
 
 pub(crate) fn lifetime(s: u32) -> Attr {
