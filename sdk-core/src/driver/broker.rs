@@ -13,6 +13,7 @@
 mod backoff;
 mod connection;
 mod endpoint;
+mod failure;
 mod queue;
 
 use crate::wire::signal::{MAX_SIGNAL_LEN, device_topic, is_valid_id, status_topic};
@@ -22,10 +23,9 @@ use connection::{Connection, Owner};
 use endpoint::Endpoint;
 use queue::Queue;
 use rumqttc::{
-    AsyncClient, ConnectReturnCode, ConnectionError, Incoming, LastWill, MqttOptions, Outgoing,
-    QoS, StateError, SubscribeReasonCode,
+    AsyncClient, ConnectionError, Incoming, LastWill, MqttOptions, Outgoing, QoS,
+    SubscribeReasonCode,
 };
-use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 use tokio::time::{Instant, sleep_until, timeout_at};
@@ -169,7 +169,7 @@ impl BrokerLink {
             let told = match event {
                 Ok(Ok(event)) => self.on_event(event),
                 Ok(Err(e)) => {
-                    let reason = self.describe(&e);
+                    let reason = failure::describe(&e, &self.endpoint);
                     self.on_failure(reason)
                 }
                 Err(_) => self.on_failure("the broker does not answer the subscription".into()),
@@ -315,50 +315,6 @@ impl BrokerLink {
     fn send_queued(&mut self) {
         if let State::Up { connection, .. } = &mut self.state {
             send(&mut self.queue, connection);
-        }
-    }
-
-    /// What went wrong and what to do about it.
-    fn describe(&self, e: &ConnectionError) -> String {
-        let at = &self.endpoint;
-        match e {
-            ConnectionError::ConnectionRefused(
-                ConnectReturnCode::BadUserNamePassword | ConnectReturnCode::NotAuthorized,
-            ) => format!(
-                "the broker at {at} refused the user name or password: check broker_username and \
-                 broker_password"
-            ),
-            ConnectionError::ConnectionRefused(ConnectReturnCode::BadClientId) => {
-                format!("the broker at {at} refused the client id: check device_id")
-            }
-            ConnectionError::ConnectionRefused(code) => {
-                format!("the broker at {at} refused the connection: {code:?}")
-            }
-            ConnectionError::NetworkTimeout => format!(
-                "no answer from {at} within {} s: check broker_url and the network",
-                CONNECT_TIMEOUT.as_secs()
-            ),
-            ConnectionError::Io(e) if e.kind() == io::ErrorKind::ConnectionRefused => {
-                format!("nothing listens at {at}: check broker_url, and whether the broker runs")
-            }
-            ConnectionError::Io(e) => {
-                format!("cannot reach {at}: {e}; check broker_url and the network")
-            }
-            ConnectionError::MqttState(
-                StateError::ConnectionAborted | StateError::Io(_) | StateError::Deserialization(_),
-            ) => format!(
-                "the connection to {at} broke ({e}); if this repeats, see whether another client \
-                 uses the same device_id"
-            ),
-            ConnectionError::MqttState(StateError::AwaitPingResp) => {
-                format!("{at} does not answer any more")
-            }
-            #[cfg(feature = "tls")]
-            ConnectionError::Tls(e) => format!(
-                "no secure connection to {at}: {e}; check broker_ca_file, the name in broker_url, \
-                 and this device's clock"
-            ),
-            e => format!("the connection to {at} failed: {e}"),
         }
     }
 }
