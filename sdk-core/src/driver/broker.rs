@@ -15,6 +15,8 @@ mod connection;
 mod endpoint;
 mod failure;
 mod queue;
+#[cfg(feature = "tls")]
+mod tls;
 
 use crate::wire::signal::{MAX_SIGNAL_LEN, device_topic, is_valid_id, status_topic};
 use backoff::Backoff;
@@ -53,10 +55,22 @@ pub struct BrokerConfig {
     pub password: Option<String>,
     /// PEM file with the certificates a `mqtts://` broker may be signed by; the system's if `None`.
     pub ca_file: Option<PathBuf>,
+    /// What a `mqtts://` broker is shown when it asks who this device is.
+    pub certificate: Option<CertificateFiles>,
     /// Of the pauses' randomness: another one for each device, or all come back at once.
     pub seed: u64,
     /// Unix milliseconds, for the status message.
     pub unix_millis: Box<dyn Fn() -> u64 + Send>,
+}
+
+/// A certificate of this device's own, as PEM files. They are read at the start, where an error is
+/// told, and again for each connection, where bad ones are not used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CertificateFiles {
+    /// The certificate, and after it those that lead to an authority which the broker knows.
+    pub chain: PathBuf,
+    /// Its private key, not encrypted.
+    pub key: PathBuf,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -109,7 +123,8 @@ impl BrokerLink {
                 config.device_id
             ));
         }
-        let endpoint = Endpoint::parse(&config.url, config.ca_file.as_deref())?;
+        let endpoint =
+            Endpoint::parse(&config.url, config.ca_file.as_deref(), config.certificate.as_ref())?;
         Ok(BrokerLink {
             backoff: Backoff::new(config.seed),
             endpoint,
@@ -217,7 +232,8 @@ impl BrokerLink {
         self.state = State::Closed;
     }
 
-    fn connect(&self) -> Connection {
+    fn connect(&mut self) -> Connection {
+        let transport = self.endpoint.transport();
         let Endpoint { host, port, .. } = &self.endpoint;
         let config = &self.config;
         let mut options = MqttOptions::new(&config.device_id, host, *port);
@@ -226,7 +242,7 @@ impl BrokerLink {
             .set_clean_session(true)
             .set_max_packet_size(MAX_PACKET_LEN, MAX_PACKET_LEN)
             .set_inflight(PACKET_IDS)
-            .set_transport(self.endpoint.transport())
+            .set_transport(transport)
             .set_last_will(LastWill {
                 topic: status_topic(&config.device_id),
                 message: status(config, false).into(),
@@ -261,8 +277,9 @@ impl BrokerLink {
             In(Incoming::SubAck(ack)) => {
                 if ack.return_codes.contains(&SubscribeReasonCode::Failure) {
                     return self.on_failure(format!(
-                        "the broker does not let this device subscribe to {}: the credentials are \
-                         for another device_id, or its access rules lack that topic",
+                        "the broker does not let this device subscribe to {}: the credentials, or \
+                         the certificate, are for another device_id, or its access rules lack \
+                         that topic",
                         device_topic(&self.config.device_id)
                     ));
                 }

@@ -3,16 +3,19 @@
 use super::CONNECT_TIMEOUT;
 use super::endpoint::Endpoint;
 use rumqttc::{ConnectReturnCode, ConnectionError, StateError};
+#[cfg(feature = "tls")]
+use rustls::AlertDescription;
 use std::io;
 
 pub(super) fn describe(e: &ConnectionError, at: &Endpoint) -> String {
+    #[cfg(feature = "tls")]
+    if let Some(text) = alert(e).and_then(|alert| refused_certificate(alert, at)) {
+        return text;
+    }
     match e {
         ConnectionError::ConnectionRefused(
             ConnectReturnCode::BadUserNamePassword | ConnectReturnCode::NotAuthorized,
-        ) => format!(
-            "the broker at {at} refused the user name or password: check broker_username and \
-             broker_password"
-        ),
+        ) => refused_sign_in(at),
         ConnectionError::ConnectionRefused(ConnectReturnCode::BadClientId) => {
             format!("the broker at {at} refused the client id: check device_id")
         }
@@ -45,4 +48,68 @@ pub(super) fn describe(e: &ConnectionError, at: &Endpoint) -> String {
         ),
         e => format!("the connection to {at} failed: {e}"),
     }
+}
+
+fn refused_sign_in(at: &Endpoint) -> String {
+    let mut text = format!("the broker at {at} refused the user name or password");
+    text.push_str(if at.shows_certificate {
+        ", or this device's certificate for them: check broker_username and broker_password, and \
+         whether device_id is the common name of the certificate in broker_cert_file"
+    } else if at.is_secure() {
+        ": check broker_username and broker_password; if it wants a certificate, set \
+         broker_cert_file and broker_key_file"
+    } else {
+        ": check broker_username and broker_password"
+    });
+    text
+}
+
+/// What the broker says of our certificate, or of there being none; `None` if the alert is about
+/// something else.
+#[cfg(feature = "tls")]
+fn refused_certificate(alert: AlertDescription, at: &Endpoint) -> Option<String> {
+    use AlertDescription as A;
+    let why = match alert {
+        // TLS 1.2 has no word of its own for it.
+        A::CertificateRequired | A::HandshakeFailure if !at.shows_certificate => {
+            return Some(format!(
+                "the broker at {at} wants a certificate of this device ({alert:?}): set \
+                 broker_cert_file and broker_key_file"
+            ));
+        }
+        _ if !at.shows_certificate => return None,
+        A::UnknownCA => {
+            "expected one of an authority that the broker knows; see whether the file \
+                         has all certificates up to it"
+        }
+        A::CertificateExpired => "it is over, or not good yet: renew it, and check the clocks",
+        A::CertificateRevoked => "it was revoked: get a new one",
+        A::BadCertificate
+        | A::UnsupportedCertificate
+        | A::CertificateUnknown
+        | A::DecryptError
+        | A::AccessDenied => {
+            "expected one that may be used by TLS clients, of an authority that the broker knows; \
+             its log says more"
+        }
+        _ => return None,
+    };
+    Some(format!(
+        "the broker at {at} refused the certificate in broker_cert_file ({alert:?}): {why}"
+    ))
+}
+
+/// The alert by which the broker ended the connection. In TLS 1.3 a client's certificate is looked at
+/// when the client has done its part of the handshake: the alert then comes in the place of CONNACK.
+#[cfg(feature = "tls")]
+fn alert(e: &ConnectionError) -> Option<AlertDescription> {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(e);
+    while let Some(e) = cause {
+        let inner = e.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        if let Some(rustls::Error::AlertReceived(alert)) = inner.and_then(|e| e.downcast_ref()) {
+            return Some(*alert);
+        }
+        cause = e.source();
+    }
+    None
 }
