@@ -70,6 +70,30 @@ fn data_channels_under_valgrind() {
     valgrind(&build("data", "valgrind", &[]), "data: ok");
 }
 
+#[test]
+fn a_device_s_certificate_is_looked_at_before_it_is_shown() {
+    certificate("plain", &[]);
+}
+
+#[test]
+fn a_device_s_certificate_under_asan() {
+    certificate("asan", ASAN);
+}
+
+/// With certificates as operators make them: server-min/deploy/make-ca.sh.
+fn certificate(variant: &str, flags: &[&str]) {
+    let folder = common::scratch(&format!("certificates-{variant}"));
+    let script = common::root().join("server-min/deploy/make-ca.sh");
+    for more in [&[][..], &["device", "CAM-TEST", "CAM-OTHER"]] {
+        let made = Command::new(&script).arg(&folder).args(more).output();
+        let made = made.unwrap_or_else(|e| panic!("{}: {e}", script.display()));
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    }
+    let mut command = Command::new(build("certificate", variant, flags));
+    command.current_dir(&folder);
+    check(command, "certificate: ok");
+}
+
 fn build(name: &str, variant: &str, flags: &[&str]) -> PathBuf {
     let source = common::root().join("sdk-ffi/tests/c").join(format!("{name}.c"));
     let program = common::scratch(&format!("{name}-{variant}")).join(name);

@@ -83,6 +83,9 @@ fn the_camera_says_what_is_wrong() {
         (&["--file", "x", "--audio", "x.pcma", "--talkback", "x.pcmu"], "the same ending"),
         (&["--file", "x", "--fps", "0"], "--fps"),
         (&["--file", "x", "--broker", "http://x"], "broker_url"),
+        (&["--file", "x", "--broker-cert", "x.pem"], "broker_key_file is NULL"),
+        (&["--file", "x", "--broker-key", "x.key"], "broker_cert_file is NULL"),
+        (&["--file", "x", "--broker-cert", "x.pem", "--broker-key", "x.key"], "expected mqtts://"),
         (&["--dance"], "unknown option"),
         (&[], "required"),
     ] {
