@@ -80,17 +80,9 @@ fn a_device_s_certificate_under_asan() {
     certificate("asan", ASAN);
 }
 
-/// With certificates as operators make them: server-min/deploy/make-ca.sh.
 fn certificate(variant: &str, flags: &[&str]) {
-    let folder = common::scratch(&format!("certificates-{variant}"));
-    let script = common::root().join("server-min/deploy/make-ca.sh");
-    for more in [&[][..], &["device", "CAM-TEST", "CAM-OTHER"]] {
-        let made = Command::new(&script).arg(&folder).args(more).output();
-        let made = made.unwrap_or_else(|e| panic!("{}: {e}", script.display()));
-        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-    }
     let mut command = Command::new(build("certificate", variant, flags));
-    command.current_dir(&folder);
+    command.current_dir(common::certificates(&format!("certificates-{variant}")));
     check(command, "certificate: ok");
 }
 

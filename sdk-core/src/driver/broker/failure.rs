@@ -69,26 +69,28 @@ fn refused_sign_in(at: &Endpoint) -> String {
 #[cfg(feature = "tls")]
 fn refused_certificate(alert: AlertDescription, at: &Endpoint) -> Option<String> {
     use AlertDescription as A;
+    if !at.shows_certificate {
+        let does = match alert {
+            A::CertificateRequired => "wants a certificate of this device",
+            // TLS 1.2 has no word of its own for it.
+            A::HandshakeFailure => {
+                "broke off the handshake; it may want a certificate of this device"
+            }
+            _ => return None,
+        };
+        return Some(format!(
+            "the broker at {at} {does} ({alert:?}): set broker_cert_file and broker_key_file"
+        ));
+    }
     let why = match alert {
-        // TLS 1.2 has no word of its own for it.
-        A::CertificateRequired | A::HandshakeFailure if !at.shows_certificate => {
-            return Some(format!(
-                "the broker at {at} wants a certificate of this device ({alert:?}): set \
-                 broker_cert_file and broker_key_file"
-            ));
-        }
-        _ if !at.shows_certificate => return None,
-        A::UnknownCA => {
-            "expected one of an authority that the broker knows; see whether the file \
-                         has all certificates up to it"
+        // The latter where another authority has the name of one that it knows.
+        A::UnknownCA | A::DecryptError => {
+            "expected one of an authority that the broker knows; see whether the file has all \
+             certificates up to it"
         }
         A::CertificateExpired => "it is over, or not good yet: renew it, and check the clocks",
         A::CertificateRevoked => "it was revoked: get a new one",
-        A::BadCertificate
-        | A::UnsupportedCertificate
-        | A::CertificateUnknown
-        | A::DecryptError
-        | A::AccessDenied => {
+        A::BadCertificate | A::UnsupportedCertificate | A::CertificateUnknown | A::AccessDenied => {
             "expected one that may be used by TLS clients, of an authority that the broker knows; \
              its log says more"
         }

@@ -357,6 +357,7 @@ mod tests {
         ] {
             let text = folder.load(chain, key).map(|_| ()).unwrap_err();
             assert!(text.contains(words) && text.contains("expected"), "{chain} {key}: {text}");
+            assert!(!text.contains("[45, 45"), "its bytes: {text}");
             for line in own.lines().chain(other.lines()).filter(|line| !line.starts_with('-')) {
                 assert!(!text.contains(line), "{chain} {key}: {text}");
             }
