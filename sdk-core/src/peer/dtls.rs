@@ -102,6 +102,9 @@ pub struct Dtls {
     received: Vec<BytesMut>,
     /// Bytes taken before the viewer proved who it is; see [`MAX_UNPROVEN`].
     unproven: usize,
+    /// The endpoint's timer, asked when it may have changed: it looks it up by address, and this is
+    /// wanted with every frame.
+    timer: Option<Instant>,
 }
 
 enum State {
@@ -163,6 +166,7 @@ impl Dtls {
             state: State::Preferring { flight: Vec::new() },
             received: Vec::new(),
             unproven: 0,
+            timer: None,
         })
     }
 
@@ -184,21 +188,25 @@ impl Dtls {
         if let State::Preferring { flight } = &mut self.state {
             flight.push(data.clone());
         }
-        match self.endpoint.read(now, REMOTE, None, data) {
+        let told = match self.endpoint.read(now, REMOTE, None, data) {
             Err(RtcError::ErrServerNoMatchingSrtpProfile) => self.fall_back(now),
             result => self.note(result),
-        }
+        };
+        self.timer = self.endpoint.poll_timeout(&REMOTE);
+        told
     }
 
     pub fn handle_timeout(&mut self, now: Instant) -> Result<(), DtlsError> {
-        if self.poll_timeout().is_some_and(|at| at <= now) {
-            self.endpoint.handle_timeout(REMOTE, now).map_err(DtlsError::new)?;
+        if self.timer.is_none_or(|at| now < at) {
+            return Ok(());
         }
-        Ok(())
+        let result = self.endpoint.handle_timeout(REMOTE, now);
+        self.timer = self.endpoint.poll_timeout(&REMOTE);
+        result.map_err(DtlsError::new)
     }
 
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.endpoint.poll_timeout(&REMOTE)
+        self.timer
     }
 
     /// The next datagram for the viewer.
@@ -227,6 +235,7 @@ impl Dtls {
     /// Queues a close_notify.
     pub fn close(&mut self, now: Instant) {
         self.endpoint.stop(now, REMOTE);
+        self.timer = None;
         self.state = State::Closed;
     }
 

@@ -98,9 +98,8 @@ impl Loaded {
         let (before, after) = (&self.written.0, &new.written.0);
         let effective = |loaded: &Loaded| {
             let mut all = BTreeMap::new();
-            if let Ok(value) = Value::try_from(&loaded.config) {
-                flatten("", value, &mut all);
-            }
+            let written = toml::to_string(&loaded.config).unwrap_or_default();
+            flatten("", Value::Table(toml::from_str(&written).unwrap_or_default()), &mut all);
             all
         };
         let (held, holds) = (effective(self), effective(new));
@@ -197,7 +196,9 @@ fn with(table: &Table, setting: &Setting) -> Result<(Table, Config), ConfigError
     for value in candidates.into_iter().flatten() {
         let mut table = table.clone();
         set(&mut table, &setting.key, value);
-        match table.clone().try_into::<Config>() {
+        // By way of text, as from a file: the second way there would be 200 kB of code.
+        let read = toml::to_string(&table).map(|text| toml::from_str::<Config>(&text));
+        match read.unwrap_or_else(|e| Err(serde::de::Error::custom(e))) {
             Ok(config) => return Ok((table, config)),
             Err(e) => first_error = first_error.or(Some(e)),
         }
