@@ -793,8 +793,8 @@ typedef struct p2p_config_t {
    */
   const char *broker_cert_file;
   /**
-   * PEM file with the private key of broker_cert_file: ECDSA P-256 or P-384, Ed25519 or RSA, not
-   * encrypted. Keep it at mode 0600. Set both of these files, or neither.
+   * PEM file with the private key of broker_cert_file, not encrypted: ECDSA P-256 or P-384, Ed25519,
+   * or RSA of 2048 to 4096 bits. Keep it at mode 0600. Set both of these files, or neither.
    */
   const char *broker_key_file;
   /**

@@ -12,6 +12,7 @@ use sdk_core::driver::CertificateFiles;
 use sdk_core::driver::broker::{BrokerConfig, BrokerLink, LinkEvent};
 use signaling_common::Mosquitto;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 use tokio::time::timeout;
 
@@ -183,4 +184,61 @@ async fn a_renewed_certificate_is_shown_at_the_next_connection() {
     Authority::new("of others").give(&broker.dir, &device("device_1"));
     is_down(&mut link, "same device_id").await;
     is_down(&mut link, "refused the certificate in broker_cert_file (UnknownCA)").await;
+}
+
+/// As openssl writes them, whatever it is asked for.
+#[tokio::test]
+async fn keys_of_each_kind_sign_the_device_in() {
+    let dir = std::env::temp_dir().join(format!("device-keys-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).unwrap();
+    let openssl = |command: &str, name: &str| {
+        let file = |kind: &str| dir.join(format!("{name}.{kind}")).to_str().unwrap().to_owned();
+        let command = command.replace("KEY", &file("key")).replace("PEM", &file("pem"));
+        let done = Command::new("openssl").args(command.split(' ')).output();
+        let done = done.expect("openssl is needed: it comes with the Debian package `openssl`");
+        assert!(done.status.success(), "{command}: {}", String::from_utf8_lossy(&done.stderr));
+        CertificateFiles { chain: file("pem").into(), key: file("key").into() }
+    };
+    let make = |(name, command): (&str, &str)| {
+        openssl(command, name);
+        openssl("req -x509 -new -key KEY -subj /CN=device_1 -days 2 -out PEM", name)
+    };
+    let taken = [
+        ("p256", "genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out KEY"),
+        ("p384", "genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-384 -out KEY"),
+        ("ed25519", "genpkey -algorithm ED25519 -out KEY"),
+        ("rsa", "genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -out KEY"),
+        ("sec1", "ecparam -name prime256v1 -genkey -out KEY"),
+        ("pkcs1", "genrsa -traditional -out KEY 2048"),
+    ]
+    .map(make);
+    let known: String =
+        taken.iter().map(|files| std::fs::read_to_string(&files.chain).unwrap()).collect();
+    let broker = broker_with(
+        "cafile DIR/known.pem\nrequire_certificate true\nuse_identity_as_username true",
+        &[("known.pem", &known)],
+    );
+    for files in &taken {
+        assert_eq!(next(&mut shows(&broker, files)).await, LinkEvent::Up, "{files:?}");
+    }
+
+    let mut others = [
+        ("p521", "genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-521 -out KEY"),
+        ("rsa1024", "genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:1024 -out KEY"),
+        ("der", "genpkey -algorithm ED25519 -out KEY"),
+        ("encrypted", "genpkey -algorithm ED25519 -out KEY"),
+    ]
+    .map(make);
+    let [.., der, encrypted] = &mut others;
+    der.key = openssl("pkey -in KEY -outform DER -out PEM", "der").chain;
+    der.chain.clone_from(&taken[0].chain);
+    encrypted.key = openssl("pkey -in KEY -aes256 -passout pass:x -out PEM", "encrypted").chain;
+    encrypted.chain.clone_from(&taken[0].chain);
+    for files in others {
+        let config = config(broker.port, broker.dir.join("ca.pem"));
+        let refused = BrokerLink::new(BrokerConfig { certificate: Some(files), ..config }).err();
+        let text = refused.unwrap();
+        assert!(text.contains("broker_key_file") && text.contains("not encrypted"), "{text}");
+    }
+    std::fs::remove_dir_all(&dir).unwrap();
 }

@@ -51,8 +51,8 @@ pub struct p2p_config_t {
     /// the broker knows, for a mqtts:// broker that wants one. Then broker_password may stay NULL.
     /// NULL: none.
     pub broker_cert_file: *const c_char,
-    /// PEM file with the private key of broker_cert_file: ECDSA P-256 or P-384, Ed25519 or RSA, not
-    /// encrypted. Keep it at mode 0600. Set both of these files, or neither.
+    /// PEM file with the private key of broker_cert_file, not encrypted: ECDSA P-256 or P-384, Ed25519,
+    /// or RSA of 2048 to 4096 bits. Keep it at mode 0600. Set both of these files, or neither.
     pub broker_key_file: *const c_char,
     /// Required. The session service's Ed25519 public key, 32 bytes as 64 hexadecimal digits or as
     /// base64 (either alphabet, with or without padding).

@@ -52,7 +52,7 @@ const AUTHORITIES: &str =
 const CHAIN: &str = "this device's certificate as PEM (\"BEGIN CERTIFICATE\"), followed by those \
                      that lead to an authority which the broker knows, if there are any";
 const KEY: &str = "the private key of broker_cert_file as PEM (\"BEGIN PRIVATE KEY\"), not \
-                   encrypted, of ECDSA P-256 or P-384, Ed25519, or RSA from 2048 bits on; \
+                   encrypted, of ECDSA P-256 or P-384, Ed25519, or RSA of 2048 to 4096 bits; \
                    `openssl pkey -in OLD -out NEW` writes it so";
 
 impl Tls {
