@@ -192,12 +192,12 @@ async fn keys_of_each_kind_sign_the_device_in() {
     let dir = std::env::temp_dir().join(format!("device-keys-{}", std::process::id()));
     std::fs::create_dir_all(&dir).unwrap();
     let openssl = |command: &str, name: &str| {
-        let file = |kind: &str| dir.join(format!("{name}.{kind}")).to_str().unwrap().to_owned();
-        let command = command.replace("KEY", &file("key")).replace("PEM", &file("pem"));
-        let done = Command::new("openssl").args(command.split(' ')).output();
+        let [key, certificate] = ["key", "pem"].map(|kind| format!("{name}.{kind}"));
+        let command = command.replace("KEY", &key).replace("PEM", &certificate);
+        let done = Command::new("openssl").args(command.split(' ')).current_dir(&dir).output();
         let done = done.expect("openssl is needed: it comes with the Debian package `openssl`");
         assert!(done.status.success(), "{command}: {}", String::from_utf8_lossy(&done.stderr));
-        CertificateFiles { chain: file("pem").into(), key: file("key").into() }
+        CertificateFiles { chain: dir.join(certificate), key: dir.join(key) }
     };
     let make = |(name, command): (&str, &str)| {
         openssl(command, name);
