@@ -1,12 +1,11 @@
 //! Where the broker is, how it is spoken to, and who we are to it: `[mqtt] external…`.
 
 use crate::config::MqttConfig;
-use crate::tls::certificates;
+use crate::tls::{certificates, private_key};
 use rumqttc::{TlsConfiguration, Transport};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use std::fmt;
 use std::path::Path;
@@ -184,8 +183,7 @@ fn client_config(config: &MqttConfig) -> Result<ClientConfig, String> {
     match (&config.external_certificate, &config.external_key) {
         (Some(certificate), Some(key)) => {
             let chain = certificates("external_certificate", certificate)?;
-            let key_of = |e: &dyn fmt::Display| format!("external_key {}: {e}", key.display());
-            let key = PrivateKeyDer::from_pem_file(key).map_err(|e| key_of(&e))?;
+            let key = private_key("external_key", key)?;
             builder.with_client_auth_cert(chain, key).map_err(|e| {
                 format!("external_certificate {} cannot be used: {e}", certificate.display())
             })
