@@ -782,8 +782,21 @@ typedef struct p2p_config_t {
   const char *broker_password;
   /**
    * PEM file with the certificates that a mqtts:// broker may be signed by. NULL: the system's.
+   * This file and the next two are read again for each connection, so they can be replaced while
+   * the agent runs; where they cannot be used then, what was read before stays in use.
    */
   const char *broker_ca_file;
+  /**
+   * PEM file with this device's own certificate, followed by those that lead to an authority which
+   * the broker knows, for a mqtts:// broker that wants one. Then broker_password may stay NULL.
+   * NULL: none.
+   */
+  const char *broker_cert_file;
+  /**
+   * PEM file with the private key of broker_cert_file, not encrypted: ECDSA P-256 or P-384, Ed25519,
+   * or RSA of 2048 to 4096 bits. Keep it at mode 0600. Set both of these files, or neither.
+   */
+  const char *broker_key_file;
   /**
    * Required. The session service's Ed25519 public key, 32 bytes as 64 hexadecimal digits or as
    * base64 (either alphabet, with or without padding).

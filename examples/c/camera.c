@@ -290,14 +290,17 @@ typedef struct {
     int *flag;
 } option_t;
 
-static const char *device, *broker = "mqtt://127.0.0.1:1883", *user, *password, *service_key, *file, *sub_file,
-    *audio_file, *talkback_file, *stream_name = "main", *codec_text = "", *identity, *fps_text = "30",
-    *max_viewers = "0", *duration = "0", *log_level = "3", *stats_text = "0", *min_bitrate = "0";
+static const char *device, *broker = "mqtt://127.0.0.1:1883", *user, *password, *broker_ca, *broker_cert, *broker_key,
+    *service_key, *file, *sub_file, *audio_file, *talkback_file, *stream_name = "main", *codec_text = "", *identity,
+    *fps_text = "30", *max_viewers = "0", *duration = "0", *log_level = "3", *stats_text = "0", *min_bitrate = "0";
 static int recorded, fall_back, no_gop_cache, loopback, relay_only, accept_unset_clock, copy_frames, lend_frames;
 
 static const option_t options[] = {
     {"--device", "P2PCAM_DEVICE", "serial number of this camera", &device, NULL},
-    {"--broker", "P2PCAM_BROKER", "mqtt://host[:port]", &broker, NULL},
+    {"--broker", "P2PCAM_BROKER", "mqtt://host[:port], or mqtts:// if the library has TLS", &broker, NULL},
+    {"--broker-ca", "P2PCAM_BROKER_CA", "PEM file: who may have signed the broker's certificate", &broker_ca, NULL},
+    {"--broker-cert", "P2PCAM_BROKER_CERT", "PEM file: this camera's own certificate", &broker_cert, NULL},
+    {"--broker-key", "P2PCAM_BROKER_KEY", "PEM file: its private key", &broker_key, NULL},
     {"--user", "P2PCAM_USER", "MQTT user name; the device if not set", &user, NULL},
     {"--password", "P2PCAM_PASSWORD", "MQTT password", &password, NULL},
     {"--service-key", "P2PCAM_SERVICE_KEY", "public key of the session service", &service_key, NULL},
@@ -558,6 +561,9 @@ int main(int argc, char **argv) {
     config.broker_url = broker;
     config.broker_username = user;
     config.broker_password = password;
+    config.broker_ca_file = broker_ca;
+    config.broker_cert_file = broker_cert;
+    config.broker_key_file = broker_key;
     config.service_public_key = service_key;
     config.identity_file = identity;
     config.max_viewers = (uint32_t)viewers;

@@ -136,6 +136,7 @@ fn camera() -> (Camera, StreamId) {
         broker_username: None,
         broker_password: None,
         broker_ca_file: None,
+        broker_certificate: None,
         service_public_key: [0; 32],
         identity_file: None,
         max_viewers: 1,

@@ -77,6 +77,7 @@ fn config(port: u16) -> BrokerConfig {
         username: None,
         password: None,
         ca_file: None,
+        certificate: None,
         seed: 7,
         unix_millis: Box::new(|| 1_750_929_836_097),
     }

@@ -9,7 +9,7 @@ use crate::status::{Error, p2p_status_t};
 use base64::Engine;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
-use sdk_core::driver::{CameraConfig, UnsetClock};
+use sdk_core::driver::{CameraConfig, CertificateFiles, UnsetClock};
 use std::ffi::{CStr, c_char, c_void};
 use std::mem::size_of;
 use std::path::PathBuf;
@@ -44,7 +44,16 @@ pub struct p2p_config_t {
     /// NULL to send none.
     pub broker_password: *const c_char,
     /// PEM file with the certificates that a mqtts:// broker may be signed by. NULL: the system's.
+    /// This file and the next two are read again for each connection, so they can be replaced while
+    /// the agent runs; where they cannot be used then, what was read before stays in use.
     pub broker_ca_file: *const c_char,
+    /// PEM file with this device's own certificate, followed by those that lead to an authority which
+    /// the broker knows, for a mqtts:// broker that wants one. Then broker_password may stay NULL.
+    /// NULL: none.
+    pub broker_cert_file: *const c_char,
+    /// PEM file with the private key of broker_cert_file, not encrypted: ECDSA P-256 or P-384, Ed25519,
+    /// or RSA of 2048 to 4096 bits. Keep it at mode 0600. Set both of these files, or neither.
+    pub broker_key_file: *const c_char,
     /// Required. The session service's Ed25519 public key, 32 bytes as 64 hexadecimal digits or as
     /// base64 (either alphabet, with or without padding).
     pub service_public_key: *const c_char,
@@ -95,14 +104,21 @@ impl p2p_config_t {
     /// # Safety
     /// Each text is NULL or ends with a zero byte.
     pub(crate) unsafe fn to_core(self) -> Result<CameraConfig, Error> {
-        // SAFETY: promised by the caller, for all texts below.
-        let (device_id, broker_url, broker_username, broker_password, ca_file, key, identity_file) = unsafe {
+        // SAFETY: promised by the caller.
+        let (device_id, broker_url, broker_username, broker_password) = unsafe {
             (
                 required(self.device_id, "device_id")?,
                 required(self.broker_url, "broker_url")?,
                 text(self.broker_username, "broker_username")?,
                 text(self.broker_password, "broker_password")?,
+            )
+        };
+        // SAFETY: as above.
+        let (ca_file, cert_file, key_file, service_key, identity_file) = unsafe {
+            (
                 text(self.broker_ca_file, "broker_ca_file")?,
+                text(self.broker_cert_file, "broker_cert_file")?,
+                text(self.broker_key_file, "broker_key_file")?,
                 required(self.service_public_key, "service_public_key")?,
                 text(self.identity_file, "identity_file")?,
             )
@@ -116,7 +132,8 @@ impl p2p_config_t {
             broker_username,
             broker_password,
             broker_ca_file: ca_file.map(PathBuf::from),
-            service_public_key: parse_key(&key)?,
+            broker_certificate: certificate_files(cert_file, key_file)?,
+            service_public_key: parse_key(&service_key)?,
             identity_file: identity_file.map(PathBuf::from),
             max_viewers: or_default(self.max_viewers, P2P_DEFAULT_MAX_VIEWERS) as usize,
             include_loopback: flag(self.include_loopback, "include_loopback")?,
@@ -132,6 +149,26 @@ impl p2p_config_t {
             },
             max_datagram: or_default(self.max_datagram, P2P_DEFAULT_MAX_DATAGRAM) as usize,
         })
+    }
+}
+
+fn certificate_files(
+    chain: Option<String>,
+    key: Option<String>,
+) -> Result<Option<CertificateFiles>, Error> {
+    let half = |missing: &str| {
+        Err(Error::argument(format!(
+            "{missing} is NULL: broker_cert_file and broker_key_file belong together; set both, or \
+             neither"
+        )))
+    };
+    match (chain, key) {
+        (Some(chain), Some(key)) => {
+            Ok(Some(CertificateFiles { chain: chain.into(), key: key.into() }))
+        }
+        (None, None) => Ok(None),
+        (Some(_), None) => half("broker_key_file"),
+        (None, Some(_)) => half("broker_cert_file"),
     }
 }
 

@@ -24,7 +24,7 @@ macro_rules! layout {
 fn layouts() -> Vec<Layout> {
     vec![
         layout!(p2p_config_t: struct_size, device_id, broker_url, broker_username, broker_password, broker_ca_file,
-            service_public_key, identity_file, max_viewers, max_datagram, unset_clock,
+            broker_cert_file, broker_key_file, service_public_key, identity_file, max_viewers, max_datagram, unset_clock,
             include_loopback, relay_only, log_level, user, on_event, on_keyframe_request,
             on_target_bitrate, on_log, on_talkback, on_data_channel, on_data),
         layout!(p2p_data_channel_event_t: struct_size, agent, session_id, label, protocol, change,

@@ -70,6 +70,22 @@ fn data_channels_under_valgrind() {
     valgrind(&build("data", "valgrind", &[]), "data: ok");
 }
 
+#[test]
+fn a_device_s_certificate_is_looked_at_before_it_is_shown() {
+    certificate("plain", &[]);
+}
+
+#[test]
+fn a_device_s_certificate_under_asan() {
+    certificate("asan", ASAN);
+}
+
+fn certificate(variant: &str, flags: &[&str]) {
+    let mut command = Command::new(build("certificate", variant, flags));
+    command.current_dir(common::certificates(&format!("certificates-{variant}")));
+    check(command, "certificate: ok");
+}
+
 fn build(name: &str, variant: &str, flags: &[&str]) -> PathBuf {
     let source = common::root().join("sdk-ffi/tests/c").join(format!("{name}.c"));
     let program = common::scratch(&format!("{name}-{variant}")).join(name);

@@ -4,7 +4,10 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod common;
+#[path = "../../sdk-core/tests/signaling_common/mod.rs"]
+mod signaling_common;
 
+use signaling_common::Mosquitto;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
@@ -83,12 +86,43 @@ fn the_camera_says_what_is_wrong() {
         (&["--file", "x", "--audio", "x.pcma", "--talkback", "x.pcmu"], "the same ending"),
         (&["--file", "x", "--fps", "0"], "--fps"),
         (&["--file", "x", "--broker", "http://x"], "broker_url"),
+        (&["--file", "x", "--broker-cert", "x.pem"], "broker_key_file is NULL"),
+        (&["--file", "x", "--broker-key", "x.key"], "broker_cert_file is NULL"),
+        (&["--file", "x", "--broker-cert", "x.pem", "--broker-key", "x.key"], "expected mqtts://"),
         (&["--dance"], "unknown option"),
         (&[], "required"),
     ] {
         let output = run(&camera, arguments);
         assert!(!output.status.success(), "{arguments:?}");
         assert!(describe(&output).contains(words), "{arguments:?}: {}", describe(&output));
+    }
+}
+
+/// Past a broker that asks for one; a library without TLS says that it has none.
+#[test]
+fn the_camera_signs_in_with_its_certificate() {
+    let camera = build_camera("camera-certificate");
+    let folder = common::certificates("certificates-camera");
+    let broker = Mosquitto::start(
+        &"certfile DIR/server.pem\nkeyfile DIR/server.key\ncafile DIR/ca.pem\n\
+          require_certificate true\nuse_identity_as_username true"
+            .replace("DIR", folder.to_str().unwrap()),
+        &[],
+    );
+    let file = |name: &str| folder.join(name).to_str().unwrap().to_owned();
+    let url = format!("mqtts://localhost:{}", broker.port);
+    let clip = common::root().join("testdata/h264/main-180p30.h264");
+    let play = ["--file", clip.to_str().unwrap(), "--duration", "2", "--broker", &url];
+    let (ca, certificate, key) = (file("ca.pem"), file("CAM-TEST.pem"), file("CAM-TEST.key"));
+    let trusting = [&play[..], &["--broker-ca", &ca]].concat();
+    let own = ["--broker-cert", &certificate, "--broker-key", &key];
+    for (arguments, words) in [
+        (&trusting, "wants a certificate of this device"),
+        (&[&trusting[..], &own].concat(), "signaling up"),
+    ] {
+        let text = describe(&run(&camera, arguments));
+        let has_tls = !text.contains("needs a build with TLS");
+        assert!(text.contains(if has_tls { words } else { "mqtts://" }), "{arguments:?}: {text}");
     }
 }
 

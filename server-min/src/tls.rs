@@ -4,7 +4,7 @@
 mod expiry;
 
 use rustls::crypto::CryptoProvider;
-use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{NoServerSessionStorage, ServerConfig, WebPkiClientVerifier};
 use rustls::{ClientConfig, ConfigBuilder, RootCertStore, WantsVerifier};
@@ -195,22 +195,36 @@ fn authorities(setting: &str, path: &Path) -> Result<RootCertStore, String> {
     Ok(roots)
 }
 
+pub(crate) fn private_key(setting: &str, path: &Path) -> Result<PrivateKeyDer<'static>, String> {
+    PrivateKeyDer::from_pem_file(path).map_err(|e| {
+        format!(
+            "{setting} {}: {}; expected a PEM private key, not encrypted",
+            path.display(),
+            without_its_text(e)
+        )
+    })
+}
+
 pub(crate) fn certificates(
     setting: &str,
     path: &Path,
 ) -> Result<Vec<CertificateDer<'static>>, String> {
     let read = CertificateDer::pem_file_iter(path)
         .and_then(|all| all.collect::<Result<Vec<_>, _>>())
-        .map_err(|e| format!("{setting} {}: {e}", path.display()))?;
+        .map_err(|e| format!("{setting} {}: {}", path.display(), without_its_text(e)))?;
     if read.is_empty() {
         return Err(format!("{setting} {}: has no PEM certificate", path.display()));
     }
     Ok(read)
 }
 
-pub(crate) fn private_key(setting: &str, path: &Path) -> Result<PrivateKeyDer<'static>, String> {
-    PrivateKeyDer::from_pem_file(path)
-        .map_err(|e| format!("{setting} {}: {e}; expected a PEM private key", path.display()))
+/// The parser's own errors quote lines of the file, which may be a key's.
+fn without_its_text(e: pem::Error) -> String {
+    match e {
+        pem::Error::Io(e) => e.to_string(),
+        pem::Error::NoItemsFound => "there is none in it".into(),
+        _ => "its PEM text is damaged".into(),
+    }
 }
 
 #[cfg(test)]
@@ -278,6 +292,16 @@ mod tests {
         assert!(half.check().unwrap_err().contains("key is missing"));
         let missing = TlsConfig { certificate: Some("nowhere.pem".into()), ..good.clone() };
         assert!(Tls::load(&missing).unwrap_err().contains("tls.certificate nowhere.pem"));
+        // Without its line breaks, as it may come from an environment variable.
+        let line = std::fs::read_to_string(good.key.as_ref().unwrap()).unwrap().replace('\n', "");
+        let line = Some(folder.write("line.pem", &line));
+        for wrong in [
+            TlsConfig { key: line.clone(), ..good.clone() },
+            TlsConfig { certificate: line, ..good.clone() },
+        ] {
+            let text = Tls::load(&wrong).unwrap_err();
+            assert!(text.contains("line.pem: its PEM text is damaged"), "{text}");
+        }
         let other = rcgen::KeyPair::generate().unwrap();
         let other =
             TlsConfig { key: Some(folder.write("other.pem", &other.serialize_pem())), ..good };

@@ -12,6 +12,8 @@ use api_support::{
 use external_support::{Authority, Folder, Mosquitto, free_port};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
+use sdk_core::driver::CertificateFiles;
+use sdk_core::driver::broker::{BrokerConfig, BrokerLink, LinkEvent};
 use serde_json::{Value, json};
 use server_min::server::Server;
 use server_min::session::credentials::{device_password, mqtt_app};
@@ -409,5 +411,30 @@ fn a_device_is_known_by_its_certificate_and_browsers_come_over_websocket() {
         asked.headers_mut().insert("Sec-WebSocket-Protocol", "mqtt".parse().unwrap());
         let (_, answer) = tokio_tungstenite::client_async(asked, stream).await.unwrap();
         assert_eq!(answer.headers()["Sec-WebSocket-Protocol"], "mqtt");
+    });
+}
+
+#[test]
+fn a_camera_with_a_certificate_is_called_through_mosquitto() {
+    with_rig(async |rig| {
+        let server = rig.server(&[]).await;
+        let [chain, key] = rig.devices.issue(&rig.folder, "cam_7").map(Into::into);
+        let mut camera = BrokerLink::new(BrokerConfig {
+            device_id: "cam_7".into(),
+            url: format!("mqtts://localhost:{}", rig.ports[2]),
+            username: None,
+            password: None,
+            ca_file: Some(rig.ca.clone().into()),
+            certificate: Some(CertificateFiles { chain, key }),
+            seed: 1,
+            unix_millis: Box::new(|| 0),
+        })
+        .unwrap();
+        assert_eq!(timeout(PATIENCE, camera.next()).await.unwrap(), LinkEvent::Up);
+        new_session(server.http, "cam_7", "app_1").await;
+        let heard = timeout(PATIENCE, camera.next()).await.unwrap();
+        let LinkEvent::Message { topic, .. } = heard else { panic!("{heard:?}") };
+        assert_eq!(topic, "p2p/signal/device/cam_7");
+        server.stop().await;
     });
 }

@@ -8,6 +8,7 @@ mod packets;
 mod tls_support;
 
 use api_support::{DEVICE_SECRET, PATIENCE, metric, new_session, with_server};
+use sdk_core::driver::CertificateFiles;
 use sdk_core::driver::broker::{BrokerConfig, BrokerLink, LinkEvent};
 use server_min::server::Server;
 use server_min::session::credentials::device_password;
@@ -219,33 +220,98 @@ async fn leaf(pki: &Pki, address: SocketAddr) -> Vec<u8> {
     stream.get_ref().1.peer_certificates().unwrap()[0].to_vec()
 }
 
+/// The camera's own client, which trusts `ca.pem`.
+fn camera_config(server: &Server, pki: &Pki, sn: &str) -> BrokerConfig {
+    BrokerConfig {
+        device_id: sn.into(),
+        url: format!("mqtts://localhost:{}", server.bound.mqtts.unwrap().port()),
+        username: None,
+        password: None,
+        ca_file: Some(pki.path("ca.pem").into()),
+        certificate: None,
+        seed: 1,
+        unix_millis: Box::new(|| 0),
+    }
+}
+
+/// The same with a certificate and a key.
+fn showing(server: &Server, pki: &Pki, sn: &str, files: &[String; 2]) -> BrokerLink {
+    let [chain, key] = files.each_ref().map(Into::into);
+    let certificate = Some(CertificateFiles { chain, key });
+    BrokerLink::new(BrokerConfig { certificate, ..camera_config(server, pki, sn) }).unwrap()
+}
+
+async fn next(camera: &mut BrokerLink) -> LinkEvent {
+    timeout(PATIENCE, camera.next()).await.unwrap()
+}
+
+/// The next event must say that there is no connection, in these words.
+async fn is_down(camera: &mut BrokerLink, words: &str) {
+    let LinkEvent::Down { reason } = next(camera).await else { panic!("expected: {words}") };
+    assert!(reason.contains(words), "{reason}");
+}
+
 #[test]
 fn the_camera_s_own_client_comes_up_over_tls() {
     let pki = Pki::new();
     with_server(&borrowed(&pki.settings()), |server| async {
-        let port = server.bound.mqtts.unwrap().port();
-        let link = |host: &str, ca: &str| {
-            BrokerLink::new(BrokerConfig {
-                device_id: "cam_1".into(),
-                url: format!("mqtts://{host}:{port}"),
-                username: Some("cam_1".into()),
-                password: Some(device_password(DEVICE_SECRET, "cam_1")),
-                ca_file: Some(pki.path(ca).into()),
-                seed: 1,
-                unix_millis: Box::new(|| 0),
-            })
-            .unwrap()
+        let config = || BrokerConfig {
+            username: Some("cam_1".into()),
+            password: Some(device_password(DEVICE_SECRET, "cam_1")),
+            ..camera_config(&server, &pki, "cam_1")
         };
-        let mut camera = link("localhost", "ca.pem");
-        assert_eq!(timeout(PATIENCE, camera.next()).await.unwrap(), LinkEvent::Up);
-        // A session's first keepalive reaches it.
-        new_session(server.http, "cam_1", "app_1").await;
-        let heard = timeout(PATIENCE, camera.next()).await.unwrap();
-        let LinkEvent::Message { topic, .. } = heard else { panic!("{heard:?}") };
-        assert_eq!(topic, "p2p/signal/device/cam_1");
-        let strange = timeout(PATIENCE, link("localhost", "other.pem").next()).await.unwrap();
-        assert!(matches!(strange, LinkEvent::Down { .. }), "{strange:?}");
+        let mut camera = BrokerLink::new(config()).unwrap();
+        assert_eq!(next(&mut camera).await, LinkEvent::Up);
+        is_reached(&server, &mut camera).await;
+        let other = BrokerConfig { ca_file: Some(pki.path("other.pem").into()), ..config() };
+        is_down(&mut BrokerLink::new(other).unwrap(), "broker_ca_file").await;
         camera.shutdown(Duration::from_secs(2)).await;
+        server
+    });
+}
+
+/// A session's first keepalive comes to `cam_1`.
+async fn is_reached(server: &Server, camera: &mut BrokerLink) {
+    new_session(server.http, "cam_1", "app_1").await;
+    let heard = next(camera).await;
+    let LinkEvent::Message { topic, .. } = heard else { panic!("{heard:?}") };
+    assert_eq!(topic, "p2p/signal/device/cam_1");
+}
+
+#[test]
+fn the_camera_signs_in_with_its_certificate() {
+    let pki = Pki::new();
+    let mut settings = pki.settings();
+    settings.push(("mqtt.require_device_certificate", "true".into()));
+    with_server(&borrowed(&settings), |server| async {
+        let own = pki.device("cam_1");
+        let mut camera = showing(&server, &pki, "cam_1", &own);
+        assert_eq!(next(&mut camera).await, LinkEvent::Up);
+        is_reached(&server, &mut camera).await;
+        camera.shutdown(Duration::from_secs(2)).await;
+
+        // As somebody else it is refused by the broker, with none as well, and a certificate that
+        // proves nothing in the handshake.
+        let mut other = showing(&server, &pki, "cam_1", &pki.device("cam_2"));
+        is_down(&mut other, "whether device_id is the common name of the certificate").await;
+        let password = Some(device_password(DEVICE_SECRET, "cam_1"));
+        let username = Some("cam_1".into());
+        let none = BrokerConfig { username, password, ..camera_config(&server, &pki, "cam_1") };
+        let mut none = BrokerLink::new(none).unwrap();
+        is_down(&mut none, "set broker_cert_file and broker_key_file").await;
+        assert_eq!(refusals(&server, "certificate").await, 2.0);
+        let mut foreign = showing(&server, &pki, "cam_1", &pki.foreign_device("cam_1"));
+        is_down(&mut foreign, "broker_cert_file (UnknownCA)").await;
+        let files = pki.expired_device("cam_1");
+        let mut renewed = showing(&server, &pki, "cam_1", &files);
+        is_down(&mut renewed, "broker_cert_file (CertificateExpired)").await;
+        assert_eq!(metric(server.http, "mqtt_tls_handshakes_failed_total").await, 2.0);
+
+        for (new, old) in own.iter().zip(&files) {
+            std::fs::copy(new, old).unwrap();
+        }
+        assert_eq!(next(&mut renewed).await, LinkEvent::Up, "without a restart");
+        is_reached(&server, &mut renewed).await;
         server
     });
 }
@@ -289,6 +355,8 @@ fn an_authority_of_one_s_own_is_made_by_a_script() {
             let own = ["--cert", &certificate, "--key", &key, "-u", sn];
             let done = publish(&server, &pki, sn, &own).await;
             assert!(done.ok && !done.text.contains("uthorized"), "{}", done.text);
+            let mut camera = showing(&server, &pki, sn, &[certificate, key]);
+            assert_eq!(next(&mut camera).await, LinkEvent::Up);
         }
         // The server's own certificate is for no device, though the same authority signed it.
         let [certificate, key] = ["pem", "key"].map(|kind| format!("{folder}/server.{kind}"));

@@ -13,7 +13,10 @@
 mod backoff;
 mod connection;
 mod endpoint;
+mod failure;
 mod queue;
+#[cfg(feature = "tls")]
+mod tls;
 
 use crate::wire::signal::{MAX_SIGNAL_LEN, device_topic, is_valid_id, status_topic};
 use backoff::Backoff;
@@ -22,10 +25,9 @@ use connection::{Connection, Owner};
 use endpoint::Endpoint;
 use queue::Queue;
 use rumqttc::{
-    AsyncClient, ConnectReturnCode, ConnectionError, Incoming, LastWill, MqttOptions, Outgoing,
-    QoS, StateError, SubscribeReasonCode,
+    AsyncClient, ConnectionError, Incoming, LastWill, MqttOptions, Outgoing, QoS,
+    SubscribeReasonCode,
 };
-use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 use tokio::time::{Instant, sleep_until, timeout_at};
@@ -53,10 +55,22 @@ pub struct BrokerConfig {
     pub password: Option<String>,
     /// PEM file with the certificates a `mqtts://` broker may be signed by; the system's if `None`.
     pub ca_file: Option<PathBuf>,
+    /// What a `mqtts://` broker is shown when it asks who this device is.
+    pub certificate: Option<CertificateFiles>,
     /// Of the pauses' randomness: another one for each device, or all come back at once.
     pub seed: u64,
     /// Unix milliseconds, for the status message.
     pub unix_millis: Box<dyn Fn() -> u64 + Send>,
+}
+
+/// A certificate of this device's own, as PEM files. They are read at the start, where an error is
+/// told, and again for each connection, where bad ones are not used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CertificateFiles {
+    /// The certificate, and after it those that lead to an authority which the broker knows.
+    pub chain: PathBuf,
+    /// Its private key, not encrypted.
+    pub key: PathBuf,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -109,7 +123,8 @@ impl BrokerLink {
                 config.device_id
             ));
         }
-        let endpoint = Endpoint::parse(&config.url, config.ca_file.as_deref())?;
+        let endpoint =
+            Endpoint::parse(&config.url, config.ca_file.as_deref(), config.certificate.as_ref())?;
         Ok(BrokerLink {
             backoff: Backoff::new(config.seed),
             endpoint,
@@ -169,7 +184,7 @@ impl BrokerLink {
             let told = match event {
                 Ok(Ok(event)) => self.on_event(event),
                 Ok(Err(e)) => {
-                    let reason = self.describe(&e);
+                    let reason = failure::describe(&e, &self.endpoint);
                     self.on_failure(reason)
                 }
                 Err(_) => self.on_failure("the broker does not answer the subscription".into()),
@@ -217,7 +232,8 @@ impl BrokerLink {
         self.state = State::Closed;
     }
 
-    fn connect(&self) -> Connection {
+    fn connect(&mut self) -> Connection {
+        let transport = self.endpoint.transport();
         let Endpoint { host, port, .. } = &self.endpoint;
         let config = &self.config;
         let mut options = MqttOptions::new(&config.device_id, host, *port);
@@ -226,7 +242,7 @@ impl BrokerLink {
             .set_clean_session(true)
             .set_max_packet_size(MAX_PACKET_LEN, MAX_PACKET_LEN)
             .set_inflight(PACKET_IDS)
-            .set_transport(self.endpoint.transport())
+            .set_transport(transport)
             .set_last_will(LastWill {
                 topic: status_topic(&config.device_id),
                 message: status(config, false).into(),
@@ -261,8 +277,9 @@ impl BrokerLink {
             In(Incoming::SubAck(ack)) => {
                 if ack.return_codes.contains(&SubscribeReasonCode::Failure) {
                     return self.on_failure(format!(
-                        "the broker does not let this device subscribe to {}: the credentials are \
-                         for another device_id, or its access rules lack that topic",
+                        "the broker does not let this device subscribe to {}: the credentials, or \
+                         the certificate, are for another device_id, or its access rules lack \
+                         that topic",
                         device_topic(&self.config.device_id)
                     ));
                 }
@@ -315,50 +332,6 @@ impl BrokerLink {
     fn send_queued(&mut self) {
         if let State::Up { connection, .. } = &mut self.state {
             send(&mut self.queue, connection);
-        }
-    }
-
-    /// What went wrong and what to do about it.
-    fn describe(&self, e: &ConnectionError) -> String {
-        let at = &self.endpoint;
-        match e {
-            ConnectionError::ConnectionRefused(
-                ConnectReturnCode::BadUserNamePassword | ConnectReturnCode::NotAuthorized,
-            ) => format!(
-                "the broker at {at} refused the user name or password: check broker_username and \
-                 broker_password"
-            ),
-            ConnectionError::ConnectionRefused(ConnectReturnCode::BadClientId) => {
-                format!("the broker at {at} refused the client id: check device_id")
-            }
-            ConnectionError::ConnectionRefused(code) => {
-                format!("the broker at {at} refused the connection: {code:?}")
-            }
-            ConnectionError::NetworkTimeout => format!(
-                "no answer from {at} within {} s: check broker_url and the network",
-                CONNECT_TIMEOUT.as_secs()
-            ),
-            ConnectionError::Io(e) if e.kind() == io::ErrorKind::ConnectionRefused => {
-                format!("nothing listens at {at}: check broker_url, and whether the broker runs")
-            }
-            ConnectionError::Io(e) => {
-                format!("cannot reach {at}: {e}; check broker_url and the network")
-            }
-            ConnectionError::MqttState(
-                StateError::ConnectionAborted | StateError::Io(_) | StateError::Deserialization(_),
-            ) => format!(
-                "the connection to {at} broke ({e}); if this repeats, see whether another client \
-                 uses the same device_id"
-            ),
-            ConnectionError::MqttState(StateError::AwaitPingResp) => {
-                format!("{at} does not answer any more")
-            }
-            #[cfg(feature = "tls")]
-            ConnectionError::Tls(e) => format!(
-                "no secure connection to {at}: {e}; check broker_ca_file, the name in broker_url, \
-                 and this device's clock"
-            ),
-            e => format!("the connection to {at} failed: {e}"),
         }
     }
 }

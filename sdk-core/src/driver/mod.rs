@@ -22,6 +22,7 @@ pub use crate::wire::codec::Codec;
 pub use crate::wire::dcep::{ChannelInfo, Reliability};
 pub use crate::wire::sdp::AudioFormat;
 pub use audio::MAX_AUDIO_LEN;
+pub use broker::CertificateFiles;
 pub use channels::ChannelError;
 pub use frame::{Frame, FrameData, LentFrame};
 pub use udp::Counters;
@@ -52,6 +53,8 @@ pub struct CameraConfig {
     /// PEM file with the certificates that a `mqtts://` broker may be signed by; the system's if
     /// `None`.
     pub broker_ca_file: Option<PathBuf>,
+    /// This device's own certificate, for a `mqtts://` broker that wants one.
+    pub broker_certificate: Option<CertificateFiles>,
     /// The session service's raw Ed25519 public key.
     pub service_public_key: [u8; 32],
     /// Where the DTLS key and certificate are kept (0600) so that they need not be made at each

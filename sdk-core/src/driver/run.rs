@@ -315,6 +315,7 @@ fn broker_link(config: &CameraConfig) -> Result<BrokerLink, StartError> {
         username: config.broker_username.clone(),
         password: config.broker_password.clone(),
         ca_file: config.broker_ca_file.clone(),
+        certificate: config.broker_certificate.clone(),
         seed: u64::from_ne_bytes([a, b, c, d, e, f, g, h]),
         unix_millis: Box::new(|| now().unix_ms()),
     })

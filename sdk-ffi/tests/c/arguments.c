@@ -67,6 +67,17 @@ static void configs(void) {
     config.broker_ca_file = "\xc3";
     EXPECT(init_with(config), P2P_ERR_ARGUMENT, "broker_ca_file");
     config = test_config();
+    config.broker_cert_file = "device.pem";
+    EXPECT(init_with(config), P2P_ERR_ARGUMENT, "broker_key_file is NULL");
+    config.broker_key_file = "\xc3";
+    EXPECT(init_with(config), P2P_ERR_ARGUMENT, "broker_key_file is not UTF-8");
+    config.broker_key_file = "device.key";
+    EXPECT(init_with(config), P2P_ERR_CONFIG, "expected mqtts://"); /* certificates are for TLS */
+    config.broker_cert_file = "\xc3";
+    EXPECT(init_with(config), P2P_ERR_ARGUMENT, "broker_cert_file is not UTF-8");
+    config.broker_cert_file = NULL;
+    EXPECT(init_with(config), P2P_ERR_ARGUMENT, "broker_cert_file is NULL");
+    config = test_config();
     config.identity_file = "\xc3";
     EXPECT(init_with(config), P2P_ERR_ARGUMENT, "identity_file");
     config.identity_file = "/no/such/folder/identity.pem";

@@ -40,6 +40,18 @@ pub(crate) fn build_c(source: &Path, program: &Path, flags: &[&str]) {
     assert!(output.status.success(), "cc {}:\n{errors}", source.display());
 }
 
+/// A folder with an authority and certificates as operators make them, for the server `localhost` and
+/// the devices `CAM-TEST` and `CAM-OTHER`: server-min/deploy/make-ca.sh.
+pub(crate) fn certificates(name: &str) -> PathBuf {
+    let (folder, script) = (scratch(name), root().join("server-min/deploy/make-ca.sh"));
+    for more in [&[][..], &["server", "localhost"], &["device", "CAM-TEST", "CAM-OTHER"]] {
+        let made = Command::new(&script).arg(&folder).args(more).output();
+        let made = made.unwrap_or_else(|e| panic!("{}: {e}", script.display()));
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    }
+    folder
+}
+
 /// Runs a program to its end, or kills it after `limit`.
 pub(crate) fn output_within(command: &mut Command, limit: Duration) -> Output {
     let child = command

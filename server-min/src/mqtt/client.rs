@@ -29,6 +29,8 @@ pub(crate) struct Client {
     serial: u64,
     expires_at_once: bool,
     pub(crate) silence_allowed: Duration,
+    /// Somebody has been given a message of this client's since it was last asked.
+    pub(crate) has_delivered: bool,
     has_left: bool,
     was_denied: bool,
 }
@@ -142,7 +144,10 @@ impl Client {
         } else {
             let message = Message::new(publish, self.identity.clone(), self.serial, now);
             match self.broker.0.router.borrow_mut().publish(message, now) {
-                true => PublishResult::Delivered,
+                true => {
+                    self.has_delivered = true;
+                    PublishResult::Delivered
+                }
                 false => PublishResult::NobodyListens,
             }
         };

@@ -127,6 +127,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 self.close(reason, &mut scratch.write, now);
             }
             let input = self.poll_input(cx, scratch, now);
+            if self.gives_way() && !scratch.write.is_empty() {
+                self.unsent.append(&mut scratch.write);
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
             let output = self.poll_output(cx, &mut scratch.write, now);
             match (input, output) {
                 (Step::Ended, _) | (_, Step::Ended) => return Poll::Ready(()),
@@ -181,6 +186,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 Step::Progress
             }
             Poll::Ready(Err(error)) => self.on_io_error("read", &error),
+        }
+    }
+
+    /// Whether others have been given messages, which they send before this one acknowledges them:
+    /// their connections were woken first.
+    fn gives_way(&mut self) -> bool {
+        match &mut self.stage {
+            Stage::Online(client) => std::mem::take(&mut client.has_delivered),
+            _ => false,
         }
     }
 

@@ -44,6 +44,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
         broker_username: Some(option("--device")?.clone()),
         broker_password: Some(option("--password")?.clone()),
         broker_ca_file: None,
+        broker_certificate: None,
         service_public_key: key(option("--public-key")?)?,
         identity_file: None,
         max_viewers: 128,

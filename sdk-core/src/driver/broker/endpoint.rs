@@ -1,5 +1,8 @@
 //! Where the broker is, and how it is spoken to: `broker_url`.
 
+use super::CertificateFiles;
+#[cfg(feature = "tls")]
+use super::tls::Tls;
 use rumqttc::Transport;
 use std::fmt;
 use std::path::Path;
@@ -10,17 +13,23 @@ pub(super) struct Endpoint {
     pub(super) host: String,
     pub(super) port: u16,
     security: Security,
+    /// Whether it is shown a certificate of ours.
+    pub(super) shows_certificate: bool,
 }
 
 enum Security {
     None,
     #[cfg(feature = "tls")]
-    Tls(std::sync::Arc<rustls::ClientConfig>),
+    Tls(Tls),
 }
 
 impl Endpoint {
     /// Reads `mqtt://host[:port]` or `mqtts://host[:port]`, and the certificates for the latter.
-    pub(super) fn parse(url: &str, ca_file: Option<&Path>) -> Result<Endpoint, String> {
+    pub(super) fn parse(
+        url: &str,
+        ca_file: Option<&Path>,
+        certificate: Option<&CertificateFiles>,
+    ) -> Result<Endpoint, String> {
         if url.contains('@') {
             return Err("broker_url must not contain credentials: set broker_username and \
                         broker_password"
@@ -61,18 +70,33 @@ impl Endpoint {
         if !is_host {
             return Err(bad("the host is no name or address"));
         }
-        let security = if scheme == "mqtts" { tls(ca_file)? } else { Security::None };
-        Ok(Endpoint { host: host.to_owned(), port, security })
+        let security = match scheme {
+            "mqtts" => tls(ca_file, certificate)?,
+            _ if certificate.is_some() => {
+                return Err(format!(
+                    "broker_cert_file and broker_key_file are for TLS, and broker_url is {url:?}: \
+                     expected mqtts://host[:port], or neither of the two files"
+                ));
+            }
+            _ => Security::None,
+        };
+        let shows_certificate = certificate.is_some();
+        Ok(Endpoint { host: host.to_owned(), port, security, shows_certificate })
     }
 
-    pub(super) fn transport(&self) -> Transport {
-        match &self.security {
+    /// For the next connection.
+    pub(super) fn transport(&mut self) -> Transport {
+        match &mut self.security {
             Security::None => Transport::Tcp,
             #[cfg(feature = "tls")]
-            Security::Tls(config) => {
-                Transport::tls_with_config(rumqttc::TlsConfiguration::Rustls(config.clone()))
+            Security::Tls(tls) => {
+                Transport::tls_with_config(rumqttc::TlsConfiguration::Rustls(tls.config()))
             }
         }
+    }
+
+    pub(super) fn is_secure(&self) -> bool {
+        !matches!(self.security, Security::None)
     }
 }
 
@@ -83,46 +107,23 @@ impl fmt::Display for Endpoint {
 }
 
 #[cfg(not(feature = "tls"))]
-fn tls(_ca_file: Option<&Path>) -> Result<Security, String> {
+fn tls(_ca: Option<&Path>, _certificate: Option<&CertificateFiles>) -> Result<Security, String> {
     Err("broker_url: mqtts:// needs a build with TLS (cargo feature `tls`); this build has none"
         .into())
 }
 
 #[cfg(feature = "tls")]
-fn tls(ca_file: Option<&Path>) -> Result<Security, String> {
-    use rustls::pki_types::{CertificateDer, pem::PemObject};
-    use std::sync::Arc;
-
-    let mut roots = rustls::RootCertStore::empty();
-    match ca_file {
-        Some(path) => {
-            let bad = |e: &dyn fmt::Display| format!("broker_ca_file {}: {e}", path.display());
-            let certificates = CertificateDer::pem_file_iter(path).map_err(|e| bad(&e))?;
-            for certificate in certificates {
-                roots.add(certificate.map_err(|e| bad(&e))?).map_err(|e| bad(&e))?;
-            }
-        }
-        None => {
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        }
-    }
-    if roots.is_empty() {
-        return Err("no certificates to check a mqtts:// broker against: set broker_ca_file to a \
-                    PEM file with those of its issuer"
-            .into());
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|e| format!("TLS: {e}"))?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(Security::Tls(Arc::new(config)))
+fn tls(ca: Option<&Path>, certificate: Option<&CertificateFiles>) -> Result<Security, String> {
+    Tls::load(ca, certificate).map(Security::Tls)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn parse(url: &str) -> Result<Endpoint, String> {
+        Endpoint::parse(url, None, None)
+    }
 
     #[test]
     fn urls_are_read() {
@@ -132,7 +133,7 @@ mod tests {
             ("mqtt://[2001:db8::1]", "[2001:db8::1]:1883"),
             ("mqtt://[::1]:1884", "[::1]:1884"),
         ] {
-            let endpoint = Endpoint::parse(url, None).map(|e| e.to_string());
+            let endpoint = parse(url).map(|e| e.to_string());
             assert_eq!(endpoint.as_deref(), Ok(expected));
         }
         for bad in [
@@ -149,7 +150,7 @@ mod tests {
             "mqtt://b/x",
             "mqtt://user:secret@broker",
         ] {
-            let text = Endpoint::parse(bad, None).err().expect(bad);
+            let text = parse(bad).err().expect(bad);
             assert!(text.contains("broker_url") && !text.contains("secret"), "{text}");
         }
     }
@@ -157,18 +158,14 @@ mod tests {
     #[cfg(not(feature = "tls"))]
     #[test]
     fn a_build_without_tls_says_so() {
-        let text = Endpoint::parse("mqtts://broker.example", None).err().unwrap();
+        let text = parse("mqtts://broker.example").err().unwrap();
         assert!(text.contains("feature `tls`"), "{text}");
     }
 
-    #[cfg(feature = "tls")]
     #[test]
-    fn certificates_come_from_the_file() {
-        let missing = Path::new("/nonexistent/ca.pem");
-        let text = Endpoint::parse("mqtts://broker.example", Some(missing)).err().unwrap();
-        assert!(text.contains("broker_ca_file"), "{text}");
-        let empty = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"));
-        let text = Endpoint::parse("mqtts://broker.example", Some(empty)).err().unwrap();
-        assert!(text.contains("broker_ca_file"), "{text}");
+    fn a_certificate_is_for_tls() {
+        let files = CertificateFiles { chain: "own.pem".into(), key: "own.key".into() };
+        let text = Endpoint::parse("mqtt://broker.example", None, Some(&files)).err().unwrap();
+        assert!(text.contains("broker_cert_file") && text.contains("mqtts://"), "{text}");
     }
 }

@@ -165,6 +165,7 @@ impl Client {
             serial: opened.serial,
             expires_at_once: asked_expiry_s == 0,
             silence_allowed,
+            has_delivered: false,
             has_left: false,
             was_denied: false,
         })

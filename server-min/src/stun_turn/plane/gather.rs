@@ -7,6 +7,9 @@ use std::time::{Duration, Instant};
 
 /// The longest that a datagram waits, but for the kernel's timer slack of another 50 µs.
 const PAUSE: Duration = Duration::from_micros(100);
+/// The same for a thread that is busy with many: for some 25,000 a second and more.
+const LONG_PAUSE: Duration = Duration::from_micros(200);
+const MANY: usize = 4;
 
 pub(super) struct Gathering {
     last_turn: Instant,
@@ -22,7 +25,12 @@ impl Gathering {
     pub(super) fn pause(&mut self, now: Instant, messages: usize) -> Option<Duration> {
         let since = now.saturating_duration_since(self.last_turn);
         self.last_turn = now;
-        (messages > 1 || (messages == 1 && since < PAUSE)).then_some(PAUSE)
+        match messages {
+            0 => None,
+            1 => (since < PAUSE).then_some(PAUSE),
+            2..MANY => Some(PAUSE),
+            _ => Some(LONG_PAUSE),
+        }
     }
 }
 
@@ -40,6 +48,7 @@ mod tests {
         assert_eq!(gathering.pause(at(1300), 1), None);
         assert_eq!(gathering.pause(at(1350), 1), Some(PAUSE), "soon after the last");
         assert_eq!(gathering.pause(at(1500), 3), Some(PAUSE), "several have gathered");
+        assert_eq!(gathering.pause(at(1550), 4), Some(LONG_PAUSE), "many");
         assert_eq!(gathering.pause(at(1650), 1), None, "fewer again");
         assert_eq!(gathering.pause(at(1660), 0), None, "a timer");
     }

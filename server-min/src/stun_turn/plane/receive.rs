@@ -115,9 +115,20 @@ impl Receiver {
 
     /// Replaces the runs by what the socket has now. Errors of single datagrams (ICMP) are dropped.
     pub(super) fn receive(&mut self, socket: &impl AsRawFd) {
+        self.receive_at_most(BATCH, socket);
+    }
+
+    /// The same for a socket that is likely to have just one message: to look whether there is another
+    /// costs a tenth of receiving it. If there is, epoll will say so.
+    pub(super) fn receive_one(&mut self, socket: &impl AsRawFd) {
+        self.receive_at_most(1, socket);
+        self.more = false;
+    }
+
+    fn receive_at_most(&mut self, most: usize, socket: &impl AsRawFd) {
         self.messages.clear();
-        let count = receive_messages(socket.as_raw_fd(), &mut self.slots.headers);
-        self.more = count == BATCH;
+        let count = receive_messages(socket.as_raw_fd(), &mut self.slots.headers[..most]);
+        self.more = count == most;
         self.received += count;
         for (i, header) in self.slots.headers.iter().enumerate().take(count) {
             let len = (header.msg_len as usize).min(BUFFER_LEN);

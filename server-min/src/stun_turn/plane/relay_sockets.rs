@@ -22,6 +22,8 @@ pub(super) struct RelaySockets {
 pub(super) struct RelaySocket {
     pub(super) socket: UdpSocket,
     pub(super) dont_fragment: bool,
+    /// The shard's turn in which it was read last.
+    pub(super) read_in: u32,
 }
 
 impl RelaySockets {
@@ -53,7 +55,7 @@ impl RelayPorts for RelaySockets {
         if self.sockets.len() <= index {
             self.sockets.resize_with(index + 1, || None);
         }
-        self.sockets[index] = Some(RelaySocket { socket, dont_fragment: false });
+        self.sockets[index] = Some(RelaySocket { socket, dont_fragment: false, read_in: 0 });
         Opened::Here
     }
 

@@ -18,6 +18,8 @@ pub(super) struct SendQueue {
     /// Of one call; kept, because clearing them for each would cost more than a datagram does.
     headers: Vec<libc::mmsghdr>,
     controls: Box<[Control]>,
+    /// A datagram that is alone, put together.
+    whole: Box<[u8; MAX_SEGMENT_LEN]>,
     /// Whether the kernel splits a run into its datagrams.
     segments: bool,
     /// Datagrams that could not be sent: the socket's buffer was full, or there is no route.
@@ -74,6 +76,7 @@ impl SendQueue {
             vectors: Vec::with_capacity(MAX_PIECES),
             headers: Vec::with_capacity(BATCH),
             controls: vec![Control::EMPTY; BATCH].into(),
+            whole: Box::new([0; MAX_SEGMENT_LEN]),
             segments: kernel_segments(),
             dropped: 0,
         }
@@ -173,11 +176,10 @@ impl SendQueue {
     /// Sends a datagram that is alone, by the call that costs least: `sendto` needs neither a header nor
     /// a list of pieces, and putting two pieces together costs less than having the kernel do it.
     fn send_one(&mut self, message: &Message) -> usize {
-        let mut whole = [0; MAX_SEGMENT_LEN];
         let (start, len) = match &self.vectors[message.pieces.clone()] {
             [piece] => (piece.iov_base.cast_const(), piece.iov_len),
-            pieces if message.total <= whole.len() => {
-                let mut rest = &mut whole[..];
+            pieces if message.total <= self.whole.len() => {
+                let mut rest = &mut self.whole[..];
                 for piece in pieces {
                     // SAFETY: the piece lies in one of the arenas, as in `send`.
                     let bytes = unsafe {
@@ -187,7 +189,7 @@ impl SendQueue {
                     place.copy_from_slice(bytes);
                     rest = after;
                 }
-                (whole.as_ptr().cast(), message.total)
+                (self.whole.as_ptr().cast(), message.total)
             }
             _ => return self.send(std::slice::from_ref(message)),
         };

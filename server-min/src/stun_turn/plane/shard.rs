@@ -46,6 +46,8 @@ pub(super) struct Shard {
     counters: Arc<TurnCounters>,
     published: Counts,
     receiver: Receiver,
+    /// Counts how often it has been woken.
+    turn: u32,
 }
 
 /// All that a shard is made of.
@@ -135,6 +137,7 @@ impl Shard {
             counters: parts.counters,
             published: Counts::default(),
             receiver: Receiver::new(),
+            turn: 0,
         })
     }
 
@@ -152,6 +155,7 @@ impl Shard {
                 break;
             }
             let now = clock.now();
+            self.turn = self.turn.wrapping_add(1);
             let mut ended = false;
             for token in ready.tokens() {
                 match token {
