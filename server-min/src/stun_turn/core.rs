@@ -100,6 +100,8 @@ pub struct Core {
     pub(super) credentials: Credentials,
     pub(super) allocations: Slab<Allocation>,
     pub(super) by_client: HashMap<Client, AllocationId>,
+    /// Whose datagram was relayed last: frames come in runs.
+    last: AllocationId,
     pub(super) relays: Slab<Relay>,
     /// The same for all cores of a relay.
     pub(super) shared: Arc<Shared>,
@@ -159,6 +161,7 @@ impl Core {
             config,
             allocations: Slab::new(),
             by_client: HashMap::new(),
+            last: 0,
             relays: Slab::new(),
             random: Random::new(shared.secret("random", number)),
             shared,
@@ -239,6 +242,15 @@ impl Core {
     pub(super) fn complain(&mut self, now: Instant, username: &str, what: Complaint) {
         let flush_at = self.shared.complaints.hear(now, session_of(username), what);
         self.timers.extend(flush_at.map(|at| (at, Timer::Complaints)));
+    }
+
+    /// The allocation of whoever sends payload.
+    pub(super) fn sender(&mut self, client: Client) -> Option<AllocationId> {
+        if self.allocations.get(self.last).is_some_and(|a| a.client == client) {
+            return Some(self.last);
+        }
+        self.last = *self.by_client.get(&client)?;
+        Some(self.last)
     }
 
     pub(super) fn insert(&mut self, allocation: Allocation) -> AllocationId {

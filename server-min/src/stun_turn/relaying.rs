@@ -35,7 +35,7 @@ impl Core {
         number: u16,
         payload: &'d [u8],
     ) -> Action<'d> {
-        let id = self.by_client.get(&client).copied();
+        let id = self.sender(client);
         let allocation = id.and_then(|id| self.allocations.get(id));
         match (id, allocation.and_then(|a| a.peer_of(now.instant, number))) {
             (Some(id), Some(peer)) => self.relay_to_peer(now, id, peer, payload, false),
@@ -60,7 +60,7 @@ impl Core {
             self.stats.packets_malformed += 1;
             return Action::None;
         }
-        let id = self.by_client.get(&client).copied();
+        let id = self.sender(client);
         let permits =
             |id| self.allocations.get(id).is_some_and(|a| a.permits(now.instant, peer.ip()));
         let Some(id) = id.filter(|id| permits(*id)) else {
