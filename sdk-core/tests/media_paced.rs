@@ -203,7 +203,7 @@ fn a_viewer_starts_with_the_pictures_since_the_keyframe_spread_and_goes_on() {
     }
     // A viewer that comes only now.
     bench.paced = early.paced;
-    assert!(bench.paced.start(&bench.video));
+    assert!(bench.paced.start(&bench.video, u64::MAX));
     bench.run(5 * MS);
     assert!(!bench.received.is_empty());
     // A new picture, and even a new keyframe, come while the past is still going out.

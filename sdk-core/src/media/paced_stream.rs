@@ -90,9 +90,9 @@ impl PacedStream {
     }
 
     /// Begins with the pictures since the last keyframe. False if there are none, or too many: then
-    /// it begins with the next keyframe.
-    pub fn start(&mut self, video: &VideoStream) -> bool {
-        let mut trains = video.gop_trains();
+    /// it begins with the next keyframe. `offered_at`: as in [`VideoStream::trains_for_viewer`].
+    pub fn start(&mut self, video: &VideoStream, offered_at: u64) -> bool {
+        let mut trains = video.trains_for_viewer(offered_at);
         let left = trains.len() as u32;
         let first = trains.next();
         self.past = first.map(|first| {

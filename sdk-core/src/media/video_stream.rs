@@ -227,14 +227,28 @@ impl VideoStream {
     pub fn gop_trains(
         &self,
     ) -> impl ExactSizeIterator<Item = Train> + DoubleEndedIterator + Clone + '_ {
-        let count = self
-            .since_keyframe
-            .filter(|&(_, bytes)| bytes <= self.config.gop_bytes)
-            .map_or(0, |(count, _)| count);
-        let first = self.trains.len().checked_sub(count).filter(|&first| {
-            self.trains.get(first).is_some_and(|train| train.keyframe && self.holds(train))
+        self.trains_for_viewer(u64::MAX)
+    }
+
+    /// The same for a viewer whose offer came when this was the number of the next packet. A keyframe
+    /// that has come since was asked for on its account, and is not too large for it.
+    pub fn trains_for_viewer(
+        &self,
+        offered_at: u64,
+    ) -> impl ExactSizeIterator<Item = Train> + DoubleEndedIterator + Clone + '_ {
+        let group = self.since_keyframe.and_then(|(count, bytes)| {
+            let first = self.trains.len().checked_sub(count)?;
+            let keyframe = self.trains.get(first).filter(|train| train.keyframe)?;
+            let is_its_own = keyframe.first_packet >= offered_at;
+            let serves = bytes <= self.config.gop_bytes || is_its_own;
+            (serves && self.holds(keyframe)).then_some(first)
         });
-        self.trains.range(first.unwrap_or(self.trains.len())..).copied()
+        self.trains.range(group.unwrap_or(self.trains.len())..).copied()
+    }
+
+    /// Number of the packet that comes next.
+    pub fn next_packet(&self) -> u64 {
+        self.history.next_index()
     }
 
     /// The train that begins with this packet, while it is held.

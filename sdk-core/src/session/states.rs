@@ -52,6 +52,8 @@ pub struct Session {
     home: StreamId,
     adapt: Adapt,
     started: Instant,
+    /// The stream it was then, and the number of the packet that came next in it.
+    offered: (StreamId, u64),
     phase: Phase,
     peer: Peer,
     servers: Vec<Server>,
@@ -133,6 +135,7 @@ impl Session {
             home: stream.id(),
             adapt: Adapt::new(),
             started: now.instant,
+            offered: (stream.id(), stream.video().next_packet()),
             phase: Phase::Opening,
             peer,
             servers: usable_servers(&claims.ice_servers),
@@ -356,7 +359,9 @@ impl Session {
         if !was_connected && self.is_connected() {
             self.tell_stream(now, streams, None, out);
             let video = streams.video(self.stream);
-            if !video.is_some_and(|video| self.viewer.start(video)) {
+            let (stream, next_packet) = self.offered;
+            let offered_at = if self.stream == stream { next_packet } else { u64::MAX };
+            if !video.is_some_and(|video| self.viewer.start(video, offered_at)) {
                 self.want_keyframe(now, streams, out);
             }
         }

@@ -118,8 +118,8 @@ impl Viewer {
 
     /// Begins with the pictures since the last keyframe. False if they are too many, so that a new
     /// keyframe is needed.
-    pub(super) fn start(&mut self, video: &VideoStream) -> bool {
-        self.paced.as_mut().is_some_and(|paced| paced.start(video))
+    pub(super) fn start(&mut self, video: &VideoStream, offered_at: u64) -> bool {
+        self.paced.as_mut().is_some_and(|paced| paced.start(video, offered_at))
     }
 
     /// A train for this viewer.

@@ -18,6 +18,8 @@ mod switching;
 mod viewer;
 mod world;
 
+use sdk_core::agent::Input;
+use sdk_core::driver::{Codec, StreamConfig};
 use sdk_core::event::{CloseReason, Event};
 use sdk_core::media::srtp::SrtpProfile;
 use sdk_core::wire::annexb::nal_units;
@@ -360,6 +362,50 @@ fn a_restart_of_ice_keeps_media_going() {
     assert!(!closed, "{:?}", world.events);
 }
 
+/// DTLS takes longer than the encoder: what it made on the viewer's account is not missed.
+#[test]
+fn without_a_cache_a_viewer_begins_with_the_keyframe_that_it_was_asked_for() {
+    let mut world = World::new(|_| ());
+    world.input(Input::StopStream { id: STREAM });
+    let config = StreamConfig {
+        name: "main".into(),
+        codec: Codec::H264,
+        bitrate: 2_000_000,
+        min_bitrate: None,
+        max_bitrate: None,
+        fallback: None,
+        gop_cache: 0,
+    };
+    world.input(Input::StartStream { id: STREAM, config });
+    world.push_frame(&idr(3000, 1), Duration::ZERO);
+    let frame = Duration::from_millis(33);
+    let asked = |world: &World| {
+        let is_it = |e: &&Event| matches!(e, Event::KeyframeRequest { .. });
+        world.events.iter().filter(is_it).count()
+    };
+    world.join(FakeViewer::new("198.51.100.1:5000", GCM_AND_CM), 1);
+    assert_eq!((asked(&world), world.viewers[0].packets.len()), (1, 0));
+    world.push(STREAM, &idr(3000, 2), frame);
+    world.push(STREAM, &delta(500, 3), 2 * frame);
+    assert_eq!(world.viewers[0].packets.len(), 0, "there are no keys yet");
+    world.run(Duration::from_secs(1));
+    let nals = |frames: &[Vec<u8>]| -> Vec<Vec<u8>> {
+        frames.iter().flat_map(|frame| nal_units(frame)).map(<[u8]>::to_vec).collect()
+    };
+    let first = nals(&[idr(3000, 2), delta(500, 3)]);
+    assert_eq!(depacketise(&world.viewers[0].packets), first);
+    assert_eq!(asked(&world), 1);
+
+    // That keyframe is another's: one who comes later waits for its own.
+    world.join(FakeViewer::new("198.51.100.2:5000", GCM_AND_CM), 2);
+    world.push(STREAM, &delta(500, 4), 3 * frame);
+    world.run(Duration::from_secs(1));
+    assert_eq!((asked(&world) > 1, world.viewers[1].packets.len()), (true, 0));
+    world.push(STREAM, &idr(3000, 5), 4 * frame);
+    world.run(frame);
+    assert_eq!(depacketise(&world.viewers[1].packets), nals(&[idr(3000, 5)]));
+}
+
 /// A browser may find another decoder meanwhile, and an encoder may change its profile.
 #[test]
 fn a_further_offer_changes_nothing_in_what_is_being_sent() {
@@ -426,7 +472,7 @@ fn goodbyes_reach_everybody() {
     let left = CloseReason::ViewerLeft("seen enough".into());
     assert_eq!(end_reported(&world), (None, Some(left.to_string())));
     assert!(world.events.contains(&Event::ViewerClosed { session: ids[0], reason: left }));
-    world.input(sdk_core::agent::Input::Shutdown);
+    world.input(Input::Shutdown);
     assert!(world.bodies_to("app_2").any(|b| matches!(b, Body::Bye { .. })));
     assert!(world.open_sockets.is_empty());
     world.run(Duration::from_secs(1));
