@@ -376,6 +376,16 @@ impl Agent {
         true
     }
 
+    /// Whether it has been told of this stream.
+    pub fn has_stream(&self, id: StreamId) -> bool {
+        self.streams.get(id).is_some()
+    }
+
+    /// The same for a microphone.
+    pub fn has_audio(&self, id: AudioId) -> bool {
+        self.audio.is_running(id)
+    }
+
     fn poll_timeout(&mut self) -> Option<Instant> {
         let streams = self.streams.iter().map(Stream::poll_timeout).fold(None, earlier);
         earlier(self.sessions.poll_timeout(), streams)

@@ -135,18 +135,12 @@ impl Turn<'_> {
             () = shared.audio.packets.wait() => self.take_audio(shared),
             () = shared.frames.wait() => {
                 while let Some(frame) = shared.frames.pop() {
-                    self.on_frame(&frame);
+                    self.on_frame(&frame, shared);
                     self.take_audio(shared);
                 }
             }
             () = shared.wake.notified() => {
-                let commands: Vec<Command> = lock(&shared.commands).drain(..).collect();
-                if !commands.is_empty() {
-                    self.publisher.hurry();
-                }
-                for command in commands {
-                    self.on_command(command);
-                }
+                self.take_commands(shared);
                 for Request { session, channel, request } in shared.channels.take_requests() {
                     let now = now();
                     self.agent.handle_input(now, Input::Channel { session, channel, request });
@@ -180,7 +174,21 @@ impl Turn<'_> {
         self.publisher.publish_if_due(now, &self.agent);
     }
 
-    fn on_frame(&mut self, frame: &Queued) {
+    fn take_commands(&mut self, shared: &Shared) {
+        let commands: Vec<Command> = lock(&shared.commands).drain(..).collect();
+        if !commands.is_empty() {
+            self.publisher.hurry();
+        }
+        for command in commands {
+            self.on_command(command);
+        }
+    }
+
+    fn on_frame(&mut self, frame: &Queued, shared: &Shared) {
+        // The first of a stream may be here before the command that starts it has been read.
+        if !self.agent.has_stream(frame.stream) {
+            self.take_commands(shared);
+        }
         let now = now();
         self.agent.handle_input(
             now,
@@ -198,6 +206,9 @@ impl Turn<'_> {
     /// Sends what the microphone has made by now.
     fn take_audio(&mut self, shared: &Shared) {
         while shared.audio.packets.pop(&mut self.packet) {
+            if !self.agent.has_audio(self.packet.id) {
+                self.take_commands(shared);
+            }
             let now = now();
             let Packet { id, data, timestamp } = &self.packet;
             self.agent.handle_input(now, Input::Audio { id: *id, data, timestamp: *timestamp });

@@ -42,7 +42,7 @@ impl AudioSource {
     /// Viewers that offer from now on get sound.
     pub fn start(&mut self, id: AudioId, format: AudioFormat, sessions: &mut Table) {
         // An agent that is made while it is started hears of it twice.
-        if self.running.is_some_and(|(running, _)| running == id) {
+        if self.is_running(id) {
             return;
         }
         log::info!("audio started: {format}");
@@ -54,8 +54,13 @@ impl AudioSource {
         sessions.set_audio(Some(format));
     }
 
+    /// Whether this is the microphone and loudspeaker that there is.
+    pub fn is_running(&self, id: AudioId) -> bool {
+        self.running.is_some_and(|(running, _)| running == id)
+    }
+
     pub fn stop(&mut self, id: AudioId, sessions: &mut Table) {
-        if self.running.is_some_and(|(running, _)| running == id) {
+        if self.is_running(id) {
             log::info!("audio stopped");
             self.running = None;
             sessions.set_audio(None);
