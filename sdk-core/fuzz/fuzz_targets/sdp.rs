@@ -23,6 +23,9 @@ fuzz_target!(|text: &str| {
 
 fn answer(offer: &Description<'_>, stream: StreamFormat) {
     let Ok(choice) = offer.choose_video(stream) else { return };
+    // The same offer again has all that the first one had, whatever stream is sent by now.
+    let again = offer.choose_video_again(&choice).expect("nothing is missing");
+    assert_eq!((again.payload_type, again.extensions), (choice.payload_type, choice.extensions));
     let format = AudioFormat { codec: AudioCodec::Opus, sends: true, receives: true };
     let audio = offer.choose_audio(&choice, format);
     let data = offer.choose_data(&choice);

@@ -178,10 +178,10 @@ impl Description<'_> {
         if media.is_rejected() || !media.receives() {
             return Err(gone("does not want to receive in the video section"));
         }
-        let same = media.payloads.iter().find(|p| p.payload_type == before.payload_type);
-        let format = same.and_then(|payload| Some((payload, format_of(payload)?)));
+        let same = media.payloads.iter().filter(|p| p.payload_type == before.payload_type);
+        let mut meanings = same.filter_map(|payload| Some((payload, format_of(payload)?)));
         let fits = |format: &VideoFormat| format.is_packetised_as(&before.format);
-        let Some((payload, format)) = format.filter(|(_, format)| fits(format)) else {
+        let Some((payload, format)) = meanings.find(|(_, format)| fits(format)) else {
             return Err(gone(&format!(
                 "has another meaning for payload type {}",
                 before.payload_type
