@@ -367,15 +367,7 @@ fn a_restart_of_ice_keeps_media_going() {
 fn without_a_cache_a_viewer_begins_with_the_keyframe_that_it_was_asked_for() {
     let mut world = World::new(|_| ());
     world.input(Input::StopStream { id: STREAM });
-    let config = StreamConfig {
-        name: "main".into(),
-        codec: Codec::H264,
-        bitrate: 2_000_000,
-        min_bitrate: None,
-        max_bitrate: None,
-        fallback: None,
-        gop_cache: 0,
-    };
+    let config = StreamConfig { gop_cache: 0, ..switching::config("main", Codec::H264, 2_000_000) };
     world.input(Input::StartStream { id: STREAM, config });
     world.push_frame(&idr(3000, 1), Duration::ZERO);
     let frame = Duration::from_millis(33);

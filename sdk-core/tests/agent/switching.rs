@@ -15,7 +15,7 @@ use std::time::Duration;
 const SUB: StreamId = StreamId(2);
 const FRAME: Duration = Duration::from_micros(33_333);
 
-fn config(name: &str, codec: Codec, bitrate: u32) -> StreamConfig {
+pub(crate) fn config(name: &str, codec: Codec, bitrate: u32) -> StreamConfig {
     let name = name.into();
     StreamConfig {
         name,

@@ -118,8 +118,8 @@ impl Receiver {
         self.receive_at_most(BATCH, socket);
     }
 
-    /// The same for a socket that is likely to have just one message: to look whether there is another
-    /// costs a tenth of receiving it. If there is, epoll will say so.
+    /// The same for a socket that is likely to have just one message: it is not asked whether there is
+    /// another. If there is, epoll will say so.
     pub(super) fn receive_one(&mut self, socket: &impl AsRawFd) {
         self.receive_at_most(1, socket);
         self.more = false;
